@@ -1,0 +1,244 @@
+"""The experiment configuration (``task_conf.json``), validated, with ``--set`` overrides."""
+
+import json
+import posixpath
+import types
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from diffumin_tf.data_struct import did_you_mean, read_json
+from diffumin_tf.errors import ConfigError
+
+# Keys of the released configs that steer the authors' private engine, or that this port derives.
+IGNORED_KEYS = frozenset(
+    "afo_docker_image_name batch_prefetch_buffer_size booster_mode cog_mode debug dist_save "
+    "feature_num is_data_dispatch is_dist model_class_name model_export model_graph out_dim "
+    "pass_size ps_num run_config se_type shut_ratio slow_worker_delay_ratio task use_pipeline "
+    "user_name xla".split()
+)
+
+Day = Annotated[int, Field(ge=19000101, le=29991231)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Features(_Section):
+    """Columns that an input unit reads, by role.
+
+    Attributes:
+      user, candidate, context: columns of ``cat_feature``.
+      behaviours: history fields; their embeddings side by side are one behaviour of width d.
+      dense: columns of ``dense_feature``.
+    """
+
+    user: tuple[str, ...] = ()
+    candidate: tuple[str, ...]
+    context: tuple[str, ...] = ()
+    behaviours: tuple[str, ...] = ()
+    dense: tuple[str, ...] = ()
+
+
+class Embedding(_Section):
+    """How ids become rows of the one embedding table.
+
+    Attributes:
+      kind: ``hash`` (row = id modulo rows) or ``vocabulary`` (a row for each id seen often).
+      rows: rows of a hashed table, row 0 being the zero row.
+      path: vocabulary file; None counts the ids of the training split when training starts.
+      min_count: sightings after which an id is admitted to the vocabulary.
+    """
+
+    kind: Literal["hash", "vocabulary"] = "vocabulary"
+    rows: Annotated[int, Field(ge=2, lt=2**31)] = 1_000_000
+    path: str | None = None
+    min_count: PositiveInt = 5
+
+
+class TaskConfig(_Section):
+    """One experiment; the names of the released configs are kept.
+
+    Days are ``yyyymmdd``, inclusive; None leaves that end open. Times are in seconds.
+    ``sample_rate`` is the share of negatives kept by down-sampling, undone in ``rectified_pctr``.
+    ``top_p`` is in percent of ``seq_len``.
+    """
+
+    model_name: str = "DiffuMIN"
+    model_path: str | None = None
+    seed: NonNegativeInt = 1
+
+    train_data_path: str | None = None
+    train_data_start: Day | None = None
+    train_data_end: Day | None = None
+    valid_data_path: str | None = None
+    valid_data_start: Day | None = None
+    valid_data_end: Day | None = None
+    test_data_path: str | None = None
+    test_data_start: Day | None = None
+    test_data_end: Day | None = None
+    user_column: str = "user_id"
+    shuffle_buffer_size: PositiveInt = 20_000
+    sample_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+    input_units: Annotated[tuple[str, ...], Field(min_length=1)]
+    features: Features | None = None
+    embedding: Embedding = Embedding()
+    embed_dim: PositiveInt = 8
+    seq_len: PositiveInt = 50
+    subseq_len: NonNegativeInt = 20
+
+    use_omie: bool = True
+    use_dmig: bool = True
+    use_cmic: bool = True
+    channel_num: PositiveInt = 4
+    top_p: Annotated[float, Field(gt=0.0, le=100.0)] = 20.0
+    channel_init: Literal["field_aligned", "random"] = "field_aligned"
+
+    n_layers: PositiveInt = 2
+    num_heads: PositiveInt = Field(
+        2, validation_alias=pydantic.AliasChoices("num_heads", "n_heads")
+    )
+    dff_factor: PositiveInt = 3
+    dropout_rate: Fraction = 0.0
+
+    beta_sche: Literal["linear", "exp", "cosine"] = "linear"
+    beta_start: Annotated[float, Field(gt=0.0, lt=1.0)] = 1e-4
+    beta_end: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02
+    timesteps: PositiveInt = 1000
+    infer_timesteps: PositiveInt = 10
+    start_timestep: NonNegativeInt = 50
+    prediction_type: Literal["sample", "epsilon"] = "sample"
+    temp: PositiveFloat = 0.05
+    lamda1: NonNegativeFloat = 0.01
+    lamda2: NonNegativeFloat = 0.001
+
+    deep_layers: tuple[PositiveInt, ...] = (1024, 512, 256)
+    activation: Literal["dice", "prelu", "relu"] = "dice"
+
+    optimizer: Literal["adagrad_lazyadam"] = "adagrad_lazyadam"
+    learning_rate: PositiveFloat = 0.05
+    lazyAdam_learning_rate: PositiveFloat = 3e-4
+    epoch: PositiveInt = 1
+    batch_size: PositiveInt = 256
+    evaluate_every_steps: NonNegativeInt = 0
+    early_stopping_patience: NonNegativeInt = 0
+    save_summary_steps: PositiveInt = 100
+    save_checkpoints_secs: PositiveInt = 600
+    keep_checkpoint_max: PositiveInt = 5
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> "TaskConfig":
+        for split in ("train", "valid", "test"):
+            start, end = getattr(self, f"{split}_data_start"), getattr(self, f"{split}_data_end")
+            if start and end and start > end:
+                raise _conflict(f"{split}_data_start", start, f"{split}_data_end {end}")
+        if self.subseq_len > self.seq_len:
+            raise _conflict("subseq_len", self.subseq_len, f"seq_len {self.seq_len}")
+        if self.start_timestep >= self.timesteps:
+            raise _conflict("start_timestep", self.start_timestep, f"timesteps {self.timesteps}-1")
+        if self.infer_timesteps > self.start_timestep + 1:
+            raise _conflict(
+                "infer_timesteps", self.infer_timesteps, f"start_timestep {self.start_timestep}+1"
+            )
+        if self.beta_start > self.beta_end:
+            raise _conflict("beta_start", self.beta_start, f"beta_end {self.beta_end}")
+        return self
+
+
+def _conflict(key: str, value: Any, bound: str) -> ValueError:
+    return ValueError(f"{key} is {value!r} but may be at most {bound}")
+
+
+def load(
+    path: str, overrides: Sequence[str] = (), defaults: dict[str, Any] | None = None
+) -> tuple[TaskConfig, list[str]]:
+    """Reads ``task_conf.json`` and applies overrides.
+
+    Args:
+      path: the file, or the folder of the experiment that holds it.
+      overrides: ``key=value`` texts; the value is read as JSON where it is JSON, else as text;
+        ``embedding.rows=1000`` reaches into a section.
+      defaults: values for keys that neither the file nor an override sets.
+
+    Returns:
+      The configuration, and the keys of the private engine that were ignored.
+
+    Raises:
+      ConfigError: names file, key, value and what would be right.
+    """
+    if not path.endswith(".json"):
+        path = posixpath.join(path, "task_conf.json")
+    content = read_json(path)
+    content = {k: v for k, v in content.items() if not k.startswith("---")}
+    ignored = sorted(IGNORED_KEYS & content.keys())
+    content = {k: v for k, v in content.items() if k not in IGNORED_KEYS}
+    if "num_heads" in content and "n_heads" in content:
+        raise ConfigError(f"{path}: num_heads and n_heads are one setting; keep num_heads")
+    for override in overrides:
+        _override(content, override)
+    try:
+        return TaskConfig.model_validate({**(defaults or {}), **content}), ignored
+    except pydantic.ValidationError as error:
+        raise ConfigError(describe(error, TaskConfig, path)) from None
+
+
+def describe(error: pydantic.ValidationError, model: type[pydantic.BaseModel], path: str) -> str:
+    """One line a problem: file, key, value, what would be right, nearest valid key."""
+    return "\n".join(_describe_one(problem, model, path) for problem in error.errors())
+
+
+def _describe_one(problem: dict[str, Any], model: type[pydantic.BaseModel], path: str) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        for part in problem["loc"][:-1]:
+            model = _section(model, part)
+        near = did_you_mean(str(problem["loc"][-1]), list(model.model_fields))
+        return f"{path}: unknown key {key!r} (value {_short(problem['input'])}){near}"
+    if problem["type"] == "missing":
+        return f"{path}: key {key!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{path}: {message}"
+    return f"{path}: key {key!r}: value {_short(problem['input'])}: {message}"
+
+
+def _section(model: type[pydantic.BaseModel], part: str | int) -> type[pydantic.BaseModel]:
+    """The model behind a key, seen through optionals, lists and dictionaries."""
+    if isinstance(part, int) or part not in model.model_fields:
+        return model
+    pending: list[Any] = [model.model_fields[part].annotation]
+    while pending:
+        annotation = pending.pop()
+        if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+            return annotation
+        if typing.get_origin(annotation) is not None or isinstance(annotation, types.UnionType):
+            pending.extend(typing.get_args(annotation))
+    return model
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r}: must read key=value")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    *sections, last = key.strip().split(".")
+    target = content
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {override!r}: {section!r} is no section")
+    target[last] = value

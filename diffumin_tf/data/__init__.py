@@ -1,0 +1,1 @@
+"""Raw tables to histories to records to batches."""

@@ -1,0 +1,31 @@
+"""Ids: a 63-bit fingerprint of an id space and a value, 0 for a missing value."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+_BUCKETS = 2**63 - 1
+
+
+def fingerprint(space: str, values: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Fingerprints of texts within one id space: ``farmhash64(space + "=" + text) mod (2⁶³ − 1)``.
+
+    The text itself counts: ``"7"`` and ``"7.0"`` are two ids. Equal on every platform; the same
+    function is at hand inside a graph as `tf.strings.to_hash_bucket_fast`.
+
+    Args:
+      space: name of the id space; fields of one space share ids.
+      values: texts [n]; the empty text is a missing value.
+
+    Returns:
+      int64 [n] in [0, 2⁶³ − 1); 0 exactly where the text is empty.
+    """
+    texts = np.asarray(values, dtype=object)
+    if not texts.size:
+        return np.zeros(texts.shape, np.int64)
+    named = tf.constant([f"{space}={text}" for text in texts.ravel()], tf.string)
+    hashed = tf.strings.to_hash_bucket_fast(named, _BUCKETS).numpy().reshape(texts.shape)
+    # A real value must never be mistaken for a missing one.
+    hashed = np.maximum(hashed, 1)
+    return np.where(texts == "", 0, hashed)

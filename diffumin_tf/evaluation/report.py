@@ -1,0 +1,93 @@
+"""Predictions as text, ``label<TAB>prediction`` a line, and their way back."""
+
+import posixpath
+
+import numpy as np
+import tensorflow as tf
+
+from diffumin_tf.data.records import PART_PREFIX, staged_directory
+from diffumin_tf.errors import DataError
+from diffumin_tf.evaluation.scoring import Scores
+
+_LINES_PER_PART = 1_000_000
+
+
+def write_predictions(scores: Scores, folder: str, header: bool = False, user: bool = False) -> int:
+    """Writes ``<folder>/part-*`` in the order of the samples.
+
+    Args:
+      scores: what to write.
+      folder: must not exist; appears complete or not at all.
+      header: begin each part with ``label<TAB>prediction``.
+      user: add the user as a third column.
+
+    Returns:
+      The number of parts.
+
+    Raises:
+      DataError: the folder exists, or the users are asked for but unknown.
+    """
+    if user and scores.users is None:
+        raise DataError("--user: the records have no column user_column of the configuration")
+    names = ["label", "prediction", "user"][: 3 if user else 2]
+    starts = range(0, len(scores.labels), _LINES_PER_PART)
+    with staged_directory(folder) as staging:
+        for part, start in enumerate(starts):
+            stop = start + _LINES_PER_PART
+            labels = scores.labels[start:stop].astype(np.int64).astype(str)
+            columns = [labels, scores.pctr[start:stop].astype(str)]
+            if user:
+                columns.append(scores.users[start:stop].astype(str))
+            lines = ["\t".join(names)] if header else []
+            lines += map("\t".join, zip(*columns, strict=True))
+            with tf.io.gfile.GFile(posixpath.join(staging, f"{PART_PREFIX}{part:05d}"), "w") as out:
+                out.write("\n".join(lines) + "\n")
+    return len(starts)
+
+
+def read_predictions(pattern: str) -> Scores:
+    """Reads what `write_predictions` wrote, with or without header and users.
+
+    Args:
+      pattern: a folder of ``part-*``, a file, or a glob.
+
+    Raises:
+      DataError: nothing is there, or a line is malformed; names file and line.
+    """
+    if tf.io.gfile.isdir(pattern):
+        pattern = posixpath.join(pattern, PART_PREFIX + "*")
+    files = sorted(tf.io.gfile.glob(pattern))
+    if not files:
+        raise DataError(f"no file matches {pattern!r}")
+    rows: list[tuple[float, float, int | None]] = []
+    for file in files:
+        with tf.io.gfile.GFile(file) as lines:
+            for number, line in enumerate(lines, start=1):
+                if number == 1 and line.startswith("label\t"):
+                    continue
+                rows.append(_prediction(line, f"{file}: line {number}"))
+    if not rows:
+        raise DataError(f"{pattern}: no prediction")
+    labels, pctr, users = zip(*rows, strict=True)
+    known = None not in users
+    return Scores(
+        np.array(labels, np.float32),
+        np.array(pctr, np.float32),
+        np.array(users, np.int64) if known else None,
+    )
+
+
+def _prediction(line: str, where: str) -> tuple[float, float, int | None]:
+    cells = line.rstrip("\n").split("\t")
+    try:
+        label, pctr = float(cells[0]), float(cells[1])
+        user = int(cells[2]) if len(cells) == 3 else None
+    except (ValueError, IndexError):
+        label = pctr = float("nan")
+        user = None
+    if len(cells) > 3 or label not in (0.0, 1.0) or not 0.0 <= pctr <= 1.0:
+        raise DataError(
+            f"{where}: must be label<TAB>prediction[<TAB>user] with a label of 0 or 1 and a "
+            f"prediction in [0, 1], got {line.strip()[:80]!r}"
+        )
+    return label, pctr, user

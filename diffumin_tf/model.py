@@ -1,0 +1,153 @@
+"""The ranking model: one embedding lookup, input units, tower, losses."""
+
+from collections.abc import Iterable
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from diffumin_tf import registry
+from diffumin_tf.config import Features, TaskConfig
+from diffumin_tf.data.features import FeatureLayout
+from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.layers import IdEmbedding, Tower
+
+
+def features_of(config: TaskConfig) -> Features:
+    """The union of the features that the units of a config read.
+
+    Raises:
+      ConfigError: a unit is unknown or has no features.
+    """
+    all_features = [registry.input_unit(n).features_of(config) for n in config.input_units]
+    return Features(
+        **{
+            role: tuple(dict.fromkeys(n for f in all_features for n in getattr(f, role)))
+            for role in Features.model_fields
+        }
+    )
+
+
+class RankingModel(tfrs.Model):
+    """Click model: ``logit = tower(concat(unit(embed(inputs)) for every input unit))``.
+
+    Args:
+      config: the experiment.
+      schema: columns of a record.
+      rows: rows of the embedding table.
+
+    Call arguments:
+      inputs: what `diffumin_tf.data.features.FeaturePath` returns and, where users must be told
+        apart, ``user`` int64 [B].
+
+    Returns:
+      Click logits, float32 [B].
+    """
+
+    def __init__(self, config: TaskConfig, schema: DataStruct, rows: int) -> None:
+        super().__init__(name="ranking_model")
+        self.layout = FeatureLayout.of(features_of(config), schema)
+        self.embedding = IdEmbedding(rows, config.embed_dim, name="embedding")
+        self.units = [
+            registry.input_unit(name)(config, self.layout, name=name.partition(":")[2])
+            for name in config.input_units
+        ]
+        self.tower = Tower(
+            config.deep_layers,
+            activation=config.activation,
+            dropout_rate=config.dropout_rate,
+            name="tower",
+        )
+        self.task = tfrs.tasks.Ranking(
+            loss=tf.keras.losses.BinaryCrossentropy(from_logits=True), name="click"
+        )
+        self._sample_rate = config.sample_rate
+        self._seq_len = config.seq_len
+        self.auc = tf.keras.metrics.AUC(from_logits=True, name="auc")
+        self.table_optimizer: tf.keras.optimizers.Optimizer | None = None
+
+    def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        embedded = self._embed(inputs)
+        vectors = [unit(embedded, training=training) for unit in self.units]
+        return self.tower(tf.concat(vectors, axis=1), training=training)
+
+    def create_weights(self) -> None:
+        """Creates every weight by a call on one padded sample."""
+        length, fields = self._seq_len, len(self.layout.behaviours)
+        self(
+            {
+                "fields": tf.zeros([1, len(self.layout.fields)], tf.int32),
+                "behaviours": tf.zeros([1, length, fields], tf.int32),
+                "mask": tf.zeros([1, length], tf.bool),
+                "dense": tf.zeros([1, len(self.layout.dense)]),
+            }
+        )
+
+    def _embed(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Replaces rows by embeddings, all fields in one gather."""
+        behaviours = inputs["behaviours"]
+        _, length, fields = behaviours.shape
+        flat = tf.reshape(behaviours, [-1, length * fields])
+        count = len(self.layout.fields)
+        vectors = self.embedding(tf.concat([inputs["fields"], flat], axis=1))
+        return {
+            **inputs,
+            "fields": vectors[:, :count],
+            "behaviours": tf.reshape(vectors[:, count:], [-1, length, fields, self.embedding.dim]),
+        }
+
+    def predict_click(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Click probabilities at inference.
+
+        Returns:
+          ``pctr`` = σ(logit) and ``rectified_pctr`` = pctr / (pctr + (1 − pctr) / sample_rate),
+          which undoes the down-sampling of negatives; float32 [B] each.
+        """
+        pctr = tf.sigmoid(self(inputs, training=False))
+        rectified = pctr / (pctr + (1.0 - pctr) / self._sample_rate)
+        return {"pctr": pctr, "rectified_pctr": rectified}
+
+    def compile(
+        self,
+        optimizer: tf.keras.optimizers.Optimizer,
+        table_optimizer: tf.keras.optimizers.Optimizer,
+        **kwargs,
+    ) -> None:
+        """Sets the optimiser of the embedding table and that of everything else."""
+        super().compile(optimizer=optimizer, **kwargs)
+        self.table_optimizer = table_optimizer
+
+    def compute_loss(
+        self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor], training: bool = False
+    ) -> tf.Tensor:
+        """Binary cross-entropy of one batch of (inputs, label)."""
+        features, label = inputs
+        logit = self(features, training=training)
+        self.auc.update_state(label, logit)
+        return self.task(label[:, tf.newaxis], logit[:, tf.newaxis], compute_metrics=False)
+
+    def train_step(self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One update on (inputs, label).
+
+        The table's gradient goes to its optimiser as `tf.IndexedSlices`, never densified. A loss
+        that is not finite raises before any weight changes.
+        """
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(inputs, training=True)
+            total = loss + tf.add_n(self.losses) if self.losses else loss
+            total = tf.debugging.check_numerics(total, "training loss")
+        table = self.embedding.trainable_variables
+        rest = [v for v in self.trainable_variables if all(v is not t for t in table)]
+        gradients = tape.gradient(total, table + rest)
+        with tf.control_dependencies([total]):
+            self.table_optimizer.apply_gradients(zip(gradients[: len(table)], table, strict=True))
+            self.optimizer.apply_gradients(zip(gradients[len(table) :], rest, strict=True))
+        return {**self._logs(self.metrics), "loss": loss, "total_loss": total}
+
+    def test_step(self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Loss and metrics of one batch of (inputs, label), without an update."""
+        loss = self.compute_loss(inputs, training=False)
+        return {**self._logs([self.auc]), "loss": loss}
+
+    @staticmethod
+    def _logs(metrics: Iterable[tf.keras.metrics.Metric]) -> dict[str, tf.Tensor]:
+        return {metric.name: metric.result() for metric in metrics}

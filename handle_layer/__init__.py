@@ -1,0 +1,1 @@
+"""Input units, importable under the names of the original release."""

@@ -1,0 +1,84 @@
+"""The base of every input unit: which features it reads, and how to pick them from a batch."""
+
+import tensorflow as tf
+
+from diffumin_tf.config import Features, TaskConfig
+from diffumin_tf.data.features import FeatureLayout
+from diffumin_tf.errors import ConfigError
+
+
+class InputUnit(tf.keras.layers.Layer):
+    """Turns the embedded features of a batch into one vector a sample for the tower.
+
+    A subclass sets `default_features` (or leaves it None, then the config must list features),
+    builds its layers in ``__init__`` and composes them in ``call``. It adds its auxiliary losses
+    with ``add_loss``.
+
+    Args:
+      config: the experiment.
+      layout: where each feature lies in the batch.
+
+    Call arguments:
+      inputs: ``fields`` float32 [B, n, e], ``behaviours`` float32 [B, L, F, e], ``mask`` bool
+        [B, L], ``dense`` float32 [B, m] and, outside of serving, ``user`` int64 [B].
+      training: whether to add losses and noise.
+
+    Returns:
+      float32 [B, any fixed width].
+    """
+
+    default_features: Features | None = None
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.features = self.features_of(config)
+        self._layout = layout
+
+    @classmethod
+    def features_of(cls, config: TaskConfig) -> Features:
+        """The features of the config, or the unit's own.
+
+        Raises:
+          ConfigError: neither names any.
+        """
+        features = config.features or cls.default_features
+        if features is None:
+            raise ConfigError(f"features: {cls.__name__} has no default; list them in the config")
+        return features
+
+    @property
+    def field_count(self) -> int:
+        """F, the fields of one behaviour."""
+        return len(self.features.behaviours)
+
+    @property
+    def width(self) -> int:
+        """d = F·e, the width of one behaviour."""
+        return self.field_count * self.config.embed_dim
+
+    def select(self, inputs: dict[str, tf.Tensor], role: str) -> tf.Tensor:
+        """Embeddings of the ``user``, ``candidate`` or ``context`` features, side by side.
+
+        Returns:
+          float32 [B, features·e].
+        """
+        names = getattr(self.features, role)
+        picked = tf.gather(inputs["fields"], [self._layout.fields.index(n) for n in names], axis=1)
+        return tf.reshape(picked, [-1, len(names) * self.config.embed_dim])
+
+    def history(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Behaviour embeddings E [B, L, d]."""
+        positions = [self._layout.behaviours.index(n) for n in self.features.behaviours]
+        behaviours = inputs["behaviours"]
+        if positions != list(range(len(self._layout.behaviours))):
+            behaviours = tf.gather(behaviours, positions, axis=2)
+        return tf.reshape(behaviours, [-1, self.config.seq_len, self.width])
+
+    def partners(self) -> list[int | None]:
+        """For each behaviour field, the candidate feature of the same id space, if any."""
+        spaces = [self._layout.spaces[name] for name in self.features.candidate]
+        return [
+            spaces.index(space) if space in spaces else None
+            for space in (self._layout.spaces[name] for name in self.features.behaviours)
+        ]

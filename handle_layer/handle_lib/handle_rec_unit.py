@@ -1,0 +1,154 @@
+"""The DiffuMIN input units: they name features and compose the layers of `diffumin_tf.layers`."""
+
+import tensorflow as tf
+
+from diffumin_tf.config import Features, TaskConfig
+from diffumin_tf.data.features import FeatureLayout
+from diffumin_tf.layers import (
+    ContrastiveMultiInterestCalibrator,
+    DiffusionMultiInterestGenerator,
+    FieldAlignedProjection,
+    InterestSummary,
+    OrthogonalMultiInterestExtractor,
+    TransformerEncoder,
+)
+from handle_layer.handle_lib.handle_base import InputUnit
+
+
+class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
+    """DiffuMIN over long histories, with the features of the industrial data set as default.
+
+    ``concat[r, r*, e_other, e*_s]`` of the paper, section 3.5: extracted interests (OMIE),
+    generated interests (DMIG, held to the extracted ones by CMIC), user, context, candidate and
+    dense features, and the candidate as the short-term encoder sees it. ``use_omie``,
+    ``use_dmig``, ``use_cmic`` and ``subseq_len`` 0 leave parts out: without OMIE there is nothing
+    to generate from or to calibrate.
+    """
+
+    default_features = Features(
+        candidate=("target_poi", "target_third_id", "target_aor_id"),
+        behaviours=("item_id_list", "third_id_list", "aor_id_list"),
+    )
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(config, layout, **kwargs)
+        partners = self.partners()
+        self._as_behaviour = None
+        if partners != list(range(len(self.features.candidate))):
+            self._as_behaviour = FieldAlignedProjection(
+                partners, config.embed_dim, seed=config.seed, name="candidate_projection"
+            )
+        if config.use_omie:
+            self._build_interests([f for f, p in enumerate(partners) if p is not None])
+        if config.subseq_len:
+            self._short_term = TransformerEncoder(
+                n_layers=config.n_layers,
+                num_heads=config.num_heads,
+                dff_factor=config.dff_factor,
+                dropout_rate=config.dropout_rate,
+                name="short_term",
+            )
+        if self.features.dense:
+            self._dense_norm = tf.keras.layers.BatchNormalization(name="dense_norm")
+
+    def _build_interests(self, aligned_fields: list[int]) -> None:
+        config = self.config
+        self._extract = OrthogonalMultiInterestExtractor(
+            channels=config.channel_num,
+            top_p=config.top_p,
+            seq_len=config.seq_len,
+            field_dim=config.embed_dim,
+            channel_init=config.channel_init,
+            aligned_fields=aligned_fields,
+            seed=config.seed,
+            name="omie",
+        )
+        self._summarise = InterestSummary(name="interests")
+        if config.use_dmig:
+            self._generate = DiffusionMultiInterestGenerator(
+                timesteps=config.timesteps,
+                infer_timesteps=config.infer_timesteps,
+                start_timestep=config.start_timestep,
+                beta_sche=config.beta_sche,
+                beta_start=config.beta_start,
+                beta_end=config.beta_end,
+                n_layers=config.n_layers,
+                num_heads=config.num_heads,
+                dff_factor=config.dff_factor,
+                dropout_rate=config.dropout_rate,
+                prediction_type=config.prediction_type,
+                loss_weight=config.lamda1,
+                seed=config.seed,
+                name="dmig",
+            )
+        if config.use_dmig and config.use_cmic:
+            self._calibrate = ContrastiveMultiInterestCalibrator(
+                temp=config.temp, loss_weight=config.lamda2, name="cmic"
+            )
+
+    def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        history, mask = self.history(inputs), inputs["mask"]
+        raw_candidate = self.select(inputs, "candidate")
+        candidate = self._as_behaviour(raw_candidate) if self._as_behaviour else raw_candidate
+        parts = [raw_candidate, self.select(inputs, "user"), self.select(inputs, "context")]
+        if self.config.use_omie:
+            parts += self._interests(history, candidate, mask, inputs.get("user"), training)
+        if self.config.subseq_len:
+            parts.append(self._short_term_interest(history, candidate, mask, training))
+        if self.features.dense:
+            parts.append(self._dense_norm(inputs["dense"], training=training))
+        return tf.concat(parts, axis=1)
+
+    def _interests(self, history, candidate, mask, user, training) -> list[tf.Tensor]:
+        extracted = self._extract(history, candidate, mask)
+        parts = [self._summarise(extracted.interests, training=training)]
+        if self.config.use_dmig:
+            generated = self._generate(
+                extracted.interests, extracted.channels, extracted.live, training=training
+            )
+            if self.config.use_cmic:
+                generated = self._calibrate(
+                    extracted.interests, generated, user, extracted.live, training=training
+                )
+            parts.append(tf.reshape(generated, [-1, self.config.channel_num * self.width]))
+        return parts
+
+    def _short_term_interest(self, history, candidate, mask, training) -> tf.Tensor:
+        """e*_s: the candidate after attending to the K most recent behaviours, [B, d]."""
+        recent = self.config.subseq_len
+        tokens = tf.concat([history[:, :recent], candidate[:, tf.newaxis]], axis=1)
+        valid = tf.pad(mask[:, :recent], [[0, 0], [0, 1]], constant_values=True)
+        return self._short_term(tokens, valid, training=training)[:, -1]
+
+
+class Eleme_DiffuMIN(Long_term_DiffuMIN):  # noqa: N801  (the name of the release)
+    """DiffuMIN with the features of the public Ele.me data set as default."""
+
+    default_features = Features(
+        user=("user_id", "gender", "visit_city", "is_supervip", "ctr_30", "ord_30"),
+        candidate=(
+            "shop_id",
+            "item_id",
+            "city_id",
+            "district_id",
+            "shop_aoi_id",
+            "shop_geohash_6",
+            "shop_geohash_12",
+            "brand_id",
+            "category_1_id",
+            "merge_standard_food_id",
+            "rank_7",
+            "rank_30",
+            "rank_90",
+            "hours",
+        ),
+        context=("times", "hours", "time_type", "weekdays", "geohash12"),
+        behaviours=(
+            "shop_id_list",
+            "item_id_list",
+            "category_1_id_list",
+            "shop_aoi_id_list",
+            "hours_list",
+        ),
+        dense=("avg_price", "total_amt_30"),
+    )

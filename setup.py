@@ -1,0 +1,40 @@
+"""Packaging of diffumin_tf; ``exp/`` travels along as ``share/diffumin_tf/exp``."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+EXPERIMENTS = sorted({path.parent for path in (ROOT / "exp").rglob("*.json")})
+
+setup(
+    name="diffumin_tf",
+    version="0.1.0",
+    description="DiffuMIN click-through-rate models in TensorFlow/Keras",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["diffumin_tf*", "handle_layer*"]),
+    data_files=[
+        (
+            f"share/diffumin_tf/{folder.relative_to(ROOT).as_posix()}",
+            [path.relative_to(ROOT).as_posix() for path in sorted(folder.glob("*.json"))],
+        )
+        for folder in EXPERIMENTS
+    ],
+    install_requires=[
+        "tensorflow>=2.18,<2.22",
+        "tf-keras>=2.18,<2.22",
+        "tensorflow-recommenders>=0.7.6,<0.8",
+        "numpy>=1.26,<3",
+        "pandas>=2.2,<4",
+        "absl-py>=2.1,<3",
+        "pydantic>=2.7,<3",
+    ],
+    extras_require={
+        "parquet": ["pyarrow>=15"],
+        "test": ["pytest>=8,<10", "pyarrow>=15", "ruff>=0.17,<0.18"],
+    },
+    entry_points={"console_scripts": ["diffumin = diffumin_tf.cli:run"]},
+)

@@ -1,0 +1,33 @@
+"""Exact AUC, GAUC and log loss of predictions on disk.
+
+usage: python tools/cal_auc.py PREDICTIONS
+
+PREDICTIONS is a folder of part-* as `diffumin predict` writes it, a file, or a quoted glob; lines
+are label<TAB>prediction, and a third column with the user gives GAUC.
+"""
+
+import json
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from diffumin_tf.errors import DiffuminError
+from diffumin_tf.evaluation.report import read_predictions
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 1 or argv[0].startswith("-"):
+        print(__doc__.strip(), file=sys.stderr)
+        return 2
+    try:
+        scores = read_predictions(argv[0])
+    except DiffuminError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(scores.metrics(), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
