@@ -13,11 +13,15 @@ __version__ = "0.1.0"
 _VARIABLE = "TF_USE_LEGACY_KERAS"
 
 
+def _keras_3_came_first() -> bool:
+    """Whether Keras 3 was imported by itself, and not by TensorFlow, which does so in passing."""
+    first = next((n for n in sys.modules if n.startswith(("keras.", "tensorflow."))), "")
+    return first.startswith("keras.") and sys.modules["keras"].__version__.startswith("3.")
+
+
 def _require_keras_2() -> None:
     value = os.environ.get(_VARIABLE)
-    keras_3_loaded = getattr(sys.modules.get("keras"), "__version__", "").startswith("3.")
-    usable = value in ("1", "true", "True") or (value is None and not keras_3_loaded)
-    if usable:
+    if value in ("1", "true", "True") or (value is None and not _keras_3_came_first()):
         os.environ.setdefault(_VARIABLE, "1")
         tensorflow = sys.modules.get("tensorflow")
         if tensorflow is None or tensorflow.keras.layers.Layer.__module__.startswith("tf_keras."):

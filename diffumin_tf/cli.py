@@ -4,9 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-# TensorFlow's C++ notices would bury the progress; a value that the user set stays.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 from absl import flags
 
 from diffumin_tf.errors import DiffuminError
@@ -116,7 +113,7 @@ def _define_run(values: flags.FlagValues) -> None:
 
 def _define_overrides(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
-        "set", [], "key=value: overrides a configuration key; repeatable.", values
+        "set", [], "key=value, overrides a configuration key; repeatable.", values
     )
 
 
@@ -133,7 +130,10 @@ def _parse(
     except flags.Error as error:
         raise _UsageError(f"diffumin {command}: {error}") from None
     if values.help:
-        print(f"diffumin {command}\n{values.main_module_help() or values.get_help()}")
+        print(f"diffumin {command}")
+        for flag in dict.fromkeys(values[name] for name in values):
+            default = f" (default: {flag.default})" if flag.default else ""
+            print(f"  --{flag.name}: {' '.join(flag.help.split())}{default}")
         raise SystemExit(0)
     if len(rest) > 1:
         raise _UsageError(f"diffumin {command}: unexpected argument {rest[1]!r}")
@@ -176,7 +176,28 @@ def main(argv: Sequence[str]) -> int:
 
 def run() -> None:
     """Entry point of the console script."""
+    _load_tensorflow_quietly()
     sys.exit(main(sys.argv[1:]))
+
+
+def _load_tensorflow_quietly() -> None:
+    """Keeps TensorFlow's C++ notices from burying the progress, unless the user set a level.
+
+    Those written before TensorFlow's log is initialised heed no variable: hence the descriptor.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        import tensorflow as tf
+
+        tf.constant(0)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
 
 
 if __name__ == "__main__":

@@ -53,12 +53,14 @@ class Embedding(_Section):
       rows: rows of a hashed table, row 0 being the zero row.
       path: vocabulary file; None counts the ids of the training split when training starts.
       min_count: sightings after which an id is admitted to the vocabulary.
+      initial_stddev: standard deviation of the table before training.
     """
 
     kind: Literal["hash", "vocabulary"] = "vocabulary"
     rows: Annotated[int, Field(ge=2, lt=2**31)] = 1_000_000
     path: str | None = None
     min_count: PositiveInt = 5
+    initial_stddev: PositiveFloat = 0.05
 
 
 class TaskConfig(_Section):
@@ -99,6 +101,7 @@ class TaskConfig(_Section):
     channel_num: PositiveInt = 4
     top_p: Annotated[float, Field(gt=0.0, le=100.0)] = 20.0
     channel_init: Literal["field_aligned", "random"] = "field_aligned"
+    aggregation: Literal["mean", "sum", "softmax"] = "mean"
 
     n_layers: PositiveInt = 2
     num_heads: PositiveInt = Field(
@@ -120,6 +123,7 @@ class TaskConfig(_Section):
 
     deep_layers: tuple[PositiveInt, ...] = (1024, 512, 256)
     activation: Literal["dice", "prelu", "relu"] = "dice"
+    batch_norm_momentum: Fraction = 0.99
 
     optimizer: Literal["adagrad_lazyadam"] = "adagrad_lazyadam"
     learning_rate: PositiveFloat = 0.05

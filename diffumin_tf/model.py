@@ -46,7 +46,12 @@ class RankingModel(tfrs.Model):
     def __init__(self, config: TaskConfig, schema: DataStruct, rows: int) -> None:
         super().__init__(name="ranking_model")
         self.layout = FeatureLayout.of(features_of(config), schema)
-        self.embedding = IdEmbedding(rows, config.embed_dim, name="embedding")
+        self.embedding = IdEmbedding(
+            rows,
+            config.embed_dim,
+            tf.keras.initializers.RandomNormal(stddev=config.embedding.initial_stddev),
+            name="embedding",
+        )
         self.units = [
             registry.input_unit(name)(config, self.layout, name=name.partition(":")[2])
             for name in config.input_units
@@ -55,6 +60,7 @@ class RankingModel(tfrs.Model):
             config.deep_layers,
             activation=config.activation,
             dropout_rate=config.dropout_rate,
+            momentum=config.batch_norm_momentum,
             name="tower",
         )
         self.task = tfrs.tasks.Ranking(

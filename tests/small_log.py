@@ -55,9 +55,7 @@ def samples(count: int, seed: int) -> records.SampleColumns:
     lengths = rng.integers(0, 13, count)
     splits = np.r_[0, np.cumsum(lengths)]
     past = rng.integers(100, 140, splits[-1])
-    match = [
-        (past[splits[i] : splits[i + 1]] % 8 == items[i] % 8).any() for i in range(count)
-    ]
+    match = [(past[splits[i] : splits[i + 1]] % 8 == items[i] % 8).any() for i in range(count)]
     label = (rng.random(count) < np.where(match, 0.8, 0.2)).astype(np.int64)
     categorical = [users, items, 200 + items % 8, 300 + rng.integers(0, 24, count)]
     fixed = rng.integers(100, 140, [count, 4])

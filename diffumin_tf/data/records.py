@@ -67,7 +67,7 @@ def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
             feature["dense_feature"].float_list.value.extend(dense[row])
         for name, (values, splits) in sequences.items():
             feature[name].int64_list.value.extend(values[splits[row] : splits[row + 1]])
-        yield example.SerializeToString()
+        yield example.SerializeToString(deterministic=True)
 
 
 @contextlib.contextmanager

@@ -14,9 +14,7 @@ from diffumin_tf.model import RankingModel
 
 def raw_specs(schema: DataStruct) -> dict[str, tf.TensorSpec]:
     """Inputs of ``serving_default`` by name."""
-    specs = {
-        "cat_feature": tf.TensorSpec([None, len(schema.cat_feature)], tf.int64, "cat_feature")
-    }
+    specs = {"cat_feature": tf.TensorSpec([None, len(schema.cat_feature)], tf.int64, "cat_feature")}
     if schema.dense_feature:
         specs["dense_feature"] = tf.TensorSpec(
             [None, len(schema.dense_feature)], tf.float32, "dense_feature"

@@ -208,8 +208,10 @@ class _Progress:
         return self._done / max(time.monotonic() - self._start, 1e-9)
 
     def recent_speed(self) -> float:
-        seconds = time.monotonic() - self._window_start
-        return (self._done - self._window_done) / max(seconds, 1e-9)
+        samples = self._done - self._window_done
+        if not samples:
+            return self.overall_speed()
+        return samples / max(time.monotonic() - self._window_start, 1e-9)
 
     def line(self, epoch: int, step: int, logs: dict[str, tf.Tensor]) -> str:
         speed = self.recent_speed()

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from diffumin_tf.config import Features, TaskConfig
 from diffumin_tf.data.features import FeatureLayout
+from diffumin_tf.errors import ConfigError
 from diffumin_tf.layers import (
     ContrastiveMultiInterestCalibrator,
     DiffusionMultiInterestGenerator,
@@ -32,6 +33,7 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
+        self._check_widths()
         partners = self.partners()
         self._as_behaviour = None
         if partners != list(range(len(self.features.candidate))):
@@ -49,7 +51,20 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
                 name="short_term",
             )
         if self.features.dense:
-            self._dense_norm = tf.keras.layers.BatchNormalization(name="dense_norm")
+            self._dense_norm = tf.keras.layers.BatchNormalization(
+                momentum=config.batch_norm_momentum, name="dense_norm"
+            )
+
+    def _check_widths(self) -> None:
+        config, width = self.config, self.width
+        fields = f"{self.field_count} behaviour fields of embed_dim {config.embed_dim}"
+        if config.channel_num > width:
+            raise ConfigError(
+                f"channel_num is {config.channel_num} but {fields} give room for {width} "
+                "orthogonal channels"
+            )
+        if width % config.num_heads:
+            raise ConfigError(f"num_heads is {config.num_heads} but must divide {width} ({fields})")
 
     def _build_interests(self, aligned_fields: list[int]) -> None:
         config = self.config
@@ -59,11 +74,12 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
             seq_len=config.seq_len,
             field_dim=config.embed_dim,
             channel_init=config.channel_init,
-            aligned_fields=aligned_fields,
+            aggregation=config.aggregation,
+            aligned_fields=aligned_fields[: config.channel_num],
             seed=config.seed,
             name="omie",
         )
-        self._summarise = InterestSummary(name="interests")
+        self._summarise = InterestSummary(momentum=config.batch_norm_momentum, name="interests")
         if config.use_dmig:
             self._generate = DiffusionMultiInterestGenerator(
                 timesteps=config.timesteps,

@@ -1,0 +1,190 @@
+"""The whole path on a synthetic log: raw log, records, training, evaluation, export, scores."""
+
+import dataclasses
+import json
+import os
+import posixpath
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from diffumin_tf.data import dataset, records, synthetic, synthetic_logs
+from diffumin_tf.data.prepare import prepare
+from diffumin_tf.errors import DataError
+from diffumin_tf.evaluation import metrics
+from diffumin_tf.experiment import Experiment, find_experiment, write_metrics
+
+_MARKER = "demo.json"
+_SCORED = 10
+_NO_HISTORY = ["use_omie=false", "subseq_len=0"]
+
+# Runs in a process that has TensorFlow and none of our code, as TensorFlow Serving would.
+_SCORE_EXPORT = """
+import json, sys
+import tensorflow as tf
+export, file, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+samples = list(tf.data.TFRecordDataset(file).take(count).as_numpy_iterator())
+scores = tf.saved_model.load(export).signatures["examples"](inputs=tf.constant(samples))
+print(json.dumps({name: values.numpy().tolist() for name, values in scores.items()}))
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Size of a demo: its days in order are training days, one validation and one test day."""
+
+    samples_per_day: dict[str, int]
+    users: int
+    items: int
+    history_len: int
+    write: Callable[[synthetic.SyntheticLog, str], str]
+    settings: dict[str, Any]
+
+    def split_settings(self) -> dict[str, int]:
+        """First and last day of each split."""
+        *train, valid, test = (int(day) for day in self.samples_per_day)
+        return {
+            "train_data_start": train[0],
+            "train_data_end": train[-1],
+            "valid_data_start": valid,
+            "valid_data_end": valid,
+            "test_data_start": test,
+            "test_data_end": test,
+        }
+
+
+def _write_eleme(log: synthetic.SyntheticLog, folder: str) -> str:
+    """Raw CSV in the public layout, then the adapter that users run on the public files."""
+    raw, spec, data = (posixpath.join(folder, n) for n in ("raw", "prepare.json", "data"))
+    synthetic_logs.write_eleme_csv(log, raw)
+    records.write_text(
+        spec, json.dumps({"adapter": "eleme", "files": "eleme_{yyyymmdd}.csv"}, indent=2)
+    )
+    prepare(spec, raw, data)
+    return data
+
+
+def _write_long_term(log: synthetic.SyntheticLog, folder: str) -> str:
+    data = posixpath.join(folder, "data")
+    synthetic_logs.write_long_term_records(log, data)
+    return data
+
+
+_PLANS = {
+    "Eleme_DiffuMIN": _Plan(
+        {"20240101": 20_000, "20240102": 20_000, "20240103": 20_000, "20240104": 10_000}
+        | {"20240105": 20_000},
+        users=20_000,
+        items=8_000,
+        history_len=50,
+        write=_write_eleme,
+        settings={"batch_size": 256, "epoch": 2, "deep_layers": [256, 128, 64]},
+    ),
+    "Long_term_DiffuMIN": _Plan(
+        {"20240101": 12_000, "20240102": 2_000, "20240103": 4_000},
+        users=4_000,
+        items=8_000,
+        history_len=1_000,
+        write=_write_long_term,
+        settings={"batch_size": 256, "epoch": 2, "deep_layers": [256, 128, 64], "seq_len": 1000},
+    ),
+}
+
+
+def demo(
+    exp: str, folder: str, overrides: Sequence[str] = (), report: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Makes a log, trains DiffuMIN and the same tower without history on it, scores the export.
+
+    Args:
+      exp: ``Eleme_DiffuMIN`` or ``Long_term_DiffuMIN``.
+      folder: where everything goes; what an earlier demo left there is replaced.
+      overrides: ``key=value`` texts.
+      report: takes a line of progress.
+
+    Returns:
+      What ``<folder>/model/metrics.json`` holds.
+
+    Raises:
+      DataError: there is no demo for the experiment, or the folder holds something else.
+    """
+    if exp not in _PLANS:
+        raise DataError(f"--exp {exp!r}: there is a demo for {' and '.join(_PLANS)}")
+    plan = _PLANS[exp]
+    _clear(folder)
+    report(f"writing a synthetic log of {sum(plan.samples_per_day.values()):,} impressions …")
+    log = synthetic.generate(
+        plan.samples_per_day, users=plan.users, items=plan.items, history_len=plan.history_len
+    )
+    data = plan.write(log, folder)
+    settings = {"train_data_path": data, **plan.split_settings(), **plan.settings}
+    base = [f"{key}={json.dumps(value)}" for key, value in settings.items()] + list(overrides)
+
+    def run(name: str, *changes: str) -> Experiment:
+        report(f"training {name} …")
+        model_dir = posixpath.join(folder, name)
+        experiment = Experiment.create(
+            find_experiment(exp), model_dir, [*base, *changes], report=report
+        )
+        experiment.train(report)
+        experiment.evaluate(["valid", "test"])
+        return experiment
+
+    without_history = run("model_without_history", *_NO_HISTORY).score("test").metrics()["auc"]
+    experiment = run("model")
+    scores = experiment.score("test")
+    truth = log.true_probability[log.on(list(plan.samples_per_day)[-1])]
+    results = {
+        "test": scores.metrics(),
+        "best_reachable_auc": metrics.auc(scores.labels, truth),
+        "no_history_auc": without_history,
+    }
+    write_metrics(experiment.model_dir, results)
+    _show_export(experiment, scores.labels, scores.pctr, truth, report)
+    report(
+        f"test AUC: DiffuMIN {results['test']['auc']:.4f}, the same tower without history "
+        f"{without_history:.4f}, best reachable {results['best_reachable_auc']:.4f}\n"
+        f"all figures: {posixpath.join(experiment.model_dir, 'metrics.json')}"
+    )
+    return results
+
+
+def _clear(folder: str) -> None:
+    """Empties the folder of an earlier demo, and marks it as a demo's."""
+    gfile, marker = tf.io.gfile, posixpath.join(folder, _MARKER)
+    if gfile.exists(folder) and gfile.listdir(folder):
+        if not gfile.exists(marker):
+            raise DataError(f"{folder}: is not empty and no demo made it; choose another --output")
+        gfile.rmtree(folder)
+    gfile.makedirs(folder)
+    records.write_text(marker, "{}\n")
+
+
+def _show_export(
+    experiment: Experiment,
+    labels: np.ndarray,
+    pctr: np.ndarray,
+    truth: np.ndarray,
+    report: Callable[[str], None],
+) -> None:
+    """Scores the first test samples with the export alone and shows them beside the truth."""
+    export = experiment.export()
+    config = experiment.config
+    file = dataset.list_files(
+        config.train_data_path, config.test_data_start, config.test_data_end, "test"
+    )[0]
+    command = [sys.executable, "-I", "-c", _SCORE_EXPORT, export, file, str(_SCORED)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(f"{export}: cannot be scored by TensorFlow alone:\n{done.stderr}")
+    served = json.loads(done.stdout)["pctr"]
+    np.testing.assert_allclose(served, pctr[:_SCORED], atol=1e-6)
+    report(f"{export}, loaded by TensorFlow alone, on the first {_SCORED} test samples:")
+    report("  click  predicted  true probability")
+    for row in range(_SCORED):
+        report(f"  {int(labels[row]):5d}  {served[row]:9.4f}  {truth[row]:16.4f}")

@@ -1,0 +1,35 @@
+"""The layers of DiffuMIN, one a file; each can be used in any Keras 2 model."""
+
+from diffumin_tf.layers.attention import MultiHeadAttention, TransformerBlock
+from diffumin_tf.layers.candidate_projection import FieldAlignedProjection
+from diffumin_tf.layers.cmic import ContrastiveMultiInterestCalibrator
+from diffumin_tf.layers.denoiser import Denoiser
+from diffumin_tf.layers.dice import Dice
+from diffumin_tf.layers.dmig import DiffusionMultiInterestGenerator
+from diffumin_tf.layers.dropout import SeededDropout
+from diffumin_tf.layers.field_aligned_channels import FieldAlignedChannels
+from diffumin_tf.layers.id_embedding import IdEmbedding
+from diffumin_tf.layers.interest_summary import InterestSummary
+from diffumin_tf.layers.noise_schedule import NoiseSchedule
+from diffumin_tf.layers.omie import Interests, OrthogonalMultiInterestExtractor
+from diffumin_tf.layers.tower import Tower
+from diffumin_tf.layers.transformer_encoder import TransformerEncoder
+
+__all__ = [
+    "ContrastiveMultiInterestCalibrator",
+    "Denoiser",
+    "Dice",
+    "DiffusionMultiInterestGenerator",
+    "FieldAlignedChannels",
+    "FieldAlignedProjection",
+    "IdEmbedding",
+    "InterestSummary",
+    "Interests",
+    "MultiHeadAttention",
+    "NoiseSchedule",
+    "OrthogonalMultiInterestExtractor",
+    "SeededDropout",
+    "Tower",
+    "TransformerBlock",
+    "TransformerEncoder",
+]

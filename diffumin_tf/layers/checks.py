@@ -1,0 +1,85 @@
+"""Checks shared by the layers; each raises a ValueError that echoes what it received."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+
+def positive_int(argument: str, value: Any) -> int:
+    """`value` as an int, if it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{argument}` must be an integer of at least 1, received {value!r}.")
+    return int(value)
+
+
+def integer(argument: str, value: Any) -> int:
+    """`value` as an int, if it is a whole number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError(f"`{argument}` must be an integer, received {value!r}.")
+    return int(value)
+
+
+def number(argument: str, value: Any, bounds: str, within: Callable[[float], bool]) -> float:
+    """`value` as a float, if it is `within` the bounds, which `bounds` says in words."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not within(value):
+        raise ValueError(f"`{argument}` must be a number {bounds}, received {value!r}.")
+    return float(value)
+
+
+def rate(argument: str, value: Any) -> float:
+    """`value` as a float, if it is in [0, 1)."""
+    return number(argument, value, "in [0, 1)", lambda x: 0 <= x < 1)
+
+
+def positive_number(argument: str, value: Any) -> float:
+    """`value` as a float, if it is above zero."""
+    return number(argument, value, "above 0", lambda x: x > 0)
+
+
+def not_negative(argument: str, value: Any) -> float:
+    """`value` as a float, if it is not below zero."""
+    return number(argument, value, "of at least 0", lambda x: x >= 0)
+
+
+def choice(argument: str, value: Any, choices: Sequence[str]) -> str:
+    """`value`, if it is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{argument}` must be one of {list(choices)}, received {value!r}.")
+    return value
+
+
+def static_sizes(argument: str, shape: Any, symbols: str, known: int) -> tuple[int, ...]:
+    """The last `known` sizes of `shape`, which must have as many axes as `symbols` ("[B, C, d]").
+
+    A layer creates its weights from these sizes, so they may not be None.
+    """
+    shape = tf.TensorShape(shape)
+    rank = symbols.count(",") + 1
+    if shape.rank != rank or None in shape.as_list()[-known:]:
+        raise ValueError(
+            f"`{argument}` must have shape {symbols}, the last {known} of its {rank} sizes known, "
+            f"received shape {shape}."
+        )
+    return tuple(shape.as_list()[-known:])
+
+
+def tensor(
+    argument: str,
+    value: Any,
+    symbols: str,
+    shape: Sequence[int | None],
+    dtype: tf.DType = tf.float32,
+) -> tf.Tensor:
+    """`value` as a tensor of `dtype`, if its static shape fits `shape` (None fits any size)."""
+    value = tf.cast(value, dtype)
+    if not tf.TensorShape(shape).is_compatible_with(value.shape):
+        raise ValueError(
+            f"`{argument}` must have shape {symbols} = {tf.TensorShape(shape)}, "
+            f"received shape {value.shape}."
+        )
+    return value

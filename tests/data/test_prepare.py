@@ -1,0 +1,384 @@
+"""`prepare` with the adapter ``tables``: records, manifest, and every way to go wrong."""
+
+import gzip
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from diffumin_tf.data.fingerprint import fingerprint
+from diffumin_tf.data.prepare import prepare
+from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.errors import ConfigError, DataError
+from tests.data.prepared import fill_disk, kill_in_second_write, read_samples, visible_files
+
+# 2022-04-24 23:30 in UTC, which is 2022-04-25 07:30, a Monday, in UTC+8.
+T0 = 1_650_843_000_000
+DAY = 86_400_000
+FILES = {
+    "shown.csv": f"""uid,vid,ms,tab,click,watched
+ann,1,{T0 + 5},home,1,1
+bob,2,{T0 + 5},home,0,0
+ann,2,{T0 + 7},,0,0
+ann,3,{T0 + 7},feed,1,1
+cat,9,{T0 + DAY},feed,1,0
+ann,1,{T0 + DAY},feed,0,1
+""",
+    "earlier.csv": f"""who,what,ms,no,watched
+ann,2,{T0},1,0
+ann,1,{T0},0,1
+ann,3,{T0 - 1},7,1
+bob,3,{T0 + 5},0,1
+bob,7,{T0 + 4},0,
+""",
+    "users.csv": 'uid,city,fans\nann,"a,b",3\nbob,nan,-5\n',
+    "items.csv": 'vid,author,tag,length\n1,x,"t1,t2",1000\n2,y,t2,\n3,x,,3\n',
+}
+SPEC = {
+    "impressions": {
+        "file": "shown.csv",
+        "user": "uid",
+        "item": "vid",
+        "time": "ms",
+        "label": {"column": "click"},
+        "outcomes": ["watched"],
+        "fields": [
+            "tab",
+            "watched",
+            {"name": "hour", "time": "hour"},
+            {"name": "weekday", "time": "weekday"},
+        ],
+    },
+    "impressions_are_events": {"keep_where": {"column": "watched", "equals": 1}},
+    "events": [
+        {
+            "file": "earlier.csv",
+            "user": "who",
+            "item": "what",
+            "order_by": ["ms", "no"],
+            "fields": ["watched"],
+        }
+    ],
+    "users": {
+        "file": "users.csv",
+        "key": "uid",
+        "fields": ["city", "fans", {"name": "log_fans", "column": "fans", "log1p": True}],
+    },
+    "items": {
+        "file": "items.csv",
+        "key": "vid",
+        "fields": [
+            "author",
+            {"name": "tag", "split": ",", "take": "first"},
+            {"name": "length", "bucket": "log2"},
+            {"name": "length_class", "column": "length", "bucket": [1, 1000]},
+        ],
+    },
+    "cat_feature": [
+        *("uid", "vid", "author", "tag", "length", "length_class"),
+        *("city", "tab", "hour", "weekday"),
+    ],
+    "dense_feature": ["fans", "log_fans"],
+    "behaviour": ["vid", "tag", "watched", "tab"],
+    "max_len": 3,
+    "spaces": {"length_class": "class"},
+    "utc_offset_hours": 8,
+    "max_bad_fraction": 0.0,
+}
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """A folder of tables with a spec; returns (spec path, input folder, output folder)."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    return write_spec(tmp_path, SPEC), str(folder), str(tmp_path / "out")
+
+
+def write_spec(tmp_path, spec):
+    path = tmp_path / "prepare.json"
+    path.write_text(json.dumps(spec))
+    return str(path)
+
+
+def ids(space, *texts):
+    return fingerprint(space, texts).tolist()
+
+
+def test_a_record_holds_joined_features_and_the_point_in_time_history(tables):
+    prepare(*tables)
+    sample = read_samples(tables[2], "20220425")[3]  # ann, 3, T0 + 7
+    expected = {
+        "uid": "ann",
+        "vid": "3",
+        "author": "x",
+        "tag": "",
+        "length": "2",
+        "length_class": "1",
+        "city": "a,b",
+        "tab": "feed",
+        "hour": "7",
+        "weekday": "0",
+    }
+    schema = DataStruct.load(f"{tables[2]}/data_struct.json")
+    assert schema.cat_feature == tuple(expected)
+    for position, (name, text) in enumerate(expected.items()):
+        assert sample["cat_feature"][position] == ids(schema.id_space(name), text)[0], name
+    assert sample["label"] == [1]
+    assert sample["auxiliary_info"] == [*ids("uid", "ann"), (T0 + 7) // 1000]
+    np.testing.assert_allclose(sample["dense_feature"], [3, np.log1p(3)], rtol=1e-6)
+    # Newest first: the impression at T0 + 5, then the exposures at T0 by "no"; the impression at
+    # the same moment and the fourth behaviour are out.
+    assert sample["vid_list"] == ids("vid", "1", "2", "1")
+    assert sample["tag_list"] == ids("tag", "t1", "t2", "t1")
+    assert sample["watched_list"] == ids("watched", "1", "0", "1")
+    assert sample["tab_list"] == [*ids("tab", "home"), 0, 0]
+
+
+def test_ties_follow_the_order_columns_then_the_tables_then_the_lines(tmp_path):
+    rng = np.random.default_rng(0)
+    events = [(T0 + t, 0, a, b, n) for n, (t, a, b) in enumerate(rng.integers(0, 4, (300, 3)))]
+    shown = [(T0 + t, 1, 0, 0, n) for n, t in enumerate(rng.integers(0, 5, 60))]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    lines = [f"u{n % 3},e{n},{t},{a},{b}" for t, _, a, b, n in events]
+    (folder / "events.csv").write_text("\n".join(["u,v,t,a,b", *lines]) + "\n")
+    lines = [f"u{n % 3},s{n},{t},1" for t, _, _, _, n in shown]
+    (folder / "shown.csv").write_text("\n".join(["u,v,t,click", *lines]) + "\n")
+    table = {"user": "u", "item": "v"}
+    spec = {
+        "impressions": {**table, "file": "shown.csv", "time": "t", "label": {"column": "click"}},
+        "impressions_are_events": {},
+        "events": [{**table, "file": "events.csv", "order_by": ["t", "a", "b"]}],
+        "cat_feature": ["v"],
+        "behaviour": ["v"],
+        "max_len": 40,
+    }
+    prepare(write_spec(tmp_path, spec), str(folder), str(tmp_path / "out"))
+    samples = read_samples(tmp_path / "out", "20220424")
+    for now, _, _, _, n in shown:
+        past = [e for e in (*events, *shown) if e[4] % 3 == n % 3 and e[0] < now]
+        newest = sorted(past, reverse=True)[:40]
+        assert samples[n]["v_list"] == ids("v", *(f"{'es'[e[1]]}{e[4]}" for e in newest))
+
+
+def test_missing_values_become_0(tables):
+    prepare(*tables)
+    ann, bob = (read_samples(tables[2], "20220425")[row] for row in (2, 1))
+    cat = read_samples(tables[2], "20220426")[0]
+    names = SPEC["cat_feature"]
+    missing = {n for n, i in zip(names, ann["cat_feature"], strict=True) if i == 0}
+    assert missing == {"tab", "length", "length_class"}
+    assert bob["cat_feature"][names.index("city")] == 0
+    assert bob["dense_feature"] == [-5, 0]
+    assert bob["vid_list"] == ids("vid", "7") and bob["watched_list"] == [0]
+    missing = {n for n, i in zip(names, cat["cat_feature"], strict=True) if i == 0}
+    assert missing == {"author", "tag", "length", "length_class", "city"}
+    assert cat["vid_list"] == [] and cat["dense_feature"] == [0, 0]
+
+
+def test_keep_where_keeps_only_those_impressions_as_behaviours(tables):
+    prepare(*tables)
+    last = read_samples(tables[2], "20220426")[1]
+    assert last["vid_list"] == ids("vid", "3", "1", "2")
+
+
+def test_records_keep_the_order_of_the_file_within_a_day(tables):
+    manifest = prepare(*tables)
+    days = {day: read_samples(tables[2], day) for day in manifest["days"]}
+    users = {day: [s["auxiliary_info"][0] for s in samples] for day, samples in days.items()}
+    assert users == {
+        "20220425": ids("uid", "ann", "bob", "ann", "ann"),
+        "20220426": ids("uid", "cat", "ann"),
+    }
+
+
+def test_the_manifest_counts_what_happened(tables):
+    manifest = prepare(*tables)
+    with open(f"{tables[2]}/manifest.json") as file:
+        assert json.load(file) == manifest
+    assert manifest["rows_in"] == {
+        "users.csv": 2,
+        "items.csv": 3,
+        "shown.csv": 6,
+        "earlier.csv": 5,
+    }
+    assert manifest["rows_written"] == 6
+    assert manifest["click_rate"] == 0.5
+    assert manifest["days"]["20220425"] == {"examples": 4, "clicks": 2, "click_rate": 0.5}
+    assert manifest["history_length"]["max"] == 3
+    assert manifest["history_length"]["min"] == 0
+    assert manifest["spec"]["max_len"] == 3
+
+
+def test_parts_and_compression_change_the_files_but_not_the_samples(tables, tmp_path):
+    prepare(*tables)
+    spec = write_spec(tmp_path, {**SPEC, "parts": 2, "compression": "GZIP"})
+    prepare(spec, tables[1], str(tmp_path / "gz"))
+    names = sorted(os.listdir(tmp_path / "gz" / "20220425"))
+    assert names == ["_SUCCESS.json", "part-00000.gz", "part-00001.gz"]
+    plain, packed = (read_samples(o, "20220425") for o in (tables[2], tmp_path / "gz"))
+    assert sorted(map(str, plain)) == sorted(map(str, packed))
+
+
+def test_seconds_gzip_parquet_and_a_label_threshold(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = [f"u,{i},{rating},{T0 // 1000 + i}" for i, rating in enumerate((3.5, 4, 5))]
+    text = "userid,movieid,rating,timestamp\n" + "\n".join(rows) + "\n"
+    (folder / "ratings.csv.gz").write_bytes(gzip.compress(text.encode()))
+    pq.write_table(pa.table({"movieId": [0, 1], "genre": ["a", None]}), folder / "m.parquet")
+    spec = {
+        "impressions": {
+            "file": "ratings.csv.gz",
+            "user": "userid",
+            "item": "movieid",
+            "time": "timestamp",
+            "time_unit": "s",
+            "label": {"column": "rating", "at_least": 4},
+            "fields": ["rating"],
+        },
+        "impressions_are_events": {"keep_where": {"column": "rating", "equals": "3.5"}},
+        "items": {"file": "m.parquet", "key": "movieId", "fields": ["genre"]},
+        "cat_feature": ["userid", "movieid", "genre"],
+        "behaviour": ["movieid", "genre", "rating"],
+        "max_len": 9,
+    }
+    manifest = prepare(write_spec(tmp_path, spec), str(folder), str(tmp_path / "out"))
+    assert list(manifest["days"]) == ["20220424"]
+    samples = read_samples(tmp_path / "out", "20220424")
+    assert [s["label"] for s in samples] == [[0], [1], [1]]
+    assert samples[2]["movieid_list"] == ids("movieid", "0")
+    assert samples[2]["rating_list"] == ids("rating", "3.5")
+    assert samples[1]["cat_feature"][2] == 0
+    assert samples[1]["auxiliary_info"][1] == T0 // 1000 + 1
+
+
+def test_the_day_may_come_from_a_column_and_days_bound_what_is_written(tables, tmp_path):
+    shown = FILES["shown.csv"].replace("watched\n", "watched,date\n", 1)
+    dated = [f"{line},2022-05-0{i}" for i, line in enumerate(shown.splitlines()[1:], 1)]
+    (tmp_path / "in" / "shown.csv").write_text("\n".join([shown.splitlines()[0], *dated]) + "\n")
+    impressions = {**SPEC["impressions"], "day": "date"}
+    spec = {**SPEC, "impressions": impressions, "days": ["20220502", "20220503"]}
+    manifest = prepare(write_spec(tmp_path, spec), *tables[1:])
+    assert list(manifest["days"]) == ["20220502", "20220503"]
+    assert manifest["dropped_rows"] == {"impressions outside of days": 4}
+    # Impressions of days that are not written are still behaviours.
+    assert read_samples(tables[2], "20220503")[0]["vid_list"][0] == ids("vid", "1")[0]
+
+
+def test_days_without_impressions_are_an_error(tables, tmp_path):
+    spec = write_spec(tmp_path, {**SPEC, "days": ["20230101", "20231231"]})
+    with pytest.raises(DataError, match="no impression lies within the days"):
+        prepare(spec, *tables[1:])
+
+
+def test_days_are_local_days(tables, tmp_path):
+    offset = write_spec(tmp_path, {**SPEC, "utc_offset_hours": 0})
+    assert list(prepare(offset, *tables[1:])["days"]) == ["20220424", "20220425"]
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "reason"),
+    [
+        ("shown.csv", "ann,1,soon,home,1,1", "ms is no number"),
+        ("shown.csv", f"ann,1,{T0}000,home,1,1", "ms is no time in ms since 1970"),
+        ("shown.csv", f"ann,1,{T0},home,2,1", "label click is neither 0 nor 1"),
+        ("shown.csv", f"ann,1,{T0},home,,1", "label click is neither 0 nor 1"),
+        ("shown.csv", f",1,{T0},home,1,1", "uid is missing"),
+        ("shown.csv", f"ann,1,{T0},home,1", "5 columns instead of 6"),
+        ("earlier.csv", f"ann,1,{T0},last,1", "no is no number"),
+        ("users.csv", "ann,rome,1", "uid stands twice"),
+        ("users.csv", "eve,rome,many", "fans is no number"),
+        ("items.csv", "4,z,t,long", "length is no number"),
+    ],
+)
+def test_bad_lines_are_counted_up_to_the_limit_and_fail_above_it(
+    tables, tmp_path, file, line, reason
+):
+    with open(tmp_path / "in" / file, "a") as table:
+        table.write(line + "\n")
+    lines = FILES[file].count("\n")
+    with pytest.raises(DataError, match=f"{file}: 1 of {lines} lines(.|\n)*line {lines + 1}: "):
+        prepare(*tables)
+    assert visible_files(tables[2]) == {}
+    tolerant = write_spec(tmp_path, {**SPEC, "max_bad_fraction": 0.5})
+    account = prepare(tolerant, *tables[1:])["bad_lines"][file]
+    assert account["by_reason"] == {reason: 1}
+    assert account["first"] == [{"line": lines + 1, "reason": reason, "text": line}]
+
+
+def test_a_second_run_keeps_complete_days_and_makes_the_missing_one(tables):
+    first = prepare(*tables)
+    before = visible_files(tables[2])
+    kept = os.stat(f"{tables[2]}/20220425/part-00000").st_mtime_ns
+    for name in os.listdir(f"{tables[2]}/20220426"):
+        os.remove(f"{tables[2]}/20220426/{name}")
+    os.rmdir(f"{tables[2]}/20220426")
+    assert prepare(*tables) == first
+    assert visible_files(tables[2]) == before
+    assert os.stat(f"{tables[2]}/20220425/part-00000").st_mtime_ns == kept
+
+
+def test_another_spec_never_reuses_a_partition(tables, tmp_path):
+    prepare(*tables)
+    before = visible_files(tables[2])
+    other = write_spec(tmp_path, {**SPEC, "max_len": 2})
+    with pytest.raises(DataError, match="2022042[56]: comes from other settings; remove it"):
+        prepare(other, *tables[1:])
+    assert visible_files(tables[2]) == before
+
+
+def test_other_input_never_reuses_a_partition(tables, tmp_path):
+    prepare(*tables)
+    (tmp_path / "in" / "users.csv").write_text("uid,city,fans\nann,rome,3\n")
+    with pytest.raises(DataError, match="20220425: comes from other inputs; remove it"):
+        prepare(*tables)
+
+
+def test_a_foreign_folder_is_never_taken_for_a_partition(tables, tmp_path):
+    (tmp_path / "out" / "20220425").mkdir(parents=True)
+    with pytest.raises(DataError, match="20220425: has no valid _SUCCESS.json; remove it"):
+        prepare(*tables)
+
+
+def test_a_killed_run_leaves_whole_partitions_and_can_be_run_again(tables, tmp_path):
+    kill_in_second_write(tmp_path, *tables)
+    assert {name.split("/")[0] for name in visible_files(tables[2])} == {"20220425"}
+    assert len(read_samples(tables[2], "20220425")) == 4
+    prepare(*tables)
+    prepare(tables[0], tables[1], str(tmp_path / "fresh"))
+    assert visible_files(tables[2]) == visible_files(tmp_path / "fresh")
+    assert not [name for name in os.listdir(tables[2]) if "incomplete" in name]
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tables, monkeypatch):
+    fill_disk(monkeypatch)
+    with pytest.raises(DataError, match="20220425: no space left on the disk"):
+        prepare(*tables)
+    assert sorted(os.listdir(tables[2])) == ["data_struct.json"]
+    monkeypatch.undo()
+    assert prepare(*tables)["rows_written"] == 6
+
+
+@pytest.mark.parametrize("file", sorted(FILES))
+def test_a_missing_table_is_one_clear_error(tables, tmp_path, file):
+    os.remove(tmp_path / "in" / file)
+    with pytest.raises(DataError, match=f"{file}: no such file"):
+        prepare(*tables)
+
+
+def test_a_missing_spec_is_one_clear_error(tables, tmp_path):
+    with pytest.raises(ConfigError, match="gone.json: cannot be read"):
+        prepare(str(tmp_path / "gone.json"), *tables[1:])
+
+
+def test_an_output_that_is_a_file_is_one_clear_error(tables, tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(DataError, match="out: "):
+        prepare(*tables)

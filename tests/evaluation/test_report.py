@@ -1,0 +1,63 @@
+"""Predictions to text and back, and the tool that measures them."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from diffumin_tf.errors import DataError
+from diffumin_tf.evaluation import report
+from diffumin_tf.evaluation.scoring import Scores
+
+TOOL = pathlib.Path(__file__).parents[2] / "tools" / "cal_auc.py"
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(0)
+    pctr = rng.random(50).astype(np.float32)
+    return Scores(rng.integers(0, 2, 50).astype(np.float32), pctr, rng.integers(0, 9, 50) + 2**62)
+
+
+@pytest.mark.parametrize("header", [False, True])
+@pytest.mark.parametrize("user", [False, True])
+def test_predictions_read_back_exactly(tmp_path, monkeypatch, scores, header, user):
+    monkeypatch.setattr(report, "_LINES_PER_PART", 20)
+    folder = str(tmp_path / "predictions")
+    assert report.write_predictions(scores, folder, header, user) == 3
+    first = (tmp_path / "predictions" / "part-00000").read_text().splitlines()[0]
+    assert first.startswith("label\tprediction") == header
+    back = report.read_predictions(folder)
+    np.testing.assert_array_equal(back.labels, scores.labels)
+    np.testing.assert_array_equal(back.pctr, scores.pctr)
+    assert (back.users is None) != user
+    if user:
+        np.testing.assert_array_equal(back.users, scores.users)
+
+
+def test_the_tool_prints_the_exact_metrics(tmp_path, scores):
+    report.write_predictions(scores, str(tmp_path / "p"), user=True)
+    command = [sys.executable, str(TOOL), str(tmp_path / "p")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed) == pytest.approx(scores.metrics())
+
+
+@pytest.mark.parametrize("line", ["1", "2\t0.5", "1\t1.5", "1\tx", "1\t0.5\tu", "1\t.5\t3\t4"])
+def test_a_malformed_line_is_named(tmp_path, line):
+    path = tmp_path / "part-00000"
+    path.write_text(f"0\t0.5\n{line}\n")
+    with pytest.raises(DataError, match=f"{path}: line 2: must be label<TAB>prediction"):
+        report.read_predictions(str(path))
+    command = [sys.executable, str(TOOL), str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "line 2" in result.stderr
+
+
+def test_a_folder_that_exists_is_not_overwritten(tmp_path, scores):
+    with pytest.raises(DataError, match="exists already"):
+        report.write_predictions(scores, str(tmp_path))
+    with pytest.raises(DataError, match="no file matches"):
+        report.read_predictions(str(tmp_path))

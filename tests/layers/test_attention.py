@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.layers import MultiHeadAttention, TransformerBlock
+from tests.layers import oracles
+from tests.layers.helpers import (
+    OTHER_SHAPE,
+    assert_same,
+    assert_saving_keeps_outputs,
+    block_weights,
+    copy_of,
+    normal,
+    randomise,
+)
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_block_equals_the_equations(conditioned):
+    block = TransformerBlock(num_heads=3, dff_factor=2, conditioned=conditioned)
+    tokens, condition = normal(0, 4, 5, 6), normal(1, 4, 1, 6)
+    mask = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 1]], bool)
+    call = {"key_mask": mask, "condition": condition if conditioned else None}
+    block(tokens, tokens, **call)
+    randomise(block)
+    actual = block(tokens, tokens, **call)
+    for n in range(4):
+        given = condition[n, 0] if conditioned else None
+        expected = oracles.transformer_block(tokens[n], mask[n], 3, block_weights(block), given)
+        np.testing.assert_allclose(actual[n], expected, atol=2e-5)
+
+
+def test_fewer_queries_than_keys_give_the_same_answers():
+    block = TransformerBlock(num_heads=2, dff_factor=2)
+    tokens = normal(0, 3, 5, 4)
+    expected = block(tokens, tokens)[:, 1:3]
+    assert_same(block(tokens[:, 1:3], tokens), expected, tolerance=OTHER_SHAPE)
+
+
+def test_a_query_without_keys_receives_zero():
+    attention = MultiHeadAttention(num_heads=2)
+    tokens = normal(0, 2, 3, 4)
+    mask = np.array([[False] * 3, [True] * 3])
+    attended = attention(tokens, tokens, mask).numpy()
+    np.testing.assert_array_equal(attended[0], np.zeros([3, 4]))
+    assert (attended[1] != 0).all()
+
+
+def test_survives_config_and_saving(tmp_path):
+    tokens = tf.constant(normal(0, 2, 3, 4))
+    attention = MultiHeadAttention(num_heads=2)
+    expected = attention(tokens, tokens)
+    assert_same(copy_of(attention, tokens, tokens)(tokens, tokens), expected)
+    block = TransformerBlock(2, 3, 0.1, conditioned=True, seed=4)
+    inputs = [tokens, tokens, tf.ones([2, 3], tf.bool), tokens[:, :1]]
+    expected = block(*inputs)
+    assert_same(copy_of(block, *inputs)(*inputs), expected)
+    assert_saving_keeps_outputs(block, inputs, tmp_path)
+
+
+def test_refuses_what_does_not_fit():
+    tokens = tf.zeros([2, 3, 6])
+    with pytest.raises(ValueError, match="`num_heads` must divide the width 6 .* received 4"):
+        MultiHeadAttention(num_heads=4)(tokens, tokens)
+    with pytest.raises(ValueError, match=r"`keys` .* received shape \(2, 3, 5\)"):
+        MultiHeadAttention(num_heads=2)(tokens, tf.zeros([2, 3, 5]))
+    with pytest.raises(ValueError, match=r"`key_mask` .* received shape \(2, 4\)"):
+        MultiHeadAttention(num_heads=2)(tokens, tokens, tf.ones([2, 4], tf.bool))
+    with pytest.raises(ValueError, match="`condition` .* conditioned=True"):
+        TransformerBlock(2, 2, conditioned=True)(tokens, tokens)
+    with pytest.raises(ValueError, match="`dff_factor` .* received 0"):
+        TransformerBlock(2, 0)

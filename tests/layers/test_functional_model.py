@@ -1,0 +1,102 @@
+"""The layers together in a plain functional Keras model."""
+
+import numpy as np
+import tensorflow as tf
+
+from diffumin_tf.layers import (
+    ContrastiveMultiInterestCalibrator,
+    DiffusionMultiInterestGenerator,
+    OrthogonalMultiInterestExtractor,
+    Tower,
+)
+from tests.layers.helpers import (
+    OTHER_SHAPE,
+    assert_batch_mates_never_matter,
+    assert_same,
+    normal,
+    random_ops,
+)
+
+BATCH, LENGTH, CHANNELS, WIDTH = 16, 12, 3, 6
+
+
+def build_model(sampling_steps=2):
+    history = tf.keras.Input([None, WIDTH], name="history")
+    candidate = tf.keras.Input([WIDTH], name="candidate")
+    mask = tf.keras.Input([None], dtype=tf.bool, name="mask")
+    user = tf.keras.Input([], dtype=tf.int64, name="user")
+    extracted = OrthogonalMultiInterestExtractor(CHANNELS, top_p=30, seq_len=LENGTH)(
+        history, candidate, mask
+    )
+    generated = DiffusionMultiInterestGenerator(20, sampling_steps, 9, n_layers=1, dff_factor=2)(
+        extracted.interests, extracted.channels, extracted.live
+    )
+    generated = ContrastiveMultiInterestCalibrator()(
+        extracted.interests, generated, user, extracted.live
+    )
+    flat = tf.keras.layers.Flatten()
+    features = tf.keras.layers.Concatenate()(
+        [flat(extracted.interests), flat(generated), candidate]
+    )
+    return tf.keras.Model([history, candidate, mask, user], Tower([8, 4])(features))
+
+
+def data():
+    rng = np.random.default_rng(0)
+    mask = np.arange(LENGTH) < rng.integers(0, LENGTH + 1, [BATCH, 1])
+    inputs = {
+        "history": normal(0, BATCH, LENGTH, WIDTH),
+        "candidate": normal(1, BATCH, WIDTH),
+        "mask": mask,
+        "user": rng.integers(0, 5, BATCH),
+    }
+    return inputs, rng.integers(0, 2, BATCH).astype(np.float32)
+
+
+def test_trains_with_both_auxiliary_losses():
+    model = build_model()
+    bce = tf.keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(tf.keras.optimizers.Adam(0.01), bce, metrics=["accuracy"])
+    inputs, labels = data()
+    before = [weight.numpy() for weight in model.trainable_variables]
+    history = model.fit(inputs, labels, batch_size=8, epochs=3, verbose=0).history
+    assert {"loss", "diffusion_loss", "contrastive_loss"} <= set(history)
+    assert np.isfinite([history[name] for name in history]).all()
+    assert min(history["diffusion_loss"] + history["contrastive_loss"]) > 0
+    for old, weight in zip(before, model.trainable_variables, strict=True):
+        assert np.isfinite(weight).all()
+        assert (old != weight.numpy()).any(), weight.name
+
+
+def test_the_total_loss_is_bce_plus_the_weighted_auxiliary_losses():
+    model = build_model()
+    inputs, labels = data()
+    logits = model(inputs, training=True)
+    assert len(model.losses) == 2
+    metrics = {metric.name: float(metric.result()) for metric in model.metrics}
+    weighted = 0.01 * metrics["diffusion_loss"] + 0.001 * metrics["contrastive_loss"]
+    np.testing.assert_allclose(sum(model.losses), weighted, rtol=1e-5)
+    bce = tf.keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile("adam", bce)
+    total = model.compute_loss(y=tf.constant(labels)[:, None], y_pred=logits[:, None])
+    np.testing.assert_allclose(total, bce(labels, logits) + weighted, rtol=1e-5)
+
+
+def test_scores_are_the_same_alone_padded_and_reloaded(tmp_path):
+    model = build_model(sampling_steps=1)
+    inputs, _ = data()
+    expected = model(inputs)
+    assert random_ops(lambda: model(inputs, training=False)) == set()
+    assert_batch_mates_never_matter(
+        lambda *tensors: model(list(tensors)), [x[:4] for x in inputs.values()]
+    )
+    padded = dict(inputs)
+    padded["history"] = np.pad(inputs["history"], [(0, 0), (0, 7), (0, 0)], constant_values=3.0)
+    padded["mask"] = np.pad(inputs["mask"], [(0, 0), (0, 7)])
+    assert_same(model(padded), expected, tolerance=OTHER_SHAPE)
+
+    model.save(tmp_path / "model", save_format="tf")
+    assert_same(tf.keras.models.load_model(tmp_path / "model")(inputs), expected)
+    served = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
+    tensors = {name: tf.constant(tensor) for name, tensor in inputs.items()}
+    assert_same(served(**tensors), expected)

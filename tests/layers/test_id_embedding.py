@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.layers import IdEmbedding
+from tests.layers.helpers import assert_saving_keeps_outputs, copy_of
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 7), (2, 3, 4)])
+def test_reads_the_rows_of_the_table(shape):
+    embedding = IdEmbedding(rows=11, dim=3)
+    ids = np.random.default_rng(0).integers(0, 11, shape)
+    vectors = embedding(tf.constant(ids)).numpy()
+    assert vectors.shape == (*shape, 3)
+    for place in np.ndindex(*shape):
+        row = ids[place]
+        expected = embedding.table.numpy()[row] if row else np.zeros(3)
+        np.testing.assert_array_equal(vectors[place], expected)
+
+
+def test_row_zero_reads_zero_whatever_the_table_holds():
+    embedding = IdEmbedding(rows=4, dim=2)
+    embedding(tf.constant([0]))
+    embedding.table.assign(tf.ones([4, 2]))
+    np.testing.assert_array_equal(embedding(tf.constant([0, 1])), [[0, 0], [1, 1]])
+
+
+def test_gradient_of_the_table_is_sparse():
+    embedding = IdEmbedding(rows=100, dim=2)
+    ids = tf.constant([[3, 0, 3]])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(embedding(ids))
+    gradient = tape.gradient(loss, embedding.table)
+    assert isinstance(gradient, tf.IndexedSlices)
+    np.testing.assert_array_equal(gradient.indices, [3, 0, 3])
+    np.testing.assert_array_equal(gradient.values, [[1, 1], [0, 0], [1, 1]])
+
+
+def test_row_zero_never_trains():
+    embedding = IdEmbedding(rows=5, dim=3)
+    ids = tf.constant([0, 1, 0, 2])
+    embedding(ids)
+    before = embedding.table.numpy()
+    optimizer = tf.keras.optimizers.Adagrad(0.1)
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(embedding(ids) - 1.0))
+        optimizer.minimize(loss, [embedding.table], tape=tape)
+    after = embedding.table.numpy()
+    np.testing.assert_array_equal(after[0], np.zeros(3))
+    np.testing.assert_array_equal(after[3:], before[3:])
+    assert (after[1:3] != before[1:3]).all()
+
+
+def test_initial_rows_follow_the_initializer():
+    table = IdEmbedding(rows=5000, dim=4)
+    table(tf.constant([0]))
+    assert np.std(table.table.numpy()[1:]) == pytest.approx(0.01, rel=0.05)
+    ones = IdEmbedding(rows=3, dim=2, initializer="ones")
+    np.testing.assert_array_equal(ones(tf.constant([0, 1, 2])), [[0, 0], [1, 1], [1, 1]])
+
+
+def test_survives_config_and_saving(tmp_path):
+    ids = tf.constant([[1, 0, 4]], tf.int64)
+    embedding = IdEmbedding(rows=5, dim=3, initializer=tf.keras.initializers.RandomUniform(seed=3))
+    expected = embedding(ids)
+    np.testing.assert_array_equal(copy_of(embedding, ids)(ids), expected)
+    assert_saving_keeps_outputs(embedding, [ids], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rows": 0, "dim": 2}, "`rows` .* at least 1, received 0"),
+        ({"rows": 4, "dim": 2.5}, "`dim` .* received 2.5"),
+        ({"rows": True, "dim": 2}, "`rows` .* received True"),
+    ],
+)
+def test_refuses_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        IdEmbedding(**arguments)
+
+
+def test_refuses_ids_that_are_no_integers():
+    with pytest.raises(ValueError, match="`row_ids` must be integers, received dtype float32"):
+        IdEmbedding(rows=4, dim=2)(tf.constant([1.0]))

@@ -1,0 +1,155 @@
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.layers import NoiseSchedule
+from tests.layers import oracles
+from tests.layers.helpers import normal
+
+
+def exp_betas(steps):
+    x = [1 + t * 2 * steps / (steps - 1) for t in range(steps)]
+    return [1 - math.exp(-0.1 / steps - v * 9.9 / (2 * steps * steps)) for v in x]
+
+
+def cosine_betas(steps):
+    def signal(t):
+        return math.cos((t / steps + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    betas = [1 - signal(t + 1) / signal(t) for t in range(steps)]
+    return [min(max(beta, 1e-4), 0.9999) for beta in betas]
+
+
+@pytest.mark.parametrize("steps", [2, 50, 1000])
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("linear", lambda steps: [1e-4 + (0.02 - 1e-4) * t / (steps - 1) for t in range(steps)]),
+        ("exp", exp_betas),
+        ("cosine", cosine_betas),
+    ],
+)
+def test_betas_equal_their_formula(kind, steps, expected):
+    schedule = NoiseSchedule(kind, steps, beta_start=1e-4, beta_end=0.02)
+    assert schedule.betas.dtype == schedule.alphas_cumprod.dtype == np.float64
+    np.testing.assert_allclose(schedule.betas, expected(steps), rtol=1e-9)
+    products = [math.prod(1 - beta for beta in schedule.betas[: t + 1]) for t in range(steps)]
+    np.testing.assert_allclose(schedule.alphas_cumprod, products, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["linear", "exp", "cosine"])
+def test_a_single_timestep_works(kind):
+    schedule = NoiseSchedule(kind, timesteps=1)
+    assert 0 < schedule.betas[0] < 1
+    assert schedule.sampling_timesteps(0, 1).tolist() == [0]
+
+
+def test_add_noise_mixes_by_the_square_roots():
+    schedule = NoiseSchedule("linear", 100)
+    alphas = oracles.linear_alphas_cumprod(100, 1e-4, 0.02)
+    x0, noise = normal(0, 2, 3, 4), normal(1, 2, 3, 4)
+    t = np.array([[0, 5, 99], [7, 7, 50]])
+    actual = schedule.add_noise(x0, noise, tf.constant(t))
+    for place in np.ndindex(2, 3):
+        alpha = alphas[t[place]]
+        expected = math.sqrt(alpha) * x0[place] + math.sqrt(1 - alpha) * noise[place]
+        np.testing.assert_allclose(actual[place], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_timestep_for_all_equals_a_tensor_of_it():
+    schedule = NoiseSchedule("exp", 20)
+    x, other = normal(0, 2, 3, 4), normal(1, 2, 3, 4)
+    t, previous = tf.fill([2, 3], 9), tf.fill([2, 3], 4)
+    for of_int, of_tensor in [
+        (schedule.add_noise(x, other, 9), schedule.add_noise(x, other, t)),
+        (schedule.predict_x0(x, other, 9), schedule.predict_x0(x, other, t)),
+        (schedule.predict_noise(x, other, 9), schedule.predict_noise(x, other, t)),
+        (schedule.step(x, other, 9, 4), schedule.step(x, other, t, previous)),
+        (schedule.step(x, other, 9, -1), schedule.step(x, other, t, tf.fill([2, 3], -1))),
+        (schedule.step(x, other, 9, 4), schedule.step(x, other, tf.constant(9), tf.constant(4))),
+    ]:
+        np.testing.assert_allclose(of_int, of_tensor, rtol=1e-6)
+
+
+def test_predictions_undo_the_forward_process():
+    schedule = NoiseSchedule("cosine", 40)
+    x0, noise = normal(0, 3, 4), normal(1, 3, 4)
+    noisy = schedule.add_noise(x0, noise, 20)
+    np.testing.assert_allclose(schedule.predict_x0(noisy, noise, 20), x0, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(schedule.predict_noise(noisy, x0, 20), noise, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_with_the_true_x0_lands_on_the_forward_process():
+    schedule = NoiseSchedule("linear", 100)
+    x0, noise = normal(0, 3, 4), normal(1, 3, 4)
+    noisy = schedule.add_noise(x0, noise, 80)
+    expected = schedule.add_noise(x0, noise, 30)
+    np.testing.assert_allclose(schedule.step(noisy, x0, 80, 30), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_step_returns_x0_exactly():
+    schedule = NoiseSchedule("linear", 100)
+    x0 = normal(0, 3, 4)
+    np.testing.assert_array_equal(schedule.step(normal(1, 3, 4), x0, 0, -1), x0)
+
+
+@pytest.mark.parametrize(
+    ("start", "steps", "expected"),
+    [
+        (9, 10, list(range(9, -1, -1))),
+        (99, 1, [99]),
+        (10, 3, [10, 5, 0]),
+        (0, 1, [0]),
+        (5, 3, [5, 3, 0]),
+    ],
+)
+def test_sampling_timesteps_spread_down_to_zero(start, steps, expected):
+    assert NoiseSchedule("linear", 100).sampling_timesteps(start, steps).tolist() == expected
+
+
+def test_sampling_timesteps_are_always_different():
+    schedule = NoiseSchedule("linear", 60)
+    for start in range(60):
+        for steps in range(2, start + 2):
+            timesteps = schedule.sampling_timesteps(start, steps)
+            assert len(timesteps) == steps
+            assert (timesteps[0], timesteps[-1]) == (start, 0)
+            assert (np.diff(timesteps) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("start", "steps", "message"),
+    [
+        (9, 11, r"`steps` must be at most start_timestep \+ 1 = 10.* received 11"),
+        (100, 5, r"`start_timestep` must be in \[0, timesteps\) = \[0, 100\), received 100"),
+        (-1, 1, "`start_timestep` .* received -1"),
+        (9, 0, "`steps` .* received 0"),
+    ],
+)
+def test_refuses_sampling_that_cannot_be(start, steps, message):
+    with pytest.raises(ValueError, match=message):
+        NoiseSchedule("linear", 100).sampling_timesteps(start, steps)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "sigmoid"}, "`kind` .*'cosine'.* received 'sigmoid'"),
+        ({"timesteps": 0}, "`timesteps` .* received 0"),
+        ({"timesteps": 10.0}, "`timesteps` .* received 10.0"),
+        ({"beta_start": 0.0}, r"`beta_start` must be a number in \(0, 1\), received 0.0"),
+        ({"beta_end": 1}, "`beta_end` .* received 1"),
+    ],
+)
+def test_refuses_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        NoiseSchedule(**arguments)
+
+
+@pytest.mark.parametrize("t", [-1, 100])
+def test_refuses_timesteps_outside_the_process(t):
+    schedule = NoiseSchedule("linear", 100)
+    with pytest.raises(ValueError, match=rf"`t` must be in \[0, timesteps\).* received {t}"):
+        schedule.add_noise(tf.zeros([1]), tf.zeros([1]), t)
