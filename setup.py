@@ -29,12 +29,12 @@ setup(
         "tensorflow-recommenders>=0.7.6,<0.8",
         "numpy>=1.26,<3",
         "pandas>=2.2,<4",
+        "pyarrow>=15,<27",
         "absl-py>=2.1,<3",
         "pydantic>=2.7,<3",
     ],
     extras_require={
-        "parquet": ["pyarrow>=15"],
-        "test": ["pytest>=8,<10", "pyarrow>=15", "ruff>=0.17,<0.18"],
+        "test": ["pytest>=8,<10", "ruff>=0.17,<0.18"],
     },
     entry_points={"console_scripts": ["diffumin = diffumin_tf.cli:run"]},
 )

@@ -177,7 +177,7 @@ def guarded(dataset: Iterable, files: list[str], schema: DataStruct) -> Iterator
             batch = next(iterator)
         except StopIteration:
             break
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeError) as error:
             raise DataError(find_fault(files, schema) or str(error)) from None
         except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
             raise DataError(f"cannot be read: {error.message}") from None

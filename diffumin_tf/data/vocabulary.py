@@ -55,7 +55,7 @@ class VocabularyRows(tf.Module):
 
     def __call__(self, ids: tf.Tensor) -> tf.Tensor:
         """int64 ids [...] → int32 rows [...]; 0 where the vocabulary does not hold the id."""
-        return tf.cast(1 + self._table.lookup(ids), tf.int32)
+        return tf.cast(tf.where(ids > 0, 1 + self._table.lookup(ids), 0), tf.int32)
 
 
 def count_ids(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

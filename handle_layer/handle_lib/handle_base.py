@@ -64,7 +64,8 @@ class InputUnit(tf.keras.layers.Layer):
           float32 [B, features·e].
         """
         names = getattr(self.features, role)
-        picked = tf.gather(inputs["fields"], [self._layout.fields.index(n) for n in names], axis=1)
+        places = tf.constant([self._layout.fields.index(n) for n in names], tf.int32)
+        picked = tf.gather(inputs["fields"], places, axis=1)
         return tf.reshape(picked, [-1, len(names) * self.config.embed_dim])
 
     def history(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:

@@ -72,6 +72,17 @@ def test_dropout_only_in_training():
     assert random_ops(lambda: tower(x, training=True)) != set()
 
 
+def test_momentum_is_the_share_of_the_averages_that_a_step_keeps():
+    x = normal(0, 64, 5) + 2
+    for momentum in (0.0, 0.75):
+        tower = Tower([4], "dice", momentum=momentum)
+        tower(x, training=True)
+        dense, batch_norm, dice, _ = tower.hidden
+        mean = (x @ dense.kernel.numpy()).mean(axis=0)
+        np.testing.assert_allclose(batch_norm.moving_mean, (1 - momentum) * mean, rtol=1e-4)
+        assert dice.momentum == dice.normalize.momentum == momentum
+
+
 def test_batch_mates_never_change_a_logit_at_inference():
     tower, x = Tower([8, 4]), normal(0, 6, 5)
     tower(x, training=True)
@@ -102,6 +113,7 @@ def test_survives_config_and_saving(activation, tmp_path):
         ({"units": [8, 0]}, "`units` .* received 0"),
         ({"units": [8], "activation": "gelu"}, "`activation` .*'prelu'.* received 'gelu'"),
         ({"units": [8], "dropout_rate": 1}, "`dropout_rate` .* received 1"),
+        ({"units": [8], "momentum": 1.0}, "`momentum` .* received 1.0"),
         ({"units": [8], "seed": "a"}, "`seed` .* received 'a'"),
     ],
 )

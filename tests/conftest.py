@@ -1,0 +1,45 @@
+import diffumin_tf  # noqa: F401  (first of all, so that Keras 2 is settled)
+
+# isort: split
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from diffumin_tf.experiment import Experiment
+from diffumin_tf.training.trainer import TrainingResult
+from tests.small_log import write_experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run that went all the way; tests read it and leave it as it is."""
+
+    exp: pathlib.Path
+    model_dir: pathlib.Path
+    experiment: Experiment
+    result: TrainingResult
+    lines: list[str]
+    metrics: dict[str, dict]
+    export: pathlib.Path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> TrainedRun:
+    """DiffuMIN with a vocabulary, trained on the small log, evaluated and exported."""
+    folder = tmp_path_factory.mktemp("trained")
+    exp = write_experiment(
+        folder,
+        embedding={"kind": "vocabulary", "min_count": 2},
+        sample_rate=0.25,
+        lazyAdam_learning_rate=0.01,
+        deep_layers=[8],
+        booster_mode=3,
+    )
+    lines: list[str] = []
+    experiment = Experiment.create(str(exp), str(folder / "model"), report=lines.append)
+    result = experiment.train(lines.append)
+    metrics = experiment.evaluate(["valid", "test"])
+    export = pathlib.Path(experiment.export())
+    return TrainedRun(exp, folder / "model", experiment, result, lines, metrics, export)

@@ -1,0 +1,47 @@
+"""The documentation says what the code does."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from diffumin_tf import config
+from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.model import features_of
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def test_every_configuration_key_and_ignored_key_is_documented():
+    text = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Za-z0-9_.]+)`", text))
+    named |= {
+        f"{split}_data_{end}" for split in ("train", "valid", "test") for end in ("start", "end")
+    }
+    keys = set(config.TaskConfig.model_fields) - {"embedding"}
+    keys |= {f"embedding.{key}" for key in config.Embedding.model_fields}
+    assert keys | config.IGNORED_KEYS <= named
+
+
+def test_the_layer_example_of_the_readme_runs():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict = {}
+    exec(example, names)
+    assert names["model"].output_shape == (None, 1)
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "exp" / "user1").iterdir()), ids=lambda f: f.name)
+def test_shipped_experiments_are_complete(folder):
+    loaded, ignored = config.load(str(folder))
+    assert not ignored
+    schema = DataStruct.load(str(folder / "data_struct.json"))
+    for role, names in features_of(loaded).model_dump().items():
+        for name in names:
+            if role == "behaviours":
+                schema.sequence(name)
+            else:
+                schema.position("dense_feature" if role == "dense" else "cat_feature", name)
+    written = json.loads((folder / "task_conf.json").read_text(encoding="utf-8"))
+    assert {"channel_num", "num_heads", "dff_factor", "subseq_len", "seq_len"} <= written.keys()

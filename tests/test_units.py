@@ -1,0 +1,196 @@
+"""The input units: which features they read, and what they refuse."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.config import Features, TaskConfig
+from diffumin_tf.data.features import FeatureLayout, FeaturePath
+from diffumin_tf.data.vocabulary import HashedRows
+from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.layers import FieldAlignedProjection
+from diffumin_tf.model import RankingModel, features_of
+from handle_layer.handle_lib.handle_base import InputUnit
+from handle_layer.handle_lib.handle_rec_unit import Eleme_DiffuMIN, Long_term_DiffuMIN
+
+EXPERIMENTS = pathlib.Path(__file__).parents[1] / "exp" / "user1"
+ELEME, LONG_TERM = "handle_rec_unit:Eleme_DiffuMIN", "handle_rec_unit:Long_term_DiffuMIN"
+UNITS = {ELEME: "Eleme_DiffuMIN", LONG_TERM: "Long_term_DiffuMIN"}
+SMALL = {
+    "embed_dim": 4,
+    "seq_len": 8,
+    "subseq_len": 2,
+    "channel_num": 2,
+    "n_layers": 1,
+    "timesteps": 20,
+    "start_timestep": 4,
+    "infer_timesteps": 1,
+    "deep_layers": [4],
+}
+
+
+def schema_of(experiment):
+    return DataStruct.load(str(EXPERIMENTS / experiment / "data_struct.json"))
+
+
+def config_of(*units, **changes):
+    return TaskConfig.model_validate({"input_units": units, **SMALL, **changes})
+
+
+def unit_of(unit, schema, **changes):
+    config = config_of(f"handle_rec_unit:{unit.__name__}", **changes)
+    return unit(config, FeatureLayout.of(unit.features_of(config), schema))
+
+
+def raw_batch(schema, size=3, seed=0):
+    rng = np.random.default_rng(seed)
+    raw = {
+        "cat_feature": rng.integers(1, 90, [size, len(schema.cat_feature)]),
+        "dense_feature": rng.normal(size=[size, len(schema.dense_feature)]).astype(np.float32),
+    }
+    raw |= {name: rng.integers(1, 90, [size, 5]) for name in schema.variable_sequences}
+    return {name: tf.constant(value) for name, value in raw.items()}
+
+
+def scores_of(config, schema, **unused):
+    model = RankingModel(config, schema, 97)
+    model.create_weights()
+    path = FeaturePath(schema, model.layout, config.seq_len, HashedRows(97))
+    return model, model.predict_click(path(raw_batch(schema)))["pctr"].numpy()
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_builds_and_scores_with_its_default_features(name):
+    model, pctr = scores_of(config_of(name), schema_of(UNITS[name]))
+    assert pctr.shape == (3,) and ((pctr > 0) & (pctr < 1)).all()
+    assert [unit.name for unit in model.units] == [UNITS[name]]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_features_listed_in_the_config_lay_out_like_the_defaults(name):
+    schema, default = schema_of(UNITS[name]), features_of(config_of(name))
+    listed = features_of(config_of(name, features=json.loads(default.model_dump_json())))
+    assert FeatureLayout.of(listed, schema) == FeatureLayout.of(default, schema)
+
+
+def test_features_of_the_config_replace_those_of_the_unit():
+    features = {"candidate": ["item_id"], "behaviours": ["item_id_list"]}
+    model, _ = scores_of(config_of(ELEME, features=features), schema_of("Eleme_DiffuMIN"))
+    assert model.layout.fields == ("item_id",) and model.layout.dense == ()
+
+
+def test_the_eleme_unit_differs_in_its_features_alone():
+    own = {name for name in vars(Eleme_DiffuMIN) if not name.startswith("_")}
+    assert own == {"default_features"} and Eleme_DiffuMIN.__bases__ == (Long_term_DiffuMIN,)
+
+
+@pytest.mark.parametrize("unit", [Eleme_DiffuMIN, Long_term_DiffuMIN])
+def test_a_unit_has_no_weights_but_those_of_its_layers(unit):
+    schema = schema_of(unit.__name__)
+    model, _ = scores_of(config_of(f"handle_rec_unit:{unit.__name__}"), schema)
+    (built,) = model.units
+    by_layers = {id(w) for layer in built._flatten_layers(False, False) for w in layer.weights}
+    assert {id(weight) for weight in built.weights} == by_layers
+
+
+def test_partners_are_the_candidate_features_of_the_same_id_space():
+    assert unit_of(Long_term_DiffuMIN, schema_of("Long_term_DiffuMIN")).partners() == [0, 1, 2]
+    eleme = unit_of(Eleme_DiffuMIN, schema_of("Eleme_DiffuMIN"))
+    candidate = eleme.features.candidate
+    expected = ["shop_id", "item_id", "category_1_id", "shop_aoi_id", "hours"]
+    assert [candidate[place] for place in eleme.partners()] == expected
+
+
+def test_a_field_without_a_partner_has_none():
+    schema = DataStruct.from_dict(
+        {
+            "label": {"column": ["click"]},
+            "cat_feature": {"column": ["video", "tag"]},
+            "sequence_feature": {"column": ["watched_list", "seen_list"], "max_len": 5},
+            "id_space": {"seen_list": "tag"},
+        }
+    )
+    features = {"candidate": ["video", "tag"], "behaviours": ["watched_list", "seen_list"]}
+    assert unit_of(Long_term_DiffuMIN, schema, features=features).partners() == [None, 1]
+
+
+def test_a_candidate_is_projected_only_where_its_fields_are_not_those_of_a_behaviour():
+    def projects(name):
+        model, _ = scores_of(config_of(name), schema_of(UNITS[name]))
+        return any(isinstance(m, FieldAlignedProjection) for m in model.submodules)
+
+    assert projects(ELEME) and not projects(LONG_TERM)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"channel_num": 13},
+            "channel_num is 13 but 3 behaviour fields of embed_dim 4 give room for 12 orthogonal",
+        ),
+        ({"num_heads": 5}, "num_heads is 5 but must divide 12 .3 behaviour fields of embed_dim 4"),
+    ],
+)
+def test_widths_that_do_not_fit_name_the_key_and_the_bound(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        unit_of(Long_term_DiffuMIN, schema_of("Long_term_DiffuMIN"), **changes)
+
+
+def test_as_many_channels_as_there_is_width_are_allowed():
+    config = config_of(LONG_TERM, channel_num=12)
+    scores_of(config, schema_of("Long_term_DiffuMIN"))
+
+
+def test_a_unit_without_default_features_asks_for_them():
+    class Own(InputUnit):
+        pass
+
+    with pytest.raises(ConfigError, match="features: Own has no default; list them in the config"):
+        Own.features_of(config_of(LONG_TERM))
+
+
+def test_two_units_of_one_config_share_the_batch_and_keep_their_own_features():
+    eleme = schema_of("Eleme_DiffuMIN").to_dict()
+    long_term = schema_of("Long_term_DiffuMIN").to_dict()
+    both = {
+        key: {**eleme[key], "column": list(dict.fromkeys(both_columns))}
+        for key in ("label", "cat_feature", "dense_feature", "sequence_feature")
+        for both_columns in [eleme[key]["column"] + long_term[key]["column"]]
+    }
+    schema = DataStruct.from_dict({**both, "id_space": eleme["id_space"] | long_term["id_space"]})
+    model, pctr = scores_of(config_of(ELEME, LONG_TERM), schema)
+    assert [unit.name for unit in model.units] == ["Eleme_DiffuMIN", "Long_term_DiffuMIN"]
+    assert np.isfinite(pctr).all()
+    defaults = (Eleme_DiffuMIN.default_features, Long_term_DiffuMIN.default_features)
+    assert model.layout.behaviours == defaults[0].behaviours + defaults[1].behaviours
+    # Each unit picks its own history fields out of the shared batch.
+    inputs = {"behaviours": tf.reshape(tf.range(8 * 8 * 4.0), [1, 8, 8, 4])}
+    first, second = (unit.history(inputs).numpy() for unit in model.units)
+    np.testing.assert_array_equal(
+        np.concatenate([first, second], axis=2), tf.reshape(inputs["behaviours"], [1, 8, 32])
+    )
+
+
+def test_a_unit_finds_its_features_wherever_the_layout_put_them():
+    schema = schema_of("Long_term_DiffuMIN")
+    config = config_of(LONG_TERM)
+    layout = FeatureLayout.of(
+        Features(
+            user=("hour",),
+            candidate=("target_aor_id", "target_poi", "target_third_id"),
+            behaviours=("aor_id_list", "item_id_list", "third_id_list"),
+        ),
+        schema,
+    )
+    unit = Long_term_DiffuMIN(config, layout)
+    fields = tf.reshape(tf.range(16.0), [1, 4, 4])
+    expected = tf.gather(fields, [2, 3, 1], axis=1)
+    np.testing.assert_array_equal(
+        unit.select({"fields": fields}, "candidate"), tf.reshape(expected, [1, 12])
+    )
+    assert unit.partners() == [0, 1, 2]
