@@ -2,16 +2,15 @@
 
 import json
 import posixpath
-import types
-import typing
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from diffumin_tf.data_struct import did_you_mean, read_json
+from diffumin_tf.data_struct import read_json
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.strict_model import StrictModel, validate
 
 # Keys of the released configs that steer the authors' private engine, or that this port derives.
 IGNORED_KEYS = frozenset(
@@ -25,8 +24,9 @@ Day = Annotated[int, Field(ge=19000101, le=29991231)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class _Section(StrictModel):
+    # Not strict about types: the released configs write whole numbers as 1000.0.
+    model_config = pydantic.ConfigDict(strict=False, allow_inf_nan=False)
 
 
 class Features(_Section):
@@ -104,9 +104,7 @@ class TaskConfig(_Section):
     aggregation: Literal["mean", "sum", "softmax"] = "mean"
 
     n_layers: PositiveInt = 2
-    num_heads: PositiveInt = Field(
-        2, validation_alias=pydantic.AliasChoices("num_heads", "n_heads")
-    )
+    num_heads: PositiveInt = 2
     dff_factor: PositiveInt = 3
     dropout_rate: Fraction = 0.0
 
@@ -179,56 +177,15 @@ def load(
     if not path.endswith(".json"):
         path = posixpath.join(path, "task_conf.json")
     content = read_json(path)
-    content = {k: v for k, v in content.items() if not k.startswith("---")}
     ignored = sorted(IGNORED_KEYS & content.keys())
     content = {k: v for k, v in content.items() if k not in IGNORED_KEYS}
-    if "num_heads" in content and "n_heads" in content:
-        raise ConfigError(f"{path}: num_heads and n_heads are one setting; keep num_heads")
+    if "n_heads" in content:  # the Ele.me config of the release says n_heads
+        if "num_heads" in content:
+            raise ConfigError(f"{path}: num_heads and n_heads are one setting; keep num_heads")
+        content["num_heads"] = content.pop("n_heads")
     for override in overrides:
         _override(content, override)
-    try:
-        return TaskConfig.model_validate({**(defaults or {}), **content}), ignored
-    except pydantic.ValidationError as error:
-        raise ConfigError(describe(error, TaskConfig, path)) from None
-
-
-def describe(error: pydantic.ValidationError, model: type[pydantic.BaseModel], path: str) -> str:
-    """One line a problem: file, key, value, what would be right, nearest valid key."""
-    return "\n".join(_describe_one(problem, model, path) for problem in error.errors())
-
-
-def _describe_one(problem: dict[str, Any], model: type[pydantic.BaseModel], path: str) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        for part in problem["loc"][:-1]:
-            model = _section(model, part)
-        near = did_you_mean(str(problem["loc"][-1]), list(model.model_fields))
-        return f"{path}: unknown key {key!r} (value {_short(problem['input'])}){near}"
-    if problem["type"] == "missing":
-        return f"{path}: key {key!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not key:
-        return f"{path}: {message}"
-    return f"{path}: key {key!r}: value {_short(problem['input'])}: {message}"
-
-
-def _section(model: type[pydantic.BaseModel], part: str | int) -> type[pydantic.BaseModel]:
-    """The model behind a key, seen through optionals, lists and dictionaries."""
-    if isinstance(part, int) or part not in model.model_fields:
-        return model
-    pending: list[Any] = [model.model_fields[part].annotation]
-    while pending:
-        annotation = pending.pop()
-        if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-            return annotation
-        if typing.get_origin(annotation) is not None or isinstance(annotation, types.UnionType):
-            pending.extend(typing.get_args(annotation))
-    return model
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return validate(TaskConfig, {**(defaults or {}), **content}, path), ignored
 
 
 def _override(content: dict[str, Any], override: str) -> None:

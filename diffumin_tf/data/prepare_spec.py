@@ -32,9 +32,9 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field as Key
 
-from diffumin_tf.data.strict_model import StrictModel, validate
 from diffumin_tf.data_struct import did_you_mean, read_json
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.strict_model import StrictModel, validate
 
 _Name = Annotated[str, Key(min_length=1)]
 

@@ -66,7 +66,7 @@ class InputUnit(tf.keras.layers.Layer):
         names = getattr(self.features, role)
         places = tf.constant([self._layout.fields.index(n) for n in names], tf.int32)
         picked = tf.gather(inputs["fields"], places, axis=1)
-        return tf.reshape(picked, [-1, len(names) * self.config.embed_dim])
+        return tf.reshape(picked, [tf.shape(picked)[0], len(names) * self.config.embed_dim])
 
     def history(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         """Behaviour embeddings E [B, L, d]."""

@@ -1,0 +1,258 @@
+"""The training loop with a scripted model: what it keeps, when it stops, what it tells."""
+
+import glob
+import math
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.config import TaskConfig
+from diffumin_tf.errors import DataError, TrainingError
+from diffumin_tf.experiment import Experiment
+from diffumin_tf.training import checkpoints, trainer
+from tests.small_log import write_experiment
+
+BATCHES, SIZE = 4, 8
+
+
+class Counting(tf.Module):
+    """A model whose weight is the number of its updates, as long as its input is finite."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = tf.Variable(0.0, name="weight")
+        self.optimizer = tf.keras.optimizers.Adam()
+        self.table_optimizer = tf.keras.optimizers.Adagrad()
+        self.resets = 0
+
+    def train_step(self, batch):
+        inputs, _ = batch
+        loss = tf.debugging.check_numerics(tf.reduce_mean(inputs["x"]), "training loss")
+        with tf.control_dependencies([loss]):
+            self.weight.assign_add(1.0)
+        return {"auc": loss / 2.0, "loss": loss}
+
+    def reset_metrics(self):
+        self.resets += 1
+
+
+class Training:
+    """A trainer of that model in a folder of its own."""
+
+    def __init__(self, folder, aucs=None, **changes):
+        self.folder, self.lines, self.asked = str(folder), [], []
+        self.model = Counting()
+        self.step = tf.Variable(0, dtype=tf.int64)
+        self.config = TaskConfig(input_units=["x:Y"], **changes)
+        self.checkpoints = checkpoints.Checkpoints(
+            self.folder, self.model, self.step, self.config.keep_checkpoint_max
+        )
+        self.aucs = None if aucs is None else iter(aucs)
+        self.trainer = trainer.Trainer(
+            self.model,
+            self.config,
+            self.step,
+            self.checkpoints,
+            f"{self.folder}/logs",
+            None if aucs is None else self.validate,
+            self.lines.append,
+        )
+
+    def validate(self):
+        self.asked.append(int(self.model.weight))
+        return {"auc": next(self.aucs), "logloss": 0.5, "calibration": 1.0, "gauc": None}
+
+    def fit(self, values=(1.0,) * BATCHES, examples=BATCHES * SIZE):
+        label = tf.zeros([SIZE])
+        batches = [({"x": tf.fill([SIZE], value)}, label) for value in values]
+        return self.trainer.fit(lambda epoch: batches, examples)
+
+    def saved_steps(self, name=checkpoints.LATEST):
+        files = glob.glob(f"{self.folder}/{name}/ckpt-*.index")
+        return sorted(int(re.search(r"ckpt-(\d+)", file)[1]) for file in files)
+
+
+def test_the_best_weights_are_restored_at_the_end(tmp_path):
+    training = Training(tmp_path, [0.6, 0.8, 0.7], epoch=3)
+    result = training.fit()
+    assert training.asked == [4, 8, 12]
+    assert (result.steps, result.best_step, result.best_auc) == (12, 8, 0.8)
+    assert training.model.weight.numpy() == 8
+    assert training.saved_steps(checkpoints.BEST) == [8]
+    assert [("best so far" in line) for line in training.lines if "validation" in line] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_an_equal_score_is_no_improvement(tmp_path):
+    result = Training(tmp_path, [0.6, 0.6], epoch=2).fit()
+    assert result.best_step == 4
+
+
+def test_early_stopping_waits_as_often_as_told(tmp_path):
+    aucs = [0.6, 0.5, 0.7, 0.6, 0.69, 0.99]
+    training = Training(tmp_path, aucs, epoch=6, early_stopping_patience=2)
+    result = training.fit()
+    assert (result.steps, result.best_step, training.model.weight.numpy()) == (20, 12, 12)
+    assert "stopping early: best was step 12" in training.lines
+
+
+def test_a_patience_of_zero_never_stops(tmp_path):
+    result = Training(tmp_path, [0.6, 0.5, 0.4, 0.3], epoch=4).fit()
+    assert (result.steps, result.best_step) == (16, 4)
+
+
+def test_validation_within_an_epoch_may_stop_it_and_is_not_repeated_at_its_end(tmp_path):
+    training = Training(tmp_path / "a", [0.5, 0.6], evaluate_every_steps=2)
+    training.fit()
+    assert training.asked == [2, 4]
+    training = Training(tmp_path / "b", [0.5, 0.6], evaluate_every_steps=3)
+    training.fit()
+    assert training.asked == [3, 4]
+    training = Training(
+        tmp_path / "c", [0.5, 0.4], evaluate_every_steps=1, early_stopping_patience=1
+    )
+    assert training.fit().steps == 2
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path):
+    training = Training(tmp_path, epoch=2)
+    result = training.fit()
+    assert (result.steps, result.best_step, result.best_auc) == (8, 8, None)
+    assert training.model.weight.numpy() == 8 and training.saved_steps(checkpoints.BEST) == [8]
+
+
+def test_no_more_checkpoints_are_kept_than_told(tmp_path):
+    training = Training(tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5], epoch=5, keep_checkpoint_max=2)
+    training.fit()
+    assert training.saved_steps() == [16, 20] and training.saved_steps(checkpoints.BEST) == [20]
+
+
+def test_checkpoints_are_written_when_their_time_has_come(tmp_path, monkeypatch):
+    clock = iter(range(0, 100_000, 30))
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: next(clock))
+    training = Training(tmp_path, save_checkpoints_secs=100, keep_checkpoint_max=50)
+    training.fit((1.0,) * 12)
+    steps = training.saved_steps()
+    assert steps[-1] == 12 and 2 < len(steps) < 12
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(tmp_path, value):
+    training = Training(tmp_path / "a")
+    with pytest.raises(TrainingError, match="step 3: the loss is not finite; lower learning_rate"):
+        training.fit([1.0, 1.0, value, 1.0])
+    assert training.model.weight.numpy() == 2 and training.saved_steps() == []
+    training = Training(tmp_path / "b", [0.5, 0.6], evaluate_every_steps=2)
+    with pytest.raises(TrainingError, match="step 4: .*good checkpoint: .*b/checkpoints/ckpt-2$"):
+        training.fit([1.0, 1.0, 1.0, value])
+
+
+def test_there_may_be_no_good_checkpoint(tmp_path):
+    with pytest.raises(TrainingError, match="step 1: .* checkpoint: none was saved yet"):
+        Training(tmp_path).fit([math.nan])
+
+
+def test_other_errors_of_a_step_are_not_taken_for_a_loss(tmp_path):
+    training = Training(tmp_path)
+    training.model.train_step = lambda batch: {"loss": tf.debugging.check_numerics(math.nan, "x")}
+    training.trainer._train_step = training.model.train_step
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        training.fit()
+
+
+def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
+    training = Training(tmp_path)
+    training.checkpoints.save()
+    training.step.assign(7)
+    training.model.weight.assign(math.inf)
+    with pytest.raises(TrainingError, match=r"step 7: weight weight:0 is not finite; .*ckpt-0$"):
+        training.checkpoints.save()
+    assert training.saved_steps() == [0]
+
+
+def test_a_validation_split_of_one_class_is_one_clear_error(tmp_path):
+    with pytest.raises(TrainingError, match="validation split holds one class only"):
+        Training(tmp_path, [None]).fit()
+
+
+def test_a_line_of_progress_tells_loss_auc_speed_and_time_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "PROGRESS_SECONDS", -1.0)
+    training = Training(tmp_path, epoch=2)
+    training.fit((2.0,) * BATCHES)
+    number = r"[\d,]+ samples/s"
+    assert re.fullmatch(
+        rf"epoch 1/2 step 1  auc 1\.0000  loss 2\.0000  {number}  \d+:\d\d left", training.lines[0]
+    )
+    assert training.lines[-1].startswith("epoch 2/2 step 8") and "0:00 left" in training.lines[-1]
+    # Each line is about its own steps.
+    assert training.model.resets == 2 * BATCHES
+
+
+def test_without_a_known_size_the_time_left_is_told_from_the_second_epoch_on(tmp_path):
+    training = Training(tmp_path, epoch=2)
+    training.fit(examples=None)
+    assert ["left" in line for line in training.lines] == [False, True]
+
+
+def test_the_speed_leaves_validation_out(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now[0])
+    training = Training(tmp_path, [0.5, 0.6], evaluate_every_steps=2)
+    training.validate = None
+    slow_validate = training.trainer._validate
+
+    def validate():
+        now[0] += 1000.0
+        return slow_validate()
+
+    def step(batch):
+        now[0] += 2.0
+        return training.model.train_step(batch)
+
+    training.trainer._validate, training.trainer._train_step = validate, step
+    assert training.fit().samples_per_second == pytest.approx(SIZE / 2.0)
+
+
+def test_tensorboard_gets_the_scalars_of_training_and_validation(tmp_path):
+    Training(tmp_path, [0.5, 0.6], epoch=2, save_summary_steps=2).fit((3.0,) * BATCHES)
+    (file,) = glob.glob(f"{tmp_path}/logs/events*")
+    found = {}
+    for record in tf.data.TFRecordDataset(file).as_numpy_iterator():
+        event = tf.compat.v1.Event.FromString(record)
+        for value in event.summary.value:
+            assert value.metadata.plugin_data.plugin_name == "scalars"
+            found.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    assert found["train/loss"] == {2: 3.0, 4: 3.0, 6: 3.0, 8: 3.0}
+    assert found["train/auc"].keys() == found["train/samples_per_second"].keys() == {2, 4, 6, 8}
+    assert found["valid/auc"] == pytest.approx({4: 0.5, 8: 0.6})
+    assert "valid/gauc" not in found and found["valid/logloss"] == {4: 0.5, 8: 0.5}
+
+
+def test_restoring_needs_a_checkpoint_that_fits(tmp_path):
+    with pytest.raises(DataError, match="best: no checkpoint; did `diffumin train` finish"):
+        checkpoints.restore_weights(str(tmp_path), Training(tmp_path / "a").model)
+    training = Training(tmp_path / "b")
+    training.fit()
+    other = Counting()
+    other.weight = tf.Variable([1.0, 2.0])
+    with pytest.raises(DataError, match=r"best/ckpt-4: does not fit .*b/config.json"):
+        checkpoints.restore_weights(str(tmp_path / "b"), other)
+    fitting = Counting()
+    assert checkpoints.restore_weights(str(tmp_path / "b"), fitting).endswith("ckpt-4")
+    assert fitting.weight.numpy() == 4
+
+
+def test_a_real_model_with_a_weight_that_is_not_finite_stops_at_its_first_step(tmp_path):
+    exp = write_experiment(tmp_path, use_omie=False, subseq_len=0, activation="relu")
+    experiment = Experiment.create(str(exp), str(tmp_path / "model"), report=lambda line: None)
+    table = experiment.model.embedding.table
+    table.assign(tf.fill(table.shape, np.float32("nan")))
+    with pytest.raises(TrainingError, match="step 1: the loss is not finite"):
+        experiment.train(lambda line: None)
+    with pytest.raises(DataError, match="did `diffumin train` finish"):
+        Experiment.open(str(tmp_path / "model"))
