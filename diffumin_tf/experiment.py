@@ -90,9 +90,10 @@ class Experiment:
         _settle_vocabulary(config, schema, layout, files["train"], model_dir, report)
         schema_text = json.dumps(schema.to_dict(), indent=2)
         records.write_text(posixpath.join(model_dir, _SCHEMA), schema_text + "\n")
+        experiment = cls(config, schema, model_dir)
         config_text = config.model_dump_json(indent=2)
         records.write_text(posixpath.join(model_dir, _CONFIG), config_text + "\n")
-        return cls(config, schema, model_dir)
+        return experiment
 
     @classmethod
     def open(cls, model_dir: str, overrides: Sequence[str] = ()) -> "Experiment":

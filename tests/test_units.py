@@ -56,7 +56,7 @@ def raw_batch(schema, size=3, seed=0):
     return {name: tf.constant(value) for name, value in raw.items()}
 
 
-def scores_of(config, schema, **unused):
+def scores_of(config, schema):
     model = RankingModel(config, schema, 97)
     model.create_weights()
     path = FeaturePath(schema, model.layout, config.seq_len, HashedRows(97))
@@ -166,14 +166,14 @@ def test_two_units_of_one_config_share_the_batch_and_keep_their_own_features():
     model, pctr = scores_of(config_of(ELEME, LONG_TERM), schema)
     assert [unit.name for unit in model.units] == ["Eleme_DiffuMIN", "Long_term_DiffuMIN"]
     assert np.isfinite(pctr).all()
-    defaults = (Eleme_DiffuMIN.default_features, Long_term_DiffuMIN.default_features)
-    assert model.layout.behaviours == defaults[0].behaviours + defaults[1].behaviours
-    # Each unit picks its own history fields out of the shared batch.
-    inputs = {"behaviours": tf.reshape(tf.range(8 * 8 * 4.0), [1, 8, 8, 4])}
-    first, second = (unit.history(inputs).numpy() for unit in model.units)
-    np.testing.assert_array_equal(
-        np.concatenate([first, second], axis=2), tf.reshape(inputs["behaviours"], [1, 8, 32])
-    )
+    # One column that both read lies in the batch once, and each unit picks its own fields.
+    own = [unit.features.behaviours for unit in model.units]
+    assert model.layout.behaviours == tuple(dict.fromkeys(own[0] + own[1])) != own[0] + own[1]
+    behaviours = tf.reshape(tf.range(8 * 7 * 4.0), [1, 8, 7, 4])
+    for unit, names in zip(model.units, own, strict=True):
+        places = [model.layout.behaviours.index(name) for name in names]
+        expected = tf.reshape(tf.gather(behaviours, places, axis=2), [1, 8, len(names) * 4])
+        np.testing.assert_array_equal(unit.history({"behaviours": behaviours}), expected)
 
 
 def test_a_unit_finds_its_features_wherever_the_layout_put_them():

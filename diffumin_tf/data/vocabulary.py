@@ -46,7 +46,7 @@ class VocabularyRows(tf.Module):
             value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
         )
         try:
-            self._table = tf.lookup.StaticHashTable(initializer, default_value=-1)
+            self._table = tf.lookup.StaticHashTable(initializer, -1, experimental_is_anonymous=True)
         except tf.errors.OpError as error:
             raise ConfigError(
                 f"{path}: no vocabulary (one decimal id a line, no id twice): {error.message}"

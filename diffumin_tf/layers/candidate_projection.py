@@ -90,7 +90,7 @@ class FieldAlignedProjection(tf.keras.layers.Layer):
         wrong = [p for p in self.partners if p is not None and not 0 <= p < fields]
         if self.width % e or wrong:
             raise ValueError(
-                f"`candidate` must be made of fields of width {e}, among them {list(self.partners)}, "
+                f"`candidate` must be made of fields of width {e} with {list(self.partners)}, "
                 f"received width {self.width}."
             )
         rng = np.random.default_rng(self.seed)

@@ -200,15 +200,11 @@ def test_ids_of_columns_and_of_both_kinds_of_history_are_counted(four_files, sch
 
 
 def read_guarded(files, schema, path):
-    return list(
-        dataset.guarded(dataset.batches(files, schema, path, 8, "user_id"), files, schema)
-    )
+    return list(dataset.guarded(dataset.batches(files, schema, path, 8, "user_id"), files, schema))
 
 
 @pytest.mark.parametrize("compression", ["", "GZIP"])
-def test_a_torn_file_is_named_with_the_records_before_the_tear(
-    schema, path, tmp_path, compression
-):
+def test_a_torn_file_is_named_with_the_records_before_the_tear(schema, path, tmp_path, compression):
     files = write(schema, tmp_path / "d", numbered(), 2, compression)
     os.truncate(files[1], os.path.getsize(files[1]) - 30)
     with pytest.raises(DataError, match=r"part-00001(.gz)?: torn or damaged after 2\d records: \w"):

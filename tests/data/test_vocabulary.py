@@ -41,6 +41,15 @@ def test_a_vocabulary_row_is_the_line_of_the_id_and_anything_else_is_row_zero(tm
     np.testing.assert_array_equal(rows, [[1, 2, 3], [0, 0, 0]])
 
 
+def test_a_vocabulary_that_was_replaced_is_read_anew(tmp_path):
+    before = vocabulary.VocabularyRows(written(tmp_path, "30\n10\n"))
+    after = vocabulary.VocabularyRows(written(tmp_path, "10\n20\n40\n"))
+    ids = tf.constant([10, 20, 30], tf.int64)
+    np.testing.assert_array_equal(before(ids), [2, 0, 1])
+    np.testing.assert_array_equal(after(ids), [1, 2, 0])
+    assert after.rows == 4
+
+
 @pytest.mark.parametrize("text", ["12\nabc\n", "12\n\n13\n", "12\n12\n", "12\n1.5\n"])
 def test_a_damaged_vocabulary_is_named(tmp_path, text):
     path = written(tmp_path, text)
@@ -56,7 +65,7 @@ def test_a_missing_or_empty_vocabulary_is_named(tmp_path):
 
 def test_a_vocabulary_never_gives_a_row_to_padding(tmp_path):
     rows_of = vocabulary.VocabularyRows(written(tmp_path, "5\n0\n-1\n7\n"))
-    np.testing.assert_array_equal(rows_of(tf.constant([5, 0, -1, 7])), [1, 0, 0, 4])
+    np.testing.assert_array_equal(rows_of(tf.constant([5, 0, -1, 7], tf.int64)), [1, 0, 0, 4])
 
 
 def test_the_most_frequent_ids_come_first_and_rare_ones_not_at_all(tmp_path):
@@ -65,7 +74,9 @@ def test_the_most_frequent_ids_come_first_and_rare_ones_not_at_all(tmp_path):
     assert vocabulary.write_vocabulary(path, batches, min_count=2) == 4
     assert open(path).read() == f"5\n7\n9\n{BIG}\n"
     rows_of = vocabulary.VocabularyRows(path)
-    np.testing.assert_array_equal(rows_of(tf.constant([5, 7, 9, BIG, 3, -4])), [1, 2, 3, 4, 0, 0])
+    np.testing.assert_array_equal(
+        rows_of(tf.constant([5, 7, 9, BIG, 3, -4], tf.int64)), [1, 2, 3, 4, 0, 0]
+    )
 
 
 def test_counts_do_not_depend_on_how_the_ids_are_cut_into_batches():

@@ -3,6 +3,7 @@
 import glob
 import math
 import re
+import types
 
 import numpy as np
 import pytest
@@ -132,13 +133,29 @@ def test_no_more_checkpoints_are_kept_than_told(tmp_path):
     assert training.saved_steps() == [16, 20] and training.saved_steps(checkpoints.BEST) == [20]
 
 
-def test_checkpoints_are_written_when_their_time_has_come(tmp_path, monkeypatch):
-    clock = iter(range(0, 100_000, 30))
-    monkeypatch.setattr(trainer.time, "monotonic", lambda: next(clock))
-    training = Training(tmp_path, save_checkpoints_secs=100, keep_checkpoint_max=50)
-    training.fit((1.0,) * 12)
-    steps = training.saved_steps()
-    assert steps[-1] == 12 and 2 < len(steps) < 12
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes in steps alone: each takes 2 s."""
+    clock = types.SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(trainer, "time", clock)
+
+    def step_of(training):
+        def step(batch):
+            clock.now += 2.0
+            return training.model.train_step(batch)
+
+        training.trainer._train_step = step
+
+    clock.slow_down = step_of
+    return clock
+
+
+def test_checkpoints_are_written_when_their_time_has_come(tmp_path, clock):
+    training = Training(tmp_path, save_checkpoints_secs=7, keep_checkpoint_max=50)
+    clock.slow_down(training)
+    training.fit((1.0,) * 11)
+    assert training.saved_steps() == [4, 8, 11]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -199,22 +216,16 @@ def test_without_a_known_size_the_time_left_is_told_from_the_second_epoch_on(tmp
     assert ["left" in line for line in training.lines] == [False, True]
 
 
-def test_the_speed_leaves_validation_out(tmp_path, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(trainer.time, "monotonic", lambda: now[0])
+def test_the_speed_leaves_validation_out(tmp_path, clock):
     training = Training(tmp_path, [0.5, 0.6], evaluate_every_steps=2)
-    training.validate = None
-    slow_validate = training.trainer._validate
+    clock.slow_down(training)
+    validate = training.trainer._validate
 
-    def validate():
-        now[0] += 1000.0
-        return slow_validate()
+    def slow_validate():
+        clock.now += 1000.0
+        return validate()
 
-    def step(batch):
-        now[0] += 2.0
-        return training.model.train_step(batch)
-
-    training.trainer._validate, training.trainer._train_step = validate, step
+    training.trainer._validate = slow_validate
     assert training.fit().samples_per_second == pytest.approx(SIZE / 2.0)
 
 

@@ -1,0 +1,193 @@
+"""The SavedModel: served by TensorFlow alone, it scores as evaluation did."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
+
+from diffumin_tf.data import dataset
+from diffumin_tf.experiment import Experiment
+
+# Runs where TensorFlow is and none of our code.
+SERVE = """
+import sys
+import numpy as np
+import tensorflow as tf
+export, examples, requests, answers = sys.argv[1:]
+signatures = tf.saved_model.load(export).signatures
+serialised = list(tf.data.TFRecordDataset(examples.split(",")).as_numpy_iterator())
+found = {f"examples {n}": v for n, v in signatures["examples"](tf.constant(serialised)).items()}
+found |= {f"first {n}": v for n, v in signatures["examples"](tf.constant(serialised[:1])).items()}
+asked = {}
+for key, value in np.load(requests).items():
+    request, name = key.split(" ")
+    asked.setdefault(request, {})[name] = tf.constant(value)
+for request, inputs in asked.items():
+    scores = signatures["serving_default"](**inputs)
+    found |= {f"{request} {name}": value for name, value in scores.items()}
+loaded = [name for name in ("diffumin_tf", "handle_layer", "tensorflow_recommenders")
+          if name in sys.modules]
+assert not loaded, loaded
+np.savez(answers, **{name: value.numpy() for name, value in found.items()})
+"""
+
+
+@pytest.fixture(scope="module")
+def raw(trained):
+    """The test split as tensors, in the order of its records."""
+    files = sorted(str(p) for p in (trained.exp.parent / "data" / "20240104").glob("part-*"))
+    (serialised,) = dataset.read_records(files).batch(1000)
+    parsed = dataset.parse(trained.experiment.schema, serialised, labelled=False)
+    return files, {name: value.numpy() for name, value in parsed.items()}
+
+
+def requests_of(raw):
+    def histories(change):
+        return {n: change(v) if n in ("item_list", "category_list") else v for n, v in raw.items()}
+
+    padded = histories(lambda ids: np.pad(ids, ((0, 0), (0, 500))))
+    missing = {n: v if n == "dense_feature" else np.zeros_like(v) for n, v in raw.items()}
+    missing |= {n: v * 0 for n, v in raw.items() if n in ("item_list", "category_list")}
+    unseen = {**missing, "cat_feature": np.full_like(raw["cat_feature"], 2**62)}
+    alone = {f"alone{row}": {n: v[row : row + 1] for n, v in raw.items()} for row in (0, 3, 77)}
+    return {"batch": raw, "padded": padded, "missing": missing, "unseen": unseen, **alone}
+
+
+@pytest.fixture(scope="module")
+def served(trained, raw, tmp_path_factory):
+    """Scores from the export, moved elsewhere while the run has no vocabulary any more."""
+    files, tensors = raw
+    folder = tmp_path_factory.mktemp("served")
+    export = shutil.copytree(trained.export, folder / "moved")
+    pairs = requests_of(tensors).items()
+    np.savez(
+        folder / "requests.npz",
+        **{f"{request} {n}": v for request, inputs in pairs for n, v in inputs.items()},
+    )
+    vocabulary = trained.model_dir / "vocabulary.txt"
+    vocabulary.rename(folder / "vocabulary.txt")
+    try:
+        arguments = [export, ",".join(files), folder / "requests.npz", folder / "answers.npz"]
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", SERVE, *map(str, arguments)],
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        (folder / "vocabulary.txt").rename(vocabulary)
+    assert done.returncode == 0, done.stderr
+    return dict(np.load(folder / "answers.npz"))
+
+
+@pytest.fixture(scope="module")
+def expected(trained):
+    return trained.experiment.score("test").pctr
+
+
+@pytest.mark.parametrize("request_name", ["examples", "batch"])
+def test_both_signatures_score_as_evaluation_did(served, expected, request_name):
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(served[f"{request_name} pctr"], expected, atol=1e-6)
+
+
+def test_both_scores_are_given_and_one_is_the_other_rectified(served):
+    p = served["batch pctr"].astype(np.float64)
+    assert p.shape == (160,) and served["batch pctr"].dtype == np.float32
+    np.testing.assert_allclose(served["batch rectified_pctr"], p / (p + (1 - p) / 0.25), rtol=1e-5)
+    np.testing.assert_allclose(
+        served["examples rectified_pctr"], served["batch rectified_pctr"], atol=1e-6
+    )
+
+
+def test_a_history_padded_for_longer_scores_the_same(served):
+    np.testing.assert_allclose(served["padded pctr"], served["batch pctr"], atol=1e-6)
+
+
+def test_a_sample_alone_scores_as_in_a_batch(served):
+    for row in (0, 3, 77):
+        np.testing.assert_allclose(
+            served[f"alone{row} pctr"], served["batch pctr"][row : row + 1], atol=1e-6
+        )
+    np.testing.assert_allclose(served["first pctr"], served["examples pctr"][:1], atol=1e-6)
+
+
+def test_unseen_ids_score_like_missing_ones(served):
+    np.testing.assert_array_equal(served["unseen pctr"], served["missing pctr"])
+    assert np.abs(served["missing pctr"] - served["batch pctr"]).max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def meta_graph(trained):
+    saved = saved_model_pb2.SavedModel.FromString((trained.export / "saved_model.pb").read_bytes())
+    (meta_graph,) = saved.meta_graphs
+    return meta_graph
+
+
+def test_only_stock_ops_that_serving_can_run_are_saved(meta_graph):
+    graph = meta_graph.graph_def
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    assert len(nodes) > 500
+    functions = {function.signature.name for function in graph.library.function}
+    ops = {node.op for node in nodes} - functions
+    assert not {op for op in ops if op_def_registry.get(op) is None}
+    python = {op for op in ops if "PyFunc" in op}
+    chance = {op for op in ops if "Random" in op or "Rng" in op or op.startswith("Stateful")}
+    assert not python and chance <= {"StatefulPartitionedCall"}
+    assert not meta_graph.meta_info_def.stripped_op_list.op or ops
+
+
+def test_a_random_op_would_be_found(tmp_path):
+    module = tf.Module()
+    module.run = tf.function(lambda: tf.random.normal([2], seed=1), input_signature=[])
+    tf.saved_model.save(module, str(tmp_path))
+    saved = saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    assert "RandomStandardNormal" in {node.op for f in functions for node in f.node_def}
+
+
+def test_the_weights_of_the_model_are_saved_and_nothing_of_its_training(trained):
+    found = tf.train.list_variables(str(trained.export / "variables" / "variables"))
+    shapes = [tuple(shape) for name, shape in found if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    expected = {tuple(v.shape) for v in trained.experiment.model.variables}
+    assert len(shapes) <= len(trained.experiment.model.variables) and set(shapes) <= expected
+    names = " ".join(name for name, _ in found)
+    assert not any(word in names.lower() for word in ("optimizer", "adam", "adagrad", "slot"))
+    table = (trained.experiment.model.embedding.rows, 4)
+    assert shapes.count(table) == 1
+
+
+def test_the_vocabulary_lies_inside_the_export(trained):
+    asset = trained.export / "assets" / "vocabulary.txt"
+    assert asset.read_text() == (trained.model_dir / "vocabulary.txt").read_text()
+
+
+def test_inputs_are_the_tensors_of_the_schema(meta_graph):
+    inputs = meta_graph.signature_def["serving_default"].inputs
+    shapes = {n: [d.size for d in spec.tensor_shape.dim] for n, spec in inputs.items()}
+    assert shapes == {
+        "cat_feature": [-1, 8],
+        "dense_feature": [-1, 1],
+        "item_list": [-1, -1],
+        "category_list": [-1, -1],
+    }
+    assert list(meta_graph.signature_def["examples"].inputs) == ["inputs"]
+    for signature in ("serving_default", "examples"):
+        outputs = meta_graph.signature_def[signature].outputs
+        assert set(outputs) == {"pctr", "rectified_pctr"}
+
+
+def test_each_export_is_a_new_version(trained, tmp_path):
+    from diffumin_tf.serving.export import export
+
+    run = Experiment.open(str(trained.model_dir))
+    versions = [export(run.model, run.schema, run.path, str(tmp_path)) for _ in range(2)]
+    numbers = [int(os.path.basename(version)) for version in versions]
+    assert numbers[0] < numbers[1] and len(os.listdir(tmp_path)) == 2

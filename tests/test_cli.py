@@ -1,0 +1,195 @@
+"""The command line: exit codes, messages, and where they go."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from diffumin_tf import cli
+from tests.small_log import write_experiment
+
+ROOT = pathlib.Path(__file__).parents[1]
+PLAIN = {"use_omie": False, "subseq_len": 0, "activation": "relu"}
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory):
+    return write_experiment(tmp_path_factory.mktemp("cli"), **PLAIN)
+
+
+def test_train_does_everything_and_set_wins(exp, tmp_path, capsys):
+    model = tmp_path / "model"
+    arguments = ["--exp", str(exp), f"--model_dir={model}"]
+    changes = ["--set", "epoch=2", "--set=deep_layers=[4]", "--set=embedding.rows=101"]
+    assert cli.main(["train", *arguments, *changes]) == 0
+    printed = capsys.readouterr().out
+    assert "20 steps at" in printed and "samples/s" in printed
+    for split in ("valid", "test"):
+        assert f"{split}: auc 0." in printed and "examples 160" in printed
+    (version,) = (model / "export").iterdir()
+    assert f"exported {version}" in printed
+    written = json.loads((model / "config.json").read_text())
+    assert (written["epoch"], written["deep_layers"]) == (2, [4])
+    assert written["embedding"]["rows"] == 101
+    assert list(json.loads((model / "metrics.json").read_text())) == ["valid", "test"]
+
+
+def test_evaluate_prints_and_writes_the_metrics_of_one_split(trained, tmp_path, capsys):
+    model = shutil.copytree(trained.model_dir, tmp_path / "model")
+    (model / "metrics.json").unlink()
+    assert cli.main(["evaluate", "--model_dir", str(model), "--split=valid"]) == 0
+    auc = trained.metrics["valid"]["auc"]
+    assert capsys.readouterr().out.startswith(f"valid: auc {auc:.4f}  gauc ")
+    written = json.loads((model / "metrics.json").read_text())
+    assert written == {"valid": trained.metrics["valid"]}
+
+
+def test_predict_writes_a_line_a_sample(trained, tmp_path, capsys):
+    folder = tmp_path / "scores"
+    command = ["predict", f"--model_dir={trained.model_dir}", f"--output={folder}"]
+    assert cli.main([*command, "--header", "--user"]) == 0
+    assert f"160 predictions in 1 parts under {folder}" in capsys.readouterr().out
+    header, *lines = (folder / "part-00000").read_text().splitlines()
+    scores = trained.experiment.score("test")
+    assert header == "label\tprediction\tuser" and len(lines) == 160
+    label, prediction, user = lines[7].split("\t")
+    assert (int(label), int(user)) == (scores.labels[7], scores.users[7])
+    assert float(prediction) == pytest.approx(float(scores.pctr[7]), abs=1e-7)
+    assert cli.main(command) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_export_writes_another_version(trained, tmp_path, capsys):
+    model = shutil.copytree(trained.model_dir, tmp_path / "model")
+    assert cli.main(["export", "--model_dir", str(model)]) == 0
+    assert len(list((model / "export").iterdir())) == 2
+    assert f"exported {model}/export/" in capsys.readouterr().out
+
+
+def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
+    handed = []
+    days = {"20240102": {"examples": 1200, "click_rate": 0.25}}
+    monkeypatch.setattr(
+        "diffumin_tf.data.prepare.prepare", lambda *args: handed.append(args) or {"days": days}
+    )
+    monkeypatch.setattr("diffumin_tf.demo.demo", lambda *args: handed.append(args))
+    assert cli.main(["prepare", "--spec", "s", "--input", "i", "--output", "o"]) == 0
+    assert "20240102: 1,200 examples, click rate 0.2500" in capsys.readouterr().out
+    assert cli.main(["demo"]) == 0
+    assert cli.main(["demo", "--exp=X", "--output=o", "--set=epoch=1"]) == 0
+    assert handed == [
+        ("s", "i", "o"),
+        ("Eleme_DiffuMIN", "runs/demo", []),
+        ("X", "o", ["epoch=1"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--exp=nowhere"], "--exp 'nowhere': no task_conf.json in nowhere"),
+        (["train", "--exp={exp}"], "give --model_dir or set model_path"),
+        (
+            ["train", "--exp={exp}", "--model_dir=m", "--set=epochs=1"],
+            "task_conf.json: unknown key 'epochs' (value 1); did you mean 'epoch'?",
+        ),
+        (["train", "--exp={exp}", "--model_dir=m", "--set=epoch"], "--set 'epoch': must read key="),
+        (
+            ["train", "--exp={exp}", "--model_dir=m", "--set=test_data_start=20250101"],
+            "test_data_start is 20250101 but may be at most test_data_end 20240104",
+        ),
+        (["evaluate", "--model_dir={exp}"], "no trained run (config.json is missing)"),
+        (["predict", "--model_dir={exp}", "--output=o"], "no trained run"),
+        (["export", "--model_dir=nowhere"], "nowhere: no trained run"),
+        (["prepare", "--spec=gone", "--input=i", "--output=o"], "gone: cannot be read"),
+        (["demo", "--exp=KuaiRand_DiffuMIN"], "there is a demo for Eleme_DiffuMIN and Long_term"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_1(
+    exp, capsys, monkeypatch, tmp_path, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([argument.format(exp=exp) for argument in arguments]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: ")
+    assert message in printed.err and "Traceback" not in printed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "diffumin: unknown command 'trian'\n\nusage: diffumin COMMAND"),
+        (
+            ["train", "--exp=x", "--modeldir=y"],
+            "diffumin train: Unknown command line flag",
+        ),
+        (["train", "--exp"], "diffumin train: "),
+        (["train"], "diffumin train: --exp is required"),
+        (["evaluate", "--split=test"], "diffumin evaluate: --model_dir is required"),
+        (["predict", "--model_dir=m"], "diffumin predict: --output is required"),
+        (
+            ["evaluate", "--model_dir=m", "--split=all"],
+            "diffumin evaluate: flag --split=all: value",
+        ),
+        (["export", "--model_dir=m", "now"], "diffumin export: unexpected argument 'now'"),
+        (["demo", "Eleme_DiffuMIN"], "diffumin demo: unexpected argument 'Eleme_DiffuMIN'"),
+        (["prepare", "--spec=s", "--input=i"], "diffumin prepare: --output is required"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith(message)
+
+
+FLAGS = {
+    "prepare": ["spec", "input", "output"],
+    "train": ["exp", "model_dir", "set"],
+    "evaluate": ["model_dir", "split", "set"],
+    "predict": ["model_dir", "split", "set", "output", "header", "user"],
+    "export": ["model_dir"],
+    "demo": ["exp", "output", "set"],
+}
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_its_flags(capsys, command, flag):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, flag])
+    printed = capsys.readouterr()
+    assert stop.value.code == 0 and printed.err == ""
+    first, *lines = printed.out.splitlines()
+    assert first == f"diffumin {command}"
+    shown = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines}
+    assert set(shown) == {f"--{name}" for name in [*FLAGS[command], "help"]}
+    assert all(shown.values())
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["help"], 0), (["--help"], 0)])
+def test_without_a_command_the_commands_are_listed(capsys, arguments, code):
+    assert cli.main(arguments) == code
+    printed = capsys.readouterr().out
+    assert all(f"\n  {command} " in printed for command in cli.COMMANDS)
+
+
+def test_a_run_of_the_program_prints_no_noise(trained, tmp_path):
+    model = shutil.copytree(trained.model_dir, tmp_path / "model")
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("TF_")}
+    command = [sys.executable, "-m", "diffumin_tf.cli", "evaluate", f"--model_dir={model}"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"test: auc {trained.metrics['test']['auc']:.4f}")
+
+
+def test_the_exit_code_of_the_program_is_that_of_the_command():
+    command = [sys.executable, "-m", "diffumin_tf.cli", "trian"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "unknown command 'trian'" in done.stderr

@@ -1,0 +1,369 @@
+"""The ranking model: its one lookup, its losses and updates, and what never changes a score."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.config import TaskConfig
+from diffumin_tf.data.features import FeaturePath
+from diffumin_tf.data.vocabulary import HashedRows
+from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.evaluation.scoring import predict_function
+from diffumin_tf.model import RankingModel
+from tests.layers.helpers import OTHER_SHAPE, random_ops, randomise
+from tests.small_log import CONFIG, SCHEMA, samples
+
+ROWS = 997  # a prime that no other size is, nor a multiple of
+BATCH = 16
+SCHEMA_OBJECT = DataStruct.from_dict(SCHEMA)
+LEAN = {"infer_timesteps": 1, "deep_layers": [4], "activation": "relu"}
+
+
+def build(schema=SCHEMA_OBJECT, **changes):
+    """A model with weights that only the seed decides, its feature path, compiled."""
+    tf.keras.utils.set_random_seed(0)
+    config = TaskConfig.model_validate({**CONFIG, **changes})
+    model = RankingModel(config, schema, ROWS)
+    model.create_weights()
+    randomise(model)
+    compile_model(model)
+    return model, FeaturePath(schema, model.layout, config.seq_len, HashedRows(ROWS))
+
+
+def compile_model(model, rate=0.01, table_rate=0.05):
+    model.compile(tf.keras.optimizers.Adam(rate), tf.keras.optimizers.Adagrad(table_rate))
+
+
+def raw_batch(seed=0, size=BATCH, width=12):
+    data = samples(size, seed)
+    raw = {"cat_feature": data.cat_feature, "dense_feature": data.dense_feature}
+    for name, (values, splits) in data.sequences.items():
+        rows = [values[splits[row] : splits[row + 1]][:width] for row in range(size)]
+        raw[name] = np.stack([np.pad(row, (0, width - len(row))) for row in rows])
+    return {name: tf.constant(value) for name, value in raw.items()}
+
+
+def batch(path, seed=0, size=BATCH):
+    data = samples(size, seed)
+    inputs = {**path(raw_batch(seed, size)), "user": tf.constant(data.auxiliary_info[:, 0])}
+    return inputs, tf.constant(data.label, tf.float32)
+
+
+@pytest.fixture(scope="module")
+def scoring():
+    """A model whose weights stay as they are."""
+    return build()
+
+
+@pytest.fixture(scope="module")
+def step():
+    """A model, its path, and its traced training step."""
+    model, path = build(**LEAN)
+    function = tf.function(model.train_step).get_concrete_function(batch(path))
+    return types.SimpleNamespace(model=model, path=path, function=function)
+
+
+def pctr(model, inputs):
+    return model.predict_click(inputs)["pctr"].numpy()
+
+
+def readers(function, variable):
+    """Types of the ops that take the handle of a variable in a graph."""
+    (inner,) = (i for outer, i in function.graph.captures if outer is variable.handle)
+    return [operation.type for operation in inner.consumers()]
+
+
+def test_all_fields_are_looked_up_in_one_gather(scoring):
+    model, path = scoring
+    inputs, _ = batch(path)
+    forward = tf.function(lambda inputs: model(inputs)).get_concrete_function(inputs)
+    assert readers(forward, model.embedding.table) == ["ResourceGather"]
+
+
+WITHOUT_OUTPUT = {
+    "NoOp",
+    "If",
+    "AssignVariableOp",
+    "AssignAddVariableOp",
+    "AssignSubVariableOp",
+    "ResourceScatterAdd",
+}
+
+
+def large_tensors(function, rows):
+    """Ops of a graph and of every function in it that put out a tensor of `rows` rows."""
+    definition = function.graph.as_graph_def(add_shapes=True)
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    silent = {node.op for node in nodes if "_output_shapes" not in node.attr}
+    assert silent <= WITHOUT_OUTPUT, f"{silent} may hide a shape"
+    return [
+        (node.op, node.name)
+        for node in nodes
+        for shape in node.attr["_output_shapes"].list.shape
+        if shape.dim and shape.dim[0].size % rows == 0 and shape.dim[0].size > 0
+    ]
+
+
+def test_no_tensor_of_the_size_of_the_table_appears_in_a_training_step(step):
+    assert large_tensors(step.function, ROWS) == []
+    table = step.model.embedding.table
+    assert set(readers(step.function, table)) == {"ResourceGather", "ResourceScatterAdd"}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_search_for_large_tensors_finds_a_dense_gradient(nested):
+    table = tf.Variable(tf.zeros([ROWS, 2]))
+
+    def densify(rows):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.gather(table, rows) ** 2)
+        table.assign_sub(tf.convert_to_tensor(tape.gradient(loss, table)))
+
+    def conditional(rows):
+        tf.cond(tf.reduce_sum(rows) > 3, lambda: densify(rows), lambda: None)
+
+    function = tf.function(conditional if nested else densify)
+    found = large_tensors(function.get_concrete_function(tf.TensorSpec([None], tf.int32)), ROWS)
+    assert "UnsortedSegmentSum" in {op for op, _ in found}
+
+
+def test_the_gradient_of_the_table_reaches_its_optimiser_sparse(monkeypatch):
+    model, path = build(**LEAN)
+    given = {}
+
+    def record(optimizer):
+        def apply_gradients(pairs):
+            for gradient, variable in pairs:
+                assert variable.ref() not in given
+                given[variable.ref()] = (gradient, optimizer)
+
+        monkeypatch.setattr(optimizer, "apply_gradients", apply_gradients)
+
+    record(model.optimizer)
+    record(model.table_optimizer)
+    model.train_step(batch(path))
+    table = model.embedding.table.ref()
+    gradient, optimizer = given.pop(table)
+    assert isinstance(gradient, tf.IndexedSlices) and optimizer is model.table_optimizer
+    others = {v.ref() for v in model.trainable_variables} - {table}
+    assert given.keys() == others
+    for gradient, optimizer in given.values():
+        assert isinstance(gradient, tf.Tensor) and optimizer is model.optimizer
+
+
+def change(model, path, rate, table_rate):
+    """Which trainable weights an update changes, and the rows of the table it changes."""
+    compile_model(model, rate, table_rate)
+    before = [weight.numpy() for weight in model.trainable_variables]
+    table = model.embedding.table.numpy()
+    model.train_step(batch(path))
+    changed = {
+        weight.ref()
+        for weight, old in zip(model.trainable_variables, before, strict=True)
+        if (weight.numpy() != old).any()
+    }
+    rows = np.flatnonzero((model.embedding.table.numpy() != table).any(axis=1))
+    return changed, rows
+
+
+def test_each_optimiser_updates_its_weights_and_only_those():
+    model, path = build(**LEAN)
+    table = model.embedding.table.ref()
+    rest = {weight.ref() for weight in model.trainable_variables} - {table}
+    changed, rows = change(model, path, rate=0.0, table_rate=0.1)
+    inputs, _ = batch(path)
+    used = np.union1d(inputs["fields"], inputs["behaviours"])
+    assert changed == {table} and set(rows) <= set(used) and 0 not in rows
+    assert set(inputs["fields"].numpy().ravel()) <= set(rows)
+    changed, rows = change(model, path, rate=0.1, table_rate=0.0)
+    assert changed == rest and len(rows) == 0
+
+
+def losses(**changes):
+    model, path = build(**LEAN, **changes)
+    compile_model(model, 0.0, 0.0)
+    logs = model.train_step(batch(path))
+    return {name: float(value) for name, value in logs.items()}
+
+
+def test_both_auxiliary_losses_are_logged_and_count_by_their_weights():
+    for lamda1, lamda2 in [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25)]:
+        logs = losses(lamda1=lamda1, lamda2=lamda2)
+        assert logs["diffusion_loss"] > 0.01 and logs["contrastive_loss"] > 0.01
+        auxiliary = lamda1 * logs["diffusion_loss"] + lamda2 * logs["contrastive_loss"]
+        assert logs["total_loss"] == pytest.approx(logs["loss"] + auxiliary, rel=1e-5)
+
+
+def test_the_losses_of_a_step_are_not_added_up_over_steps(step):
+    first = step.model.compute_loss(batch(step.path), training=True)
+    assert len(step.model.losses) == 2
+    step.model.compute_loss(batch(step.path), training=True)
+    assert len(step.model.losses) == 2 and np.isfinite(first)
+
+
+def test_the_click_loss_is_the_mean_cross_entropy(scoring):
+    model, path = scoring
+    inputs, label = batch(path)
+    p, y = pctr(model, inputs).astype(np.float64), label.numpy()
+    expected = -np.mean(np.where(y > 0, np.log(p), np.log1p(-p)))
+    assert float(model.compute_loss((inputs, label))) == pytest.approx(expected, rel=1e-4)
+    assert float(model.test_step((inputs, label))["loss"]) == pytest.approx(expected, rel=1e-4)
+
+
+OMIE, DMIG = "OrthogonalMultiInterestExtractor", "DiffusionMultiInterestGenerator"
+CMIC, SHORT_TERM = "ContrastiveMultiInterestCalibrator", "TransformerEncoder"
+LOGS = {"auc", "loss", "total_loss", "diffusion_loss", "contrastive_loss"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "left_out", "not_logged"),
+    [
+        ({}, set(), set()),
+        ({"use_cmic": False}, {CMIC}, {"contrastive_loss"}),
+        ({"use_dmig": False}, {DMIG, CMIC}, {"diffusion_loss", "contrastive_loss"}),
+        ({"use_omie": False}, {OMIE, DMIG, CMIC}, {"diffusion_loss", "contrastive_loss"}),
+        ({"subseq_len": 0}, {SHORT_TERM}, set()),
+        (
+            {"use_omie": False, "subseq_len": 0},
+            {OMIE, DMIG, CMIC, SHORT_TERM},
+            {"diffusion_loss", "contrastive_loss"},
+        ),
+    ],
+)
+def test_a_part_that_is_switched_off_has_no_weights_and_no_loss(changes, left_out, not_logged):
+    model, path = build(**LEAN, **changes)
+    parts = {type(m).__name__ for m in model.submodules if getattr(m, "trainable_variables", ())}
+    assert parts & {OMIE, DMIG, CMIC, SHORT_TERM} == {OMIE, DMIG, CMIC, SHORT_TERM} - left_out
+    logs = model.train_step(batch(path))
+    assert logs.keys() == LOGS - not_logged
+    auxiliary = abs(float(logs["total_loss"]) - float(logs["loss"]))
+    assert (auxiliary > 0) == ("diffusion_loss" in logs or "contrastive_loss" in logs)
+
+
+def test_without_omie_and_short_term_encoder_the_history_never_matters():
+    def spread(**changes):
+        model, path = build(**LEAN, **changes)
+        raw = raw_batch()
+        other = {name: tf.reverse(value, [0]) for name, value in raw.items() if "_list" in name}
+        return np.abs(pctr(model, path(raw)) - pctr(model, path({**raw, **other}))).max()
+
+    assert spread(use_omie=False, subseq_len=0) == 0
+    assert min(spread(use_omie=False), spread(subseq_len=0)) > 1e-4
+
+
+@pytest.mark.parametrize("part", ["dmig", "short_term", "omie", "cmic"])
+def test_every_part_trains(part):
+    model, path = build(**LEAN)
+    (unit,) = model.units
+    layer = next(layer for layer in unit._flatten_layers() if layer.name == part)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch(path), training=True) + tf.add_n(model.losses)
+    gradients = tape.gradient(loss, layer.trainable_variables)
+    assert gradients and all(np.abs(gradient).max() > 0 for gradient in gradients)
+
+
+def test_padding_at_the_end_never_changes_a_score_however_long_it_is(scoring):
+    model, path = scoring
+    expected = pctr(model, path(raw_batch(width=6)))
+    assert expected.std() > 0.01
+    for width in (7, 10, 25):
+        raw = raw_batch(width=6)
+        for name in ("item_list", "category_list"):
+            raw[name] = tf.pad(raw[name], [[0, 0], [0, width - 6]])
+        np.testing.assert_allclose(pctr(model, path(raw)), expected, atol=1e-6)
+
+
+def test_batch_mates_never_change_a_score(scoring):
+    model, path = scoring
+    raw = raw_batch()
+    expected = pctr(model, path(raw))
+    for row in range(0, BATCH, 5):
+        alone = {name: value[row : row + 1] for name, value in raw.items()}
+        np.testing.assert_allclose(pctr(model, path(alone)), expected[row], atol=OTHER_SHAPE)
+        mates = raw_batch(seed=row + 1)
+        here = tf.range(BATCH)[:, tf.newaxis] == row
+        mixed = {name: tf.where(here, raw[name], mates[name]) for name in raw}
+        np.testing.assert_allclose(pctr(model, path(mixed))[row], expected[row], atol=1e-6)
+
+
+def test_the_user_of_a_sample_never_changes_its_score(scoring):
+    model, path = scoring
+    inputs, _ = batch(path)
+    np.testing.assert_array_equal(
+        pctr(model, inputs), pctr(model, {**inputs, "user": inputs["user"] + 1})
+    )
+
+
+@pytest.mark.parametrize("sample_rate", [1.0, 0.1])
+def test_the_rectified_score_undoes_the_sampling_of_negatives(sample_rate):
+    model, path = build(**LEAN, sample_rate=sample_rate)
+    scores = model.predict_click(path(raw_batch()))
+    p = scores["pctr"].numpy().astype(np.float64)
+    np.testing.assert_allclose(scores["rectified_pctr"], p / (p + (1 - p) / sample_rate), rtol=1e-5)
+    assert (scores["rectified_pctr"].numpy() < p).all() == (sample_rate < 1)
+
+
+def test_the_same_request_always_gets_the_same_bits(scoring):
+    model, path = scoring
+    inputs = path(raw_batch())
+    predict = predict_function(model)
+    first = predict(inputs).numpy()
+    for _ in range(3):
+        np.testing.assert_array_equal(predict(inputs), first)
+    assert random_ops(lambda: model.predict_click(inputs)) == set()
+
+
+def test_a_loss_that_is_not_finite_raises_before_any_weight_changes(step):
+    inputs, label = batch(step.path)
+    before = [weight.numpy() for weight in step.model.trainable_variables]
+    inputs = {**inputs, "dense": tf.fill(inputs["dense"].shape, np.float32("nan"))}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="training loss"):
+        step.function((inputs, label))
+    for weight, old in zip(step.model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+
+
+def test_a_traced_step_updates_every_weight(step):
+    before = [weight.numpy() for weight in step.model.trainable_variables]
+    logs = step.function(batch(step.path))
+    assert logs.keys() == LOGS
+    for weight, old in zip(step.model.trainable_variables, before, strict=True):
+        assert (weight.numpy() != old).any(), weight.name
+
+
+def test_fixed_columns_and_variable_length_histories_score_alike(scoring):
+    model, path = scoring
+    fixed = DataStruct.from_dict(
+        {
+            **{key: SCHEMA[key] for key in ("label", "auxiliary_info", "dense_feature")},
+            "cat_feature": {
+                "column": [
+                    "category_list[0:12]",
+                    *SCHEMA["cat_feature"]["column"],
+                    "item_list[0:12]",
+                ]
+            },
+        }
+    )
+    other, other_path = build(fixed)
+    other.set_weights(model.get_weights())
+    raw = raw_batch()
+    columns = [raw["category_list"], raw["cat_feature"], raw["item_list"]]
+    fixed_raw = {
+        "cat_feature": tf.concat(columns, axis=1),
+        "dense_feature": raw["dense_feature"],
+    }
+    np.testing.assert_array_equal(pctr(other, other_path(fixed_raw)), pctr(model, path(raw)))
+
+
+def test_what_lies_in_row_zero_never_changes_a_score():
+    model, path = build(**LEAN)
+    inputs = path(raw_batch())
+    inputs["fields"] *= tf.constant([1, 0, 1, 0])
+    expected = pctr(model, inputs)
+    model.embedding.table.assign(
+        tf.tensor_scatter_nd_update(model.embedding.table, [[0]], [[9.0, -9.0, 9.0, 9.0]])
+    )
+    np.testing.assert_array_equal(pctr(model, inputs), expected)
