@@ -35,6 +35,8 @@ def trained(tmp_path_factory) -> TrainedRun:
         sample_rate=0.25,
         lazyAdam_learning_rate=0.01,
         deep_layers=[8],
+        activation="relu",
+        infer_timesteps=1,
         booster_mode=3,
     )
     lines: list[str] = []

@@ -13,7 +13,7 @@ from diffumin_tf import cli
 from tests.small_log import write_experiment
 
 ROOT = pathlib.Path(__file__).parents[1]
-PLAIN = {"use_omie": False, "subseq_len": 0, "activation": "relu"}
+PLAIN = {"use_omie": False, "subseq_len": 0}
 
 
 @pytest.fixture(scope="module")

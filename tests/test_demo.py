@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import pytest
+import tensorflow as tf
 
 from diffumin_tf import demo
 from diffumin_tf.errors import DataError
@@ -13,7 +14,8 @@ from diffumin_tf.errors import DataError
 SMALL = [
     "use_dmig=false",
     "subseq_len=0",
-    "deep_layers=[4]",
+    "deep_layers=[16]",
+    "lazyAdam_learning_rate=0.01",
     "activation=relu",
     "epoch=1",
     "seq_len=20",
@@ -30,7 +32,15 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demos(tmp_path_factory):
+def eager():
+    """Steps run eagerly: tracing them would take longer than the few there are."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory, eager):
     """Both demos, one after the other in one folder, as they were when they ended."""
     folder = tmp_path_factory.mktemp("demo") / "out"
     found = {}

@@ -275,6 +275,19 @@ def test_padding_at_the_end_never_changes_a_score_however_long_it_is(scoring):
         np.testing.assert_allclose(pctr(model, path(raw)), expected, atol=1e-6)
 
 
+def test_what_stands_in_a_masked_place_never_changes_a_score(scoring):
+    model, path = scoring
+    inputs = path(raw_batch())
+    shape = inputs["behaviours"].shape
+    junk = tf.constant(np.random.default_rng(0).integers(1, ROWS, shape), tf.int32)
+    masked = tf.where(inputs["mask"][:, :, tf.newaxis], inputs["behaviours"], junk)
+    assert (masked != inputs["behaviours"]).numpy().any()
+    filled = {**inputs, "behaviours": masked}
+    np.testing.assert_allclose(pctr(model, filled), pctr(model, inputs), atol=1e-6)
+    everything = {**filled, "mask": tf.ones_like(inputs["mask"])}
+    assert np.abs(pctr(model, everything) - pctr(model, inputs)).max() > 1e-3
+
+
 def test_batch_mates_never_change_a_score(scoring):
     model, path = scoring
     raw = raw_batch()

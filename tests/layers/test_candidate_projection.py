@@ -83,8 +83,8 @@ def test_refuses_bad_arguments(arguments, message):
     ("partners", "shape", "message"),
     [
         ([0], [2, 5], "`candidate` must be made of fields of width 2 .* received width 5"),
-        ([0, 3], [2, 6], r"that include \[0, 3\], received width 6"),
-        ([-1], [2, 6], r"that include \[-1\], received width 6"),
+        ([0, 3], [2, 6], r"with \[0, 3\], received width 6"),
+        ([-1], [2, 6], r"with \[-1\], received width 6"),
         ([0], [2, 3, 2], r"`candidate` .* received shape \(2, 3, 2\)"),
     ],
 )

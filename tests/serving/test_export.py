@@ -1,9 +1,11 @@
 """The SavedModel: served by TensorFlow alone, it scores as evaluation did."""
 
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
 from diffumin_tf.data import dataset
-from diffumin_tf.experiment import Experiment
+from diffumin_tf.serving import export as export_lib
 
 # Runs where TensorFlow is and none of our code.
 SERVE = """
@@ -184,10 +186,22 @@ def test_inputs_are_the_tensors_of_the_schema(meta_graph):
         assert set(outputs) == {"pctr", "rectified_pctr"}
 
 
-def test_each_export_is_a_new_version(trained, tmp_path):
-    from diffumin_tf.serving.export import export
+def test_each_export_is_a_new_version_and_a_failed_one_is_none(tmp_path, monkeypatch):
+    written = []
 
-    run = Experiment.open(str(trained.model_dir))
-    versions = [export(run.model, run.schema, run.path, str(tmp_path)) for _ in range(2)]
+    def save(module, folder, signatures):
+        written.append(folder)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        (pathlib.Path(folder) / "saved_model.pb").touch()
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    monkeypatch.setattr(export_lib, "signatures", lambda model, schema, path: {})
+    model = types.SimpleNamespace(variables=[])
+    versions = [export_lib.export(model, None, None, str(tmp_path)) for _ in range(2)]
     numbers = [int(os.path.basename(version)) for version in versions]
-    assert numbers[0] < numbers[1] and len(os.listdir(tmp_path)) == 2
+    assert numbers[0] < numbers[1]
+    with pytest.raises(KeyboardInterrupt):
+        export_lib.export(model, None, None, str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == [str(number) for number in numbers]
+    assert len(written) == 3
