@@ -39,7 +39,7 @@ class Features(_Section):
     """
 
     user: tuple[str, ...] = ()
-    candidate: tuple[str, ...]
+    candidate: Annotated[tuple[str, ...], Field(min_length=1)]
     context: tuple[str, ...] = ()
     behaviours: tuple[str, ...] = ()
     dense: tuple[str, ...] = ()

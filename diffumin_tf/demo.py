@@ -44,6 +44,18 @@ class _Plan:
     write: Callable[[synthetic.SyntheticLog, str], str]
     settings: dict[str, Any]
 
+    def log(self) -> synthetic.SyntheticLog:
+        """The log; popularity speaks loudest in it and interests come next, as in real ones."""
+        return synthetic.generate(
+            self.samples_per_day,
+            users=self.users,
+            items=self.items,
+            history_len=self.history_len,
+            effects=synthetic.Effects(
+                interest=3.0, popularity=1.0, context=0.2, position=0.0, activity=0.2
+            ),
+        )
+
     def split_settings(self) -> dict[str, int]:
         """First and last day of each split."""
         *train, valid, test = (int(day) for day in self.samples_per_day)
@@ -74,23 +86,34 @@ def _write_long_term(log: synthetic.SyntheticLog, folder: str) -> str:
     return data
 
 
+# Small networks and fast rates, for runs of about a thousand steps.
+_SETTINGS = {
+    "batch_size": 128,
+    "learning_rate": 0.01,
+    "lazyAdam_learning_rate": 0.001,
+    "batch_norm_momentum": 0.9,
+    "deep_layers": [256, 128, 64],
+    "n_layers": 1,
+    "infer_timesteps": 2,
+    "start_timestep": 20,
+}
 _PLANS = {
     "Eleme_DiffuMIN": _Plan(
-        {"20240101": 20_000, "20240102": 20_000, "20240103": 20_000, "20240104": 10_000}
-        | {"20240105": 20_000},
-        users=20_000,
+        {"20240101": 40_000, "20240102": 40_000, "20240103": 40_000}
+        | {"20240104": 10_000, "20240105": 20_000},
+        users=40_000,
         items=8_000,
         history_len=50,
         write=_write_eleme,
-        settings={"batch_size": 256, "epoch": 2, "deep_layers": [256, 128, 64]},
+        settings={**_SETTINGS, "top_p": 40},
     ),
     "Long_term_DiffuMIN": _Plan(
-        {"20240101": 12_000, "20240102": 2_000, "20240103": 4_000},
-        users=4_000,
+        {"20240101": 20_000, "20240102": 2_000, "20240103": 5_000},
+        users=8_000,
         items=8_000,
         history_len=1_000,
         write=_write_long_term,
-        settings={"batch_size": 256, "epoch": 2, "deep_layers": [256, 128, 64], "seq_len": 1000},
+        settings={**_SETTINGS, "epoch": 2, "seq_len": 1_000, "top_p": 20},
     ),
 }
 
@@ -117,9 +140,7 @@ def demo(
     plan = _PLANS[exp]
     _clear(folder)
     report(f"writing a synthetic log of {sum(plan.samples_per_day.values()):,} impressions …")
-    log = synthetic.generate(
-        plan.samples_per_day, users=plan.users, items=plan.items, history_len=plan.history_len
-    )
+    log = plan.log()
     data = plan.write(log, folder)
     settings = {"train_data_path": data, **plan.split_settings(), **plan.settings}
     base = [f"{key}={json.dumps(value)}" for key, value in settings.items()] + list(overrides)

@@ -8,6 +8,8 @@ import tensorflow as tf
 from diffumin_tf.data import records
 from diffumin_tf.errors import ConfigError, DataError
 
+_IDS_AT_ONCE = 20_000_000  # collected between two merges of the counts: 160 MB
+
 
 class HashedRows(tf.Module):
     """``row = 1 + id mod (rows − 1)``; id 0 (missing, padding) is row 0.
@@ -82,7 +84,7 @@ def count_ids(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for batch in batches:
         pending.append(batch[batch > 0])
         size += pending[-1].size
-        if size > 20_000_000:
+        if size > _IDS_AT_ONCE:
             merge()
     if pending:
         merge()

@@ -63,17 +63,18 @@ class FieldAlignedProjection(tf.keras.layers.Layer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         (self.width,) = checks.static_sizes("candidate", input_shape, "[B, fields·e]", known=1)
-        self.projection = tf.keras.layers.Dense(
-            len(self.partners) * self.field_dim,
-            kernel_initializer=lambda shape, dtype: tf.constant(self._kernel(), dtype),
-            name="projection",
+        kernel = self._kernel()
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=kernel.shape,
+            initializer=lambda shape, dtype: tf.constant(kernel, dtype),
         )
-        self.projection.build([None, self.width])
+        self.bias = self.add_weight(name="bias", shape=kernel.shape[1:], initializer="zeros")
         super().build(input_shape)
 
     def call(self, candidate: tf.Tensor) -> tf.Tensor:
         candidate = checks.tensor("candidate", candidate, "[B, fields·e]", [None, self.width])
-        return self.projection(candidate)
+        return candidate @ self.kernel + self.bias
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -43,8 +43,8 @@ class Checkpoints:
         Raises:
           TrainingError: a weight is not finite; nothing is saved.
         """
-        for variable in self._model.trainable_variables:
-            if not tf.reduce_all(tf.math.is_finite(variable)):
+        for variable in self._model.variables:
+            if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
                 raise TrainingError(
                     f"step {int(self._step)}: weight {variable.name} is not finite; "
                     f"last good checkpoint: {self.last_good}"

@@ -36,7 +36,8 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
         self._check_widths()
         partners = self.partners()
         self._as_behaviour = None
-        if partners != list(range(len(self.features.candidate))):
+        aligned = partners == list(range(len(self.features.candidate)))
+        if (config.use_omie or config.subseq_len) and not aligned:
             self._as_behaviour = FieldAlignedProjection(
                 partners, config.embed_dim, seed=config.seed, name="candidate_projection"
             )
