@@ -25,8 +25,9 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class _Section(StrictModel):
-    # Not strict about types: the released configs write whole numbers as 1000.0.
-    model_config = pydantic.ConfigDict(strict=False, allow_inf_nan=False)
+    # Not strict about types: the released configs write whole numbers as 1000.0. Their keys
+    # model_name and model_path would earn a warning from pydantic before 2.10.
+    model_config = pydantic.ConfigDict(strict=False, allow_inf_nan=False, protected_namespaces=())
 
 
 class Features(_Section):
