@@ -15,7 +15,7 @@ _USAGE = """usage: diffumin COMMAND [--flag=value …]
   evaluate   metrics of a trained run --model_dir M [--split test] [--set key=value …]
   predict    label<TAB>prediction     --model_dir M --output O [--split test] [--header] [--user]
   export     write a SavedModel       --model_dir M
-  demo       the whole path on a synthetic log   [--exp NAME] [--output D] [--set key=value …]
+  demo       the whole path on a synthetic log   [--exp NAME] [--model_dir M] [--set key=value …]
 
 `diffumin COMMAND --help` lists the flags of a command.
 """
@@ -88,12 +88,12 @@ def _export(argv: Sequence[str]) -> None:
 def _demo(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("exp", "Eleme_DiffuMIN", "Experiment whose schema to imitate.", values)
-    flags.DEFINE_string("output", "runs/demo", "Folder for data and models.", values)
+    flags.DEFINE_string("model_dir", "runs/demo", "Folder for the run and its data.", values)
     _define_overrides(values)
     _parse(values, "demo", argv)
     from diffumin_tf.demo import demo
 
-    demo(values.exp, values.output, values.set)
+    demo(values.exp, values.model_dir, values.set)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

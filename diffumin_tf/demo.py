@@ -119,18 +119,19 @@ _PLANS = {
 
 
 def demo(
-    exp: str, folder: str, overrides: Sequence[str] = (), report: Callable[[str], None] = print
+    exp: str, model_dir: str, overrides: Sequence[str] = (), report: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Makes a log, trains DiffuMIN and the same tower without history on it, scores the export.
 
     Args:
       exp: ``Eleme_DiffuMIN`` or ``Long_term_DiffuMIN``.
-      folder: where everything goes; what an earlier demo left there is replaced.
+      model_dir: folder of the run; the log, the records and the run without history lie in it
+        too. What an earlier demo left there is replaced.
       overrides: ``key=value`` texts.
       report: takes a line of progress.
 
     Returns:
-      What ``<folder>/model/metrics.json`` holds.
+      What ``<model_dir>/metrics.json`` holds.
 
     Raises:
       DataError: there is no demo for the experiment, or the folder holds something else.
@@ -138,38 +139,39 @@ def demo(
     if exp not in _PLANS:
         raise DataError(f"--exp {exp!r}: there is a demo for {' and '.join(_PLANS)}")
     plan = _PLANS[exp]
-    _clear(folder)
+    _clear(model_dir)
     report(f"writing a synthetic log of {sum(plan.samples_per_day.values()):,} impressions …")
     log = plan.log()
-    data = plan.write(log, folder)
+    data = plan.write(log, model_dir)
     settings = {"train_data_path": data, **plan.split_settings(), **plan.settings}
     base = [f"{key}={json.dumps(value)}" for key, value in settings.items()] + list(overrides)
 
-    def run(name: str, *changes: str) -> Experiment:
-        report(f"training {name} …")
-        model_dir = posixpath.join(folder, name)
+    def run(folder: str, *changes: str) -> Experiment:
         experiment = Experiment.create(
-            find_experiment(exp), model_dir, [*base, *changes], report=report
+            find_experiment(exp), folder, [*base, *changes], report=report
         )
         experiment.train(report)
-        experiment.evaluate(["valid", "test"])
         return experiment
 
-    without_history = run("model_without_history", *_NO_HISTORY).score("test").metrics()["auc"]
-    experiment = run("model")
+    report("training the tower without history …")
+    baseline = run(posixpath.join(model_dir, "without_history"), *_NO_HISTORY)
+    without_history = baseline.evaluate(["valid", "test"])["test"]["auc"]
+    report("training DiffuMIN …")
+    experiment = run(model_dir)
     scores = experiment.score("test")
     truth = log.true_probability[log.on(list(plan.samples_per_day)[-1])]
     results = {
+        **experiment.evaluate(["valid"]),
         "test": scores.metrics(),
         "best_reachable_auc": metrics.auc(scores.labels, truth),
         "no_history_auc": without_history,
     }
-    write_metrics(experiment.model_dir, results)
+    write_metrics(model_dir, results)
     _show_export(experiment, scores.labels, scores.pctr, truth, report)
     report(
         f"test AUC: DiffuMIN {results['test']['auc']:.4f}, the same tower without history "
         f"{without_history:.4f}, best reachable {results['best_reachable_auc']:.4f}\n"
-        f"all figures: {posixpath.join(experiment.model_dir, 'metrics.json')}"
+        f"all figures: {posixpath.join(model_dir, 'metrics.json')}"
     )
     return results
 
@@ -179,7 +181,9 @@ def _clear(folder: str) -> None:
     gfile, marker = tf.io.gfile, posixpath.join(folder, _MARKER)
     if gfile.exists(folder) and gfile.listdir(folder):
         if not gfile.exists(marker):
-            raise DataError(f"{folder}: is not empty and no demo made it; choose another --output")
+            raise DataError(
+                f"{folder}: not empty and not of a demo; choose another --model_dir"
+            )
         gfile.rmtree(folder)
     gfile.makedirs(folder)
     records.write_text(marker, "{}\n")

@@ -80,7 +80,7 @@ def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
     assert cli.main(["prepare", "--spec", "s", "--input", "i", "--output", "o"]) == 0
     assert "20240102: 1,200 examples, click rate 0.2500" in capsys.readouterr().out
     assert cli.main(["demo"]) == 0
-    assert cli.main(["demo", "--exp=X", "--output=o", "--set=epoch=1"]) == 0
+    assert cli.main(["demo", "--exp=X", "--model_dir=o", "--set=epoch=1"]) == 0
     assert handed == [
         ("s", "i", "o"),
         ("Eleme_DiffuMIN", "runs/demo", []),
@@ -153,7 +153,7 @@ FLAGS = {
     "evaluate": ["model_dir", "split", "set"],
     "predict": ["model_dir", "split", "set", "output", "header", "user"],
     "export": ["model_dir"],
-    "demo": ["exp", "output", "set"],
+    "demo": ["exp", "model_dir", "set"],
 }
 
 

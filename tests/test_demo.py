@@ -54,7 +54,7 @@ def demos(tmp_path_factory, eager):
         for name in demo._PLANS:
             lines: list[str] = []
             results = demo.demo(name, str(folder), SMALL, lines.append)
-            written = json.loads((folder / "model" / "metrics.json").read_text())
+            written = json.loads((folder / "metrics.json").read_text())
             left = {str(path.relative_to(folder)) for path in folder.rglob("*")}
             found[name] = Demo(results, "\n".join(lines), written, left)
     return found
@@ -83,13 +83,13 @@ def test_the_last_lines_sum_up(one):
     *_, summary, where = one.printed.splitlines()
     auc = f"{one.results['test']['auc']:.4f}"
     assert f"DiffuMIN {auc}" in summary and "best reachable" in summary
-    assert where.startswith("all figures: ") and where.endswith("model/metrics.json")
+    assert where.startswith("all figures: ") and where.endswith("out/metrics.json")
 
 
 def test_a_second_demo_replaces_the_first(demos):
     assert "raw" in demos["Eleme_DiffuMIN"].left and "raw" not in demos["Long_term_DiffuMIN"].left
     for left in demos.values():
-        assert {"demo.json", "data", "model", "model_without_history"} <= left.left
+        assert {"demo.json", "data", "config.json", "without_history"} <= left.left
 
 
 @pytest.mark.parametrize("name", demo._PLANS)

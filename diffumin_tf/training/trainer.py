@@ -100,7 +100,7 @@ class Trainer:
     def _epoch(self, epoch: int, batches: Iterable, progress: "_Progress") -> bool:
         """One epoch; False when early stopping ends the run."""
         every = self._config.evaluate_every_steps
-        evaluated = -1
+        evaluated = reported = -1
         for inputs, label in batches:
             logs = self._update(inputs, label)
             progress.count(len(label))
@@ -108,6 +108,7 @@ class Trainer:
             if step % self._config.save_summary_steps == 0:
                 self._summarise("train/", logs, {"samples_per_second": progress.recent_speed()})
             if progress.is_due():
+                reported = step
                 self._report(progress.line(epoch, step, logs))
                 self._model.reset_metrics()
             if time.monotonic() - self._last_save > self._config.save_checkpoints_secs:
@@ -117,7 +118,8 @@ class Trainer:
                 if not self._evaluate(progress):
                     return False
         step = int(self._step)
-        self._report(progress.line(epoch, step, logs))
+        if reported != step:
+            self._report(progress.line(epoch, step, logs))
         return evaluated == step or self._evaluate(progress)
 
     def _update(self, inputs: dict[str, tf.Tensor], label: tf.Tensor) -> dict[str, tf.Tensor]:
