@@ -181,9 +181,7 @@ def _clear(folder: str) -> None:
     gfile, marker = tf.io.gfile, posixpath.join(folder, _MARKER)
     if gfile.exists(folder) and gfile.listdir(folder):
         if not gfile.exists(marker):
-            raise DataError(
-                f"{folder}: not empty and not of a demo; choose another --model_dir"
-            )
+            raise DataError(f"{folder}: not empty and not of a demo; choose another --model_dir")
         gfile.rmtree(folder)
     gfile.makedirs(folder)
     records.write_text(marker, "{}\n")

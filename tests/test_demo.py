@@ -103,7 +103,7 @@ def test_the_days_of_a_demo_are_split_in_order(name):
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="is not empty and no demo made it; choose another"):
+    with pytest.raises(DataError, match="not empty and not of a demo; choose another --model_dir"):
         demo.demo("Eleme_DiffuMIN", str(tmp_path), report=lambda line: None)
     assert [path.name for path in pathlib.Path(tmp_path).iterdir()] == ["thesis.txt"]
 
