@@ -57,7 +57,9 @@ def _evaluate(argv: Sequence[str]) -> None:
     _parse(values, "evaluate", argv, required=("model_dir",))
     from diffumin_tf.experiment import Experiment
 
-    _print_metrics(Experiment.open(values.model_dir, values.set).evaluate([values.split]))
+    experiment = Experiment.open(values.model_dir, values.set)
+    # Other data or settings than the run's own do not belong into its metrics.json.
+    _print_metrics(experiment.evaluate([values.split], write=not values.set))
 
 
 def _predict(argv: Sequence[str]) -> None:
@@ -112,9 +114,7 @@ def _define_run(values: flags.FlagValues) -> None:
 
 
 def _define_overrides(values: flags.FlagValues) -> None:
-    flags.DEFINE_multi_string(
-        "set", [], "key=value, overrides a configuration key; repeatable.", values
-    )
+    flags.DEFINE_multi_string("set", [], "key=value, overrides a configuration key.", values)
 
 
 class _UsageError(DiffuminError):
@@ -155,7 +155,8 @@ def main(argv: Sequence[str]) -> int:
       argv: the command and its flags, without the program's name.
 
     Returns:
-      Exit code: 0 when everything asked for was done, 1 after an error, 2 for wrong usage.
+      Exit code: 0 when everything asked for was done, 1 after an error, 2 for wrong usage, 130
+      when interrupted.
     """
     if not argv or argv[0] in ("help", "--help", "-h"):
         print(_USAGE, end="")
@@ -171,6 +172,9 @@ def main(argv: Sequence[str]) -> int:
     except DiffuminError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

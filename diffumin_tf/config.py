@@ -74,7 +74,7 @@ class TaskConfig(_Section):
 
     model_name: str = "DiffuMIN"
     model_path: str | None = None
-    seed: NonNegativeInt = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
 
     train_data_path: str | None = None
     train_data_start: Day | None = None
@@ -85,7 +85,7 @@ class TaskConfig(_Section):
     test_data_path: str | None = None
     test_data_start: Day | None = None
     test_data_end: Day | None = None
-    user_column: str = "user_id"
+    user_column: str | None = "user_id"
     shuffle_buffer_size: PositiveInt = 20_000
     sample_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 
@@ -158,16 +158,13 @@ def _conflict(key: str, value: Any, bound: str) -> ValueError:
     return ValueError(f"{key} is {value!r} but may be at most {bound}")
 
 
-def load(
-    path: str, overrides: Sequence[str] = (), defaults: dict[str, Any] | None = None
-) -> tuple[TaskConfig, list[str]]:
+def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str]]:
     """Reads ``task_conf.json`` and applies overrides.
 
     Args:
       path: the file, or the folder of the experiment that holds it.
       overrides: ``key=value`` texts; the value is read as JSON where it is JSON, else as text;
         ``embedding.rows=1000`` reaches into a section.
-      defaults: values for keys that neither the file nor an override sets.
 
     Returns:
       The configuration, and the keys of the private engine that were ignored.
@@ -178,15 +175,16 @@ def load(
     if not path.endswith(".json"):
         path = posixpath.join(path, "task_conf.json")
     content = read_json(path)
+    for override in overrides:
+        _override(content, override)
     ignored = sorted(IGNORED_KEYS & content.keys())
     content = {k: v for k, v in content.items() if k not in IGNORED_KEYS}
     if "n_heads" in content:  # the Ele.me config of the release says n_heads
         if "num_heads" in content:
             raise ConfigError(f"{path}: num_heads and n_heads are one setting; keep num_heads")
         content["num_heads"] = content.pop("n_heads")
-    for override in overrides:
-        _override(content, override)
-    return validate(TaskConfig, {**(defaults or {}), **content}, path), ignored
+    source = f"{path} with {' '.join(overrides)}" if overrides else path
+    return validate(TaskConfig, content, source), ignored
 
 
 def _override(content: dict[str, Any], override: str) -> None:

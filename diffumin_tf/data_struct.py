@@ -79,6 +79,8 @@ class DataStruct:
                 raise ConfigError(f"{source}: {name!r} stands in two groups")
             sequences[name] = SequenceField(name, _max_len(block, source))
         spaces = content.get("id_space", {})
+        if not isinstance(spaces, dict):
+            raise ConfigError(f"{source}: id_space: must be an object, got {spaces!r}")
         named = {*groups["cat_feature"], *sequences}
         for name, space in spaces.items():
             if name not in named or not isinstance(space, str) or not space:

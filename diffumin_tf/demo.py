@@ -88,6 +88,7 @@ def _write_long_term(log: synthetic.SyntheticLog, folder: str) -> str:
 
 # Small networks and fast rates, for runs of about a thousand steps.
 _SETTINGS = {
+    "sample_rate": 1.0,
     "batch_size": 128,
     "learning_rate": 0.01,
     "lazyAdam_learning_rate": 0.001,

@@ -1,6 +1,7 @@
 """A run and its folder: what `train`, `evaluate`, `predict` and `export` have in common."""
 
 import functools
+import itertools
 import json
 import posixpath
 import sys
@@ -10,10 +11,11 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf import config as config_lib
+from diffumin_tf import registry
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.data import dataset, records, vocabulary
 from diffumin_tf.data.features import FeatureLayout, FeaturePath
-from diffumin_tf.data_struct import DataStruct, read_json
+from diffumin_tf.data_struct import DataStruct, did_you_mean, read_json
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.evaluation.scoring import Scores, predict_function, score
 from diffumin_tf.model import RankingModel, features_of
@@ -56,7 +58,6 @@ class Experiment:
         exp: str,
         model_dir: str | None = None,
         overrides: Sequence[str] = (),
-        defaults: dict[str, Any] | None = None,
         report: Callable[[str], None] = print,
     ) -> "Experiment":
         """Starts a run: checks configuration and data, writes what later commands need.
@@ -66,25 +67,32 @@ class Experiment:
             lie beside the training records instead.
           model_dir: folder of the run, default ``model_path`` of the configuration.
           overrides: ``key=value`` texts.
-          defaults: values for keys that are set nowhere.
           report: takes a line of progress.
 
         Raises:
           ConfigError, DataError: something is wrong or missing; nothing was started.
         """
-        config, ignored = config_lib.load(exp, overrides, defaults)
+        config, ignored = config_lib.load(exp, overrides)
         if ignored:
             report(f"ignored keys of the original's engine: {', '.join(ignored)}")
         model_dir = model_dir or config.model_path
         if not model_dir:
             raise ConfigError(f"{exp}: give --model_dir or set model_path")
-        if tf.io.gfile.exists(posixpath.join(model_dir, _CONFIG)):
+        if any(
+            tf.io.gfile.exists(posixpath.join(model_dir, name))
+            for name in (checkpoints.BEST, checkpoints.LATEST)
+        ):
             raise ConfigError(f"{model_dir}: holds a run already; choose another --model_dir")
         schema = DataStruct.load(_schema_file(exp, config))
         layout = FeatureLayout.of(features_of(config), schema)
+        for name in config.input_units:
+            registry.input_unit(name)(config, layout)
+        _check_user_column(config, schema)
         splits = [s for s in SPLITS if s == "train" or has_split(config, s)]
-        files = {split: _files(config, split) for split in splits}
+        files = {split: _files(config, schema, split) for split in splits}
+        _refuse_overlap(files)
         for split in splits:
+            report(f"{split}: {len(files[split])} files, {files[split][0]} … {files[split][-1]}")
             next(dataset.guarded(_first_record(files[split], schema), files[split], schema))
         tf.io.gfile.makedirs(model_dir)
         _settle_vocabulary(config, schema, layout, files["train"], model_dir, report)
@@ -124,7 +132,7 @@ class Experiment:
         config = self.config
         self.model.compile(*optimizers.build(config))
         step = tf.Variable(0, dtype=tf.int64, name="step")
-        files = _files(config, "train")
+        files = _files(config, self.schema, "train")
         trainer = Trainer(
             self.model,
             config,
@@ -147,12 +155,14 @@ class Experiment:
         Raises:
           DataError: the split is not configured, empty or damaged.
         """
-        return score(self._predict, self._batches(_files(self.config, split), _EVALUATION_BATCH))
+        files = _files(self.config, self.schema, split)
+        return score(self._predict, self._batches(files, _EVALUATION_BATCH))
 
-    def evaluate(self, splits: Sequence[str]) -> dict[str, dict]:
-        """Metrics by split, also written to ``metrics.json``, whose other entries stay."""
+    def evaluate(self, splits: Sequence[str], write: bool = True) -> dict[str, dict]:
+        """Metrics by split, written to ``metrics.json`` too, whose other entries stay."""
         results = {split: self.score(split).metrics() for split in splits}
-        write_metrics(self.model_dir, results)
+        if write:
+            write_metrics(self.model_dir, results)
         return results
 
     def export(self) -> str:
@@ -200,12 +210,43 @@ def find_experiment(exp: str) -> str:
     raise ConfigError(f"--exp {exp!r}: no task_conf.json in {', '.join(tried)}")
 
 
-def _files(config: TaskConfig, split: str) -> list[str]:
+def _files(config: TaskConfig, schema: DataStruct, split: str) -> list[str]:
+    """The files of a split, after a look whether they were written with this schema."""
     path = getattr(config, f"{split}_data_path") or config.train_data_path
     if not has_split(config, split):
         raise DataError(f"the {split} split is not configured: set {split}_data_start and _end")
     start, end = getattr(config, f"{split}_data_start"), getattr(config, f"{split}_data_end")
-    return dataset.list_files(path, start, end, split)
+    files = dataset.list_files(path, start, end, split)
+    beside = posixpath.join(path, _SCHEMA)
+    if tf.io.gfile.exists(beside):
+        written, here = DataStruct.load(beside).to_dict(), schema.to_dict()
+        for group in sorted(written.keys() | here.keys()):
+            if written.get(group) != here.get(group):
+                raise ConfigError(
+                    f"{schema.source}: {group} differs from {beside}, with which the records "
+                    f"were written: {here.get(group)} against {written.get(group)}"
+                )
+    return files
+
+
+def _refuse_overlap(files: dict[str, list[str]]) -> None:
+    """Raises ConfigError when a file belongs to two splits."""
+    for one, other in itertools.combinations(files, 2):
+        shared = sorted(set(files[one]) & set(files[other]))
+        if shared:
+            raise ConfigError(
+                f"the {one} and {other} splits share {len(shared)} files ({shared[0]} …); set "
+                f"{one}_data_start, {one}_data_end, {other}_data_start, {other}_data_end apart"
+            )
+
+
+def _check_user_column(config: TaskConfig, schema: DataStruct) -> None:
+    known = schema.auxiliary_info + schema.cat_feature
+    if config.user_column is not None and config.user_column not in known:
+        raise ConfigError(
+            f"user_column {config.user_column!r}: no such column in {schema.source}"
+            f"{did_you_mean(config.user_column, known)}; null means that users are unknown"
+        )
 
 
 def _schema_file(exp: str, config: TaskConfig) -> str:

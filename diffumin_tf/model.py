@@ -61,6 +61,7 @@ class RankingModel(tfrs.Model):
             activation=config.activation,
             dropout_rate=config.dropout_rate,
             momentum=config.batch_norm_momentum,
+            seed=config.seed,
             name="tower",
         )
         self.task = tfrs.tasks.Ranking(

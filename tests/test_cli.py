@@ -95,7 +95,7 @@ def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
         (["train", "--exp={exp}"], "give --model_dir or set model_path"),
         (
             ["train", "--exp={exp}", "--model_dir=m", "--set=epochs=1"],
-            "task_conf.json: unknown key 'epochs' (value 1); did you mean 'epoch'?",
+            "task_conf.json with epochs=1: unknown key 'epochs' (value 1); did you mean 'epoch'?",
         ),
         (["train", "--exp={exp}", "--model_dir=m", "--set=epoch"], "--set 'epoch': must read key="),
         (

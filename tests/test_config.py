@@ -36,9 +36,17 @@ def test_overrides_win_over_the_file_and_reach_into_sections(tmp_path):
     assert loaded.deep_layers == (8, 4)
 
 
-def test_defaults_fill_only_what_is_set_nowhere(tmp_path):
-    loaded, _ = config.load(write(tmp_path, {"epoch": 3}), (), {"epoch": 9, "seed": 5})
-    assert (loaded.epoch, loaded.seed) == (3, 5)
+def test_overrides_know_the_keys_of_the_original_too(tmp_path):
+    loaded, ignored = config.load(write(tmp_path, {}), ["booster_mode=1", "n_heads=4"])
+    assert (loaded.num_heads, ignored) == (4, ["booster_mode"])
+
+
+def test_a_wrong_override_is_named_as_such(tmp_path):
+    path = write(tmp_path, {})
+    with pytest.raises(ConfigError, match=f"^{path} with epoch=-1: epoch: .* got -1"):
+        config.load(path, ["epoch=-1"])
+    with pytest.raises(ConfigError, match="seed: .*4294967296.* got 99999999999"):
+        config.load(path, ["seed=99999999999"])
 
 
 def test_a_resolved_configuration_reads_back_equal(tmp_path):

@@ -50,6 +50,7 @@ def test_a_history_field_shares_the_space_of_its_base_name_unless_told():
         ({"cat_feature": {"column": ["a[3:3]"]}}, "empty range 'a\\[3:3\\]'"),
         ({"sequence_feature": {"column": ["s"]}}, "'max_len' must be a whole number"),
         ({"sequence_feature": {"column": ["user"], "max_len": 3}}, "'user' stands in two groups"),
+        ({"id_space": ["a"]}, "id_space: must be an object"),
         ({"id_space": {"item": "goods"}}, "id_space: 'item'.*did you mean 'item_list'"),
     ],
 )

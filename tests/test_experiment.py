@@ -30,7 +30,9 @@ def test_a_run_trains_and_tells_how_it_went(trained):
     assert trained.result.steps == trained.result.best_step == 10
     assert trained.result.best_auc == trained.metrics["valid"]["auc"]
     assert trained.lines[0] == "ignored keys of the original's engine: booster_mode"
-    assert trained.lines[1].startswith("vocabulary: ") and "2 times or more" in trained.lines[1]
+    assert [line.partition(":")[0] for line in trained.lines[1:4]] == ["train", "valid", "test"]
+    assert "4 files" in trained.lines[1] and "20240102/part-00001" in trained.lines[1]
+    assert trained.lines[4].startswith("vocabulary: ") and "2 times or more" in trained.lines[4]
     assert any("diffusion_loss" in line and "samples/s" in line for line in trained.lines)
     assert any("validation auc" in line for line in trained.lines)
 
@@ -247,7 +249,7 @@ def test_a_folder_without_a_trained_run_cannot_be_opened(plain, tmp_path):
     with pytest.raises(ConfigError, match="no trained run .config.json is missing"):
         Experiment.open(str(tmp_path))
     create(exp, tmp_path / "untrained", *PLAIN)
-    with pytest.raises(DataError, match="no checkpoint; did `diffumin train` finish"):
+    with pytest.raises(DataError, match="no checkpoint in best or checkpoints"):
         Experiment.open(str(tmp_path / "untrained"))
 
 
@@ -280,3 +282,46 @@ def test_an_experiment_is_found_by_its_path_or_its_name(tmp_path, monkeypatch):
 def test_an_experiment_that_is_not_there_says_where_it_was_looked_for():
     with pytest.raises(ConfigError, match="--exp 'Elem': no task_conf.json in Elem, .*user1/Elem"):
         find_experiment("Elem")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train_data_end=20240103", "the train and valid splits share 2 files .*set train_data_st"),
+        ("valid_data_end=null", "the valid and test splits share 2 files"),
+        ("user_column=usr_id", "user_column 'usr_id': no such column .*did you mean 'user_id'"),
+        ("channel_num=99", "channel_num is 99 but 2 behaviour fields"),
+    ],
+)
+def test_what_would_spoil_a_run_is_refused_before_anything_is_written(tmp_path, override, message):
+    exp = write_experiment(tmp_path, per_day=8)
+    with pytest.raises(ConfigError, match=message):
+        Experiment.create(str(exp), str(tmp_path / "model"), [override], report=lambda line: None)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_schema_other_than_that_of_the_records_is_refused(tmp_path):
+    exp = write_experiment(tmp_path, per_day=8)
+    swapped = json.loads((exp / "data_struct.json").read_text())
+    columns = swapped["cat_feature"]["column"]
+    columns[0], columns[1] = columns[1], columns[0]
+    (tmp_path / "data" / "data_struct.json").write_text(json.dumps(swapped))
+    with pytest.raises(ConfigError, match="cat_feature differs from .*data/data_struct.json"):
+        Experiment.create(str(exp), str(tmp_path / "model"), report=lambda line: None)
+
+
+def test_a_run_without_a_best_checkpoint_is_opened_from_its_latest(trained, tmp_path):
+    model_dir = tmp_path / "model"
+    shutil.copytree(trained.model_dir, model_dir)
+    shutil.rmtree(model_dir / "best")
+    auc = Experiment.open(str(model_dir)).evaluate(["test"], write=False)["test"]["auc"]
+    assert auc is not None and auc > 0.5
+    shutil.rmtree(model_dir / "checkpoints")
+    with pytest.raises(DataError, match="no checkpoint in best or checkpoints"):
+        Experiment.open(str(model_dir))
+
+
+def test_a_folder_of_a_run_that_never_saved_may_be_used_again(tmp_path):
+    exp = write_experiment(tmp_path, per_day=8, use_omie=False, subseq_len=0)
+    for _ in range(2):
+        Experiment.create(str(exp), str(tmp_path / "model"), report=lambda line: None)

@@ -92,7 +92,7 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
     return raw
 
 
-def user_ids(schema: DataStruct, raw: dict[str, tf.Tensor], column: str) -> tf.Tensor | None:
+def user_ids(schema: DataStruct, raw: dict[str, tf.Tensor], column: str | None) -> tf.Tensor | None:
     """int64 [B] that tells users apart, or None when the schema has no such column."""
     for group in ("auxiliary_info", "cat_feature"):
         if column in getattr(schema, group):
@@ -105,7 +105,7 @@ def batches(
     schema: DataStruct,
     path: FeaturePath,
     batch_size: int,
-    user_column: str,
+    user_column: str | None,
     shuffle: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Model inputs and labels, batch by batch; same files and seed, same batches.

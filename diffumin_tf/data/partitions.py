@@ -93,7 +93,6 @@ class Partitions:
         for name in tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else ():
             if _DAY.fullmatch(name.rstrip("/")):
                 self._refuse_other(self._path(name.rstrip("/")), "settings", self._settings)
-        write_json(posixpath.join(self._made(), "data_struct.json"), schema.to_dict())
 
     def complete(self, day: str, inputs: str) -> dict[str, Any] | None:
         """The entry of a day that an earlier run completed from the same input, else None.
@@ -113,6 +112,7 @@ class Partitions:
     @contextlib.contextmanager
     def write(self, day: str, inputs: str) -> Iterator[DayWriter]:
         """Yields the writer of a day, which becomes visible when the block ends well."""
+        write_json(posixpath.join(self._made(), "data_struct.json"), self.schema.to_dict())
         with staged_directory(self._path(day)) as staging:
             with PartWriter(staging, self._parts, self._compression) as parts:
                 writer = DayWriter(self.schema, parts, self.schema.variable_sequences[0])

@@ -61,8 +61,9 @@ def read_predictions(pattern: str) -> Scores:
         raise DataError(f"no file matches {pattern!r}")
     rows: list[tuple[float, float, int | None]] = []
     for file in files:
-        with tf.io.gfile.GFile(file) as lines:
-            for number, line in enumerate(lines, start=1):
+        with tf.io.gfile.GFile(file, "rb") as lines:
+            for number, raw in enumerate(lines, start=1):
+                line = raw.decode("utf-8", errors="replace")
                 if number == 1 and line.startswith("label\t"):
                     continue
                 rows.append(_prediction(line, f"{file}: line {number}"))

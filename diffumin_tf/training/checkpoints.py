@@ -73,6 +73,8 @@ def best_folder(model_dir: str) -> str:
 def restore_weights(model_dir: str, model: RankingModel) -> str:
     """Loads the best weights of a run into a model whose weights exist.
 
+    A run that ended before its first validation has none; then its latest checkpoint serves.
+
     Returns:
       Path of the checkpoint.
 
@@ -80,10 +82,16 @@ def restore_weights(model_dir: str, model: RankingModel) -> str:
       DataError: the run has no checkpoint, or one of another model.
     """
     path = tf.train.latest_checkpoint(best_folder(model_dir))
+    state = tf.train.Checkpoint(weights=model.variables)
     if path is None:
-        raise DataError(f"{best_folder(model_dir)}: no checkpoint; did `diffumin train` finish?")
+        path = tf.train.latest_checkpoint(posixpath.join(model_dir, LATEST))
+        state = tf.train.Checkpoint(model=model)
+    if path is None:
+        raise DataError(
+            f"{model_dir}: no checkpoint in {BEST} or {LATEST}; did `diffumin train` finish?"
+        )
     try:
-        status = tf.train.Checkpoint(weights=model.variables).read(path)
+        status = state.read(path)
         status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         raise DataError(f"{path}: does not fit {model_dir}/config.json: {error}") from None

@@ -27,7 +27,7 @@ class TrainingResult:
       steps: updates done.
       best_step: step whose weights the model holds now.
       best_auc: their validation AUC, None without a validation split.
-      samples_per_second: over the whole run, validation left out.
+      samples_per_second: over the whole run, the first step and validation left out.
     """
 
     steps: int
@@ -84,13 +84,17 @@ class Trainer:
           TrainingError: the loss is not finite; names the step and the last good checkpoint.
         """
         progress = _Progress(self._config.epoch, examples_per_epoch)
-        for epoch in range(self._config.epoch):
-            if not self._epoch(epoch, epoch_batches(epoch), progress):
-                break
-            progress.end_of_epoch()
+        try:
+            for epoch in range(self._config.epoch):
+                if not self._epoch(epoch, epoch_batches(epoch), progress):
+                    break
+                progress.end_of_epoch()
+        except KeyboardInterrupt:
+            self._report(f"step {int(self._step)}: interrupted; saved {self._checkpoints.save()}")
+            raise
+        self._save()
         if self._validate is None:
             self._keep_best(None)
-        self._checkpoints.save()
         self._checkpoints.restore_best()
         self._summaries.flush()
         return TrainingResult(
@@ -139,6 +143,7 @@ class Trainer:
         """Validates; False when there was no improvement for too long."""
         if self._validate is None:
             return True
+        self._save()  # before anything can go wrong with the validation data
         with progress.paused():
             metrics = self._validate()
         self._summarise("valid/", metrics)
@@ -162,7 +167,6 @@ class Trainer:
         return True
 
     def _keep_best(self, auc: float | None) -> None:
-        self._save()
         self._best_auc, self._best_step = auc, int(self._step)
         self._checkpoints.save_best()
 
@@ -184,11 +188,15 @@ class _Progress:
         self._epochs = epochs
         self._per_epoch = examples_per_epoch
         self._done = 0
+        self._first = 0
         self._start = self._window_start = time.monotonic()
         self._window_done = 0
         self._this_epoch = 0
 
     def count(self, samples: int) -> None:
+        if not self._done:  # the first step compiles; it says nothing about the speed
+            self._first = self._window_done = samples
+            self._start = self._window_start = time.monotonic()
         self._done += samples
         self._this_epoch += samples
 
@@ -207,7 +215,7 @@ class _Progress:
         return time.monotonic() - self._window_start > PROGRESS_SECONDS
 
     def overall_speed(self) -> float:
-        return self._done / max(time.monotonic() - self._start, 1e-9)
+        return (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
     def recent_speed(self) -> float:
         samples = self._done - self._window_done

@@ -49,6 +49,7 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
                 num_heads=config.num_heads,
                 dff_factor=config.dff_factor,
                 dropout_rate=config.dropout_rate,
+                seed=config.seed,
                 name="short_term",
             )
         if self.features.dense:

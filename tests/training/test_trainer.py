@@ -203,7 +203,7 @@ def test_a_line_of_progress_tells_loss_auc_speed_and_time_left(tmp_path, monkeyp
     training.fit((2.0,) * BATCHES)
     number = r"[\d,]+ samples/s"
     assert re.fullmatch(
-        rf"epoch 1/2 step 1  auc 1\.0000  loss 2\.0000  {number}  \d+:\d\d left", training.lines[0]
+        rf"epoch 1/2 step 2  auc 1\.0000  loss 2\.0000  {number}  \d+:\d\d left", training.lines[1]
     )
     assert training.lines[-1].startswith("epoch 2/2 step 8") and "0:00 left" in training.lines[-1]
     # Each line is about its own steps.
@@ -245,7 +245,7 @@ def test_tensorboard_gets_the_scalars_of_training_and_validation(tmp_path):
 
 
 def test_restoring_needs_a_checkpoint_that_fits(tmp_path):
-    with pytest.raises(DataError, match="best: no checkpoint; did `diffumin train` finish"):
+    with pytest.raises(DataError, match="no checkpoint in best or checkpoints"):
         checkpoints.restore_weights(str(tmp_path), Training(tmp_path / "a").model)
     training = Training(tmp_path / "b")
     training.fit()
@@ -267,3 +267,15 @@ def test_a_real_model_with_a_weight_that_is_not_finite_stops_at_its_first_step(t
         experiment.train(lambda line: None)
     with pytest.raises(DataError, match="did `diffumin train` finish"):
         Experiment.open(str(tmp_path / "model"))
+
+
+def test_an_interrupted_run_is_saved_and_says_where(tmp_path):
+    training = Training(tmp_path, epoch=2)
+
+    def batches():
+        yield from [({"x": tf.ones([SIZE])}, tf.zeros([SIZE]))] * 3
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.trainer.fit(lambda epoch: batches(), None)
+    assert re.search(r"step 3: interrupted; saved .*ckpt-3$", training.lines[-1])
