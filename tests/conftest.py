@@ -10,6 +10,7 @@ import pytest
 from diffumin_tf.experiment import Experiment
 from diffumin_tf.training.trainer import TrainingResult
 from tests.small_log import write_experiment
+from tests.small_model import build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,3 +46,9 @@ def trained(tmp_path_factory) -> TrainedRun:
     metrics = experiment.evaluate(["valid", "test"])
     export = pathlib.Path(experiment.export())
     return TrainedRun(exp, folder / "model", experiment, result, lines, metrics, export)
+
+
+@pytest.fixture(scope="session")
+def scoring():
+    """A model whose weights stay as they are."""
+    return build()

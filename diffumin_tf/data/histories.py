@@ -18,10 +18,6 @@ class Histories:
     start: np.ndarray
     stop: np.ndarray
 
-    def lengths(self) -> np.ndarray:
-        """Length int64 [samples] of every history."""
-        return self.stop - self.start
-
     def gather(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The events of some samples, most recent first.
 

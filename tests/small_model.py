@@ -1,0 +1,51 @@
+"""A small model with its feature path and batches, for tests."""
+
+import numpy as np
+import tensorflow as tf
+
+from diffumin_tf.config import TaskConfig
+from diffumin_tf.data.features import FeaturePath
+from diffumin_tf.data.vocabulary import HashedRows
+from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.model import RankingModel
+from tests.layers.helpers import randomise
+from tests.small_log import CONFIG, SCHEMA, samples
+
+ROWS = 997  # a prime that no other size is, nor a multiple of
+BATCH = 16
+SCHEMA_OBJECT = DataStruct.from_dict(SCHEMA)
+LEAN = {"infer_timesteps": 1, "deep_layers": [4], "activation": "relu"}
+
+
+def build(schema=SCHEMA_OBJECT, **changes):
+    """A model with weights that only the seed decides, its feature path, compiled."""
+    tf.keras.utils.set_random_seed(0)
+    config = TaskConfig.model_validate({**CONFIG, **changes})
+    model = RankingModel(config, schema, ROWS)
+    model.create_weights()
+    randomise(model)
+    compile_model(model)
+    return model, FeaturePath(schema, model.layout, config.seq_len, HashedRows(ROWS))
+
+
+def compile_model(model, rate=0.01, table_rate=0.05):
+    model.compile(tf.keras.optimizers.Adam(rate), tf.keras.optimizers.Adagrad(table_rate))
+
+
+def raw_batch(seed=0, size=BATCH, width=12):
+    data = samples(size, seed)
+    raw = {"cat_feature": data.cat_feature, "dense_feature": data.dense_feature}
+    for name, (values, splits) in data.sequences.items():
+        rows = [values[splits[row] : splits[row + 1]][:width] for row in range(size)]
+        raw[name] = np.stack([np.pad(row, (0, width - len(row))) for row in rows])
+    return {name: tf.constant(value) for name, value in raw.items()}
+
+
+def batch(path, seed=0, size=BATCH):
+    data = samples(size, seed)
+    inputs = {**path(raw_batch(seed, size)), "user": tf.constant(data.auxiliary_info[:, 0])}
+    return inputs, tf.constant(data.label, tf.float32)
+
+
+def pctr(model, inputs):
+    return model.predict_click(inputs)["pctr"].numpy()

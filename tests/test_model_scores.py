@@ -1,0 +1,111 @@
+"""What changes a score of the model and what never does."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.evaluation.scoring import predict_function
+from tests.layers.helpers import OTHER_SHAPE, random_ops
+from tests.small_log import SCHEMA
+from tests.small_model import BATCH, LEAN, ROWS, batch, build, pctr, raw_batch
+
+
+def test_padding_at_the_end_never_changes_a_score_however_long_it_is(scoring):
+    model, path = scoring
+    expected = pctr(model, path(raw_batch(width=6)))
+    assert expected.std() > 0.01
+    for width in (7, 10, 25):
+        raw = raw_batch(width=6)
+        for name in ("item_list", "category_list"):
+            raw[name] = tf.pad(raw[name], [[0, 0], [0, width - 6]])
+        np.testing.assert_allclose(pctr(model, path(raw)), expected, atol=1e-6)
+
+
+def test_what_stands_in_a_masked_place_never_changes_a_score(scoring):
+    model, path = scoring
+    inputs = path(raw_batch())
+    shape = inputs["behaviours"].shape
+    junk = tf.constant(np.random.default_rng(0).integers(1, ROWS, shape), tf.int32)
+    masked = tf.where(inputs["mask"][:, :, tf.newaxis], inputs["behaviours"], junk)
+    assert (masked != inputs["behaviours"]).numpy().any()
+    filled = {**inputs, "behaviours": masked}
+    np.testing.assert_allclose(pctr(model, filled), pctr(model, inputs), atol=1e-6)
+    everything = {**filled, "mask": tf.ones_like(inputs["mask"])}
+    assert np.abs(pctr(model, everything) - pctr(model, inputs)).max() > 1e-3
+
+
+def test_batch_mates_never_change_a_score(scoring):
+    model, path = scoring
+    raw = raw_batch()
+    expected = pctr(model, path(raw))
+    for row in range(0, BATCH, 5):
+        alone = {name: value[row : row + 1] for name, value in raw.items()}
+        np.testing.assert_allclose(pctr(model, path(alone)), expected[row], atol=OTHER_SHAPE)
+        mates = raw_batch(seed=row + 1)
+        here = tf.range(BATCH)[:, tf.newaxis] == row
+        mixed = {name: tf.where(here, raw[name], mates[name]) for name in raw}
+        np.testing.assert_allclose(pctr(model, path(mixed))[row], expected[row], atol=1e-6)
+
+
+def test_the_user_of_a_sample_never_changes_its_score(scoring):
+    model, path = scoring
+    inputs, _ = batch(path)
+    np.testing.assert_array_equal(
+        pctr(model, inputs), pctr(model, {**inputs, "user": inputs["user"] + 1})
+    )
+
+
+@pytest.mark.parametrize("sample_rate", [1.0, 0.1])
+def test_the_rectified_score_undoes_the_sampling_of_negatives(sample_rate):
+    model, path = build(**LEAN, sample_rate=sample_rate)
+    scores = model.predict_click(path(raw_batch()))
+    p = scores["pctr"].numpy().astype(np.float64)
+    np.testing.assert_allclose(scores["rectified_pctr"], p / (p + (1 - p) / sample_rate), rtol=1e-5)
+    assert (scores["rectified_pctr"].numpy() < p).all() == (sample_rate < 1)
+
+
+def test_the_same_request_always_gets_the_same_bits(scoring):
+    model, path = scoring
+    inputs = path(raw_batch())
+    predict = predict_function(model)
+    first = predict(inputs).numpy()
+    for _ in range(3):
+        np.testing.assert_array_equal(predict(inputs), first)
+    assert random_ops(lambda: model.predict_click(inputs)) == set()
+
+
+def test_fixed_columns_and_variable_length_histories_score_alike(scoring):
+    model, path = scoring
+    fixed = DataStruct.from_dict(
+        {
+            **{key: SCHEMA[key] for key in ("label", "auxiliary_info", "dense_feature")},
+            "cat_feature": {
+                "column": [
+                    "category_list[0:12]",
+                    *SCHEMA["cat_feature"]["column"],
+                    "item_list[0:12]",
+                ]
+            },
+        }
+    )
+    other, other_path = build(fixed)
+    other.set_weights(model.get_weights())
+    raw = raw_batch()
+    columns = [raw["category_list"], raw["cat_feature"], raw["item_list"]]
+    fixed_raw = {
+        "cat_feature": tf.concat(columns, axis=1),
+        "dense_feature": raw["dense_feature"],
+    }
+    np.testing.assert_array_equal(pctr(other, other_path(fixed_raw)), pctr(model, path(raw)))
+
+
+def test_what_lies_in_row_zero_never_changes_a_score():
+    model, path = build(**LEAN)
+    inputs = path(raw_batch())
+    inputs["fields"] *= tf.constant([1, 0, 1, 0])
+    expected = pctr(model, inputs)
+    model.embedding.table.assign(
+        tf.tensor_scatter_nd_update(model.embedding.table, [[0]], [[9.0, -9.0, 9.0, 9.0]])
+    )
+    np.testing.assert_array_equal(pctr(model, inputs), expected)
