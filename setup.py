@@ -34,6 +34,7 @@ setup(
         "pydantic>=2.7,<3",
     ],
     extras_require={
+        "bench": ["matplotlib>=3.8,<4"],
         "test": ["pytest>=8,<10", "ruff>=0.17,<0.18"],
     },
     entry_points={"console_scripts": ["diffumin = diffumin_tf.cli:run"]},

@@ -20,6 +20,9 @@ IGNORED_KEYS = frozenset(
     "user_name xla".split()
 )
 
+# A longer list of shorter steps saves less padding than its groups cost.
+_BUCKET_FACTOR, _SHORTEST_BUCKET = 4, 64
+
 Day = Annotated[int, Field(ge=19000101, le=29991231)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -94,6 +97,7 @@ class TaskConfig(_Section):
     embedding: Embedding = Embedding()
     embed_dim: PositiveInt = 8
     seq_len: PositiveInt = 50
+    length_buckets: tuple[PositiveInt, ...] | None = None
     subseq_len: NonNegativeInt = 20
 
     use_omie: bool = True
@@ -115,6 +119,7 @@ class TaskConfig(_Section):
     timesteps: PositiveInt = 1000
     infer_timesteps: PositiveInt = 10
     start_timestep: NonNegativeInt = 50
+    sampler_grad_steps: PositiveInt | None = 1
     prediction_type: Literal["sample", "epsilon"] = "sample"
     temp: PositiveFloat = 0.05
     lamda1: NonNegativeFloat = 0.01
@@ -123,6 +128,8 @@ class TaskConfig(_Section):
     deep_layers: tuple[PositiveInt, ...] = (1024, 512, 256)
     activation: Literal["dice", "prelu", "relu"] = "dice"
     batch_norm_momentum: Fraction = 0.99
+    parallel_parts: PositiveInt = 2
+    jit_compile: bool = False
 
     optimizer: Literal["adagrad_lazyadam"] = "adagrad_lazyadam"
     learning_rate: PositiveFloat = 0.05
@@ -134,6 +141,16 @@ class TaskConfig(_Section):
     save_summary_steps: PositiveInt = 100
     save_checkpoints_secs: PositiveInt = 600
     keep_checkpoint_max: PositiveInt = 5
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Padded lengths of histories: `length_buckets`, or `seq_len` over powers of 4."""
+        if self.length_buckets:
+            return self.length_buckets
+        lengths = [self.seq_len]
+        while lengths[0] >= _BUCKET_FACTOR * _SHORTEST_BUCKET:
+            lengths.insert(0, lengths[0] // _BUCKET_FACTOR)
+        return tuple(lengths)
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "TaskConfig":
@@ -148,6 +165,11 @@ class TaskConfig(_Section):
         if self.infer_timesteps > self.start_timestep + 1:
             raise _conflict(
                 "infer_timesteps", self.infer_timesteps, f"start_timestep {self.start_timestep}+1"
+            )
+        buckets = self.length_buckets or ()
+        if buckets and (list(buckets) != sorted(set(buckets)) or buckets[-1] != self.seq_len):
+            raise ValueError(
+                f"length_buckets is {list(buckets)} but must ascend to seq_len {self.seq_len}"
             )
         if self.beta_start > self.beta_end:
             raise _conflict("beta_start", self.beta_start, f"beta_end {self.beta_end}")

@@ -48,7 +48,7 @@ class Experiment:
         tf.config.experimental.enable_op_determinism()
         rows_of = _row_mapping(config, model_dir)
         layout = FeatureLayout.of(features_of(config), schema)
-        self.path = FeaturePath(schema, layout, config.seq_len, rows_of)
+        self.path = FeaturePath(schema, layout, config.seq_len, rows_of, config.buckets)
         self.model = RankingModel(config, schema, rows_of.rows)
         self.model.create_weights()
 

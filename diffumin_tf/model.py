@@ -1,15 +1,18 @@
 """The ranking model: one embedding lookup, input units, tower, losses."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from diffumin_tf import registry
 from diffumin_tf.config import Features, TaskConfig
-from diffumin_tf.data.features import FeatureLayout
+from diffumin_tf.data.features import FeatureLayout, HistoryGroup
 from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.history import History
 from diffumin_tf.layers import IdEmbedding, Tower
+from diffumin_tf.layers.xla import compiled_in_training
 
 
 def features_of(config: TaskConfig) -> Features:
@@ -25,6 +28,21 @@ def features_of(config: TaskConfig) -> Features:
             for role in Features.model_fields
         }
     )
+
+
+def compiled_for_any_batch(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`function` of one nest of tensors as a graph that is traced once for all batch sizes."""
+    traced: list[Callable[[Any], Any]] = []
+
+    def call(batch: Any) -> Any:
+        if not traced:
+            open_ended = tf.nest.map_structure(
+                lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), batch
+            )
+            traced.append(tf.function(function, input_signature=[open_ended]))
+        return traced[0](batch)
+
+    return call
 
 
 class RankingModel(tfrs.Model):
@@ -64,42 +82,42 @@ class RankingModel(tfrs.Model):
             seed=config.seed,
             name="tower",
         )
+        self._run_tower = compiled_in_training(
+            lambda inputs, training: self.tower(inputs, training=training), config.jit_compile
+        )
         self.task = tfrs.tasks.Ranking(
             loss=tf.keras.losses.BinaryCrossentropy(from_logits=True), name="click"
         )
         self._sample_rate = config.sample_rate
-        self._seq_len = config.seq_len
         self.auc = tf.keras.metrics.AUC(from_logits=True, name="auc")
         self.table_optimizer: tf.keras.optimizers.Optimizer | None = None
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         embedded = self._embed(inputs)
         vectors = [unit(embedded, training=training) for unit in self.units]
-        return self.tower(tf.concat(vectors, axis=1), training=training)
+        return self._run_tower(tf.concat(vectors, axis=1), training)
 
     def create_weights(self) -> None:
-        """Creates every weight by a call on one padded sample."""
-        length, fields = self._seq_len, len(self.layout.behaviours)
+        """Creates every weight by a call on one sample with an empty history."""
+        empty = HistoryGroup(
+            rows=tf.zeros([1, 1, len(self.layout.behaviours)], tf.int32),
+            mask=tf.zeros([1, 1], tf.bool),
+            samples=tf.zeros([1], tf.int32),
+        )
         self(
             {
                 "fields": tf.zeros([1, len(self.layout.fields)], tf.int32),
-                "behaviours": tf.zeros([1, length, fields], tf.int32),
-                "mask": tf.zeros([1, length], tf.bool),
+                "histories": (empty,),
                 "dense": tf.zeros([1, len(self.layout.dense)]),
             }
         )
 
-    def _embed(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Replaces rows by embeddings, all fields in one gather."""
-        behaviours = inputs["behaviours"]
-        _, length, fields = behaviours.shape
-        flat = tf.reshape(behaviours, [-1, length * fields])
-        count = len(self.layout.fields)
-        vectors = self.embedding(tf.concat([inputs["fields"], flat], axis=1))
+    def _embed(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Replaces the rows of the fields by embeddings; histories are looked up when needed."""
         return {
             **inputs,
-            "fields": vectors[:, :count],
-            "behaviours": tf.reshape(vectors[:, count:], [-1, length, fields, self.embedding.dim]),
+            "fields": self.embedding(inputs["fields"]),
+            "history": History(inputs["histories"], self.embedding),
         }
 
     def predict_click(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

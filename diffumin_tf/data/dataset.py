@@ -73,7 +73,7 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
 
     Returns:
       ``cat_feature`` int64 [B, columns], ``dense_feature`` float32 [B, columns], each
-      variable-length history field int64 [B, longest]; when labelled, ``label`` int64 [B] and
+      variable-length history field int64 [B, (ragged)]; when labelled, ``label`` int64 [B] and
       ``auxiliary_info`` int64 [B, columns].
     """
     dtypes = {"cat_feature": tf.int64, "dense_feature": tf.float32}
@@ -86,7 +86,6 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
     }
     spec |= {n: tf.io.RaggedFeature(tf.int64) for n in schema.variable_sequences}
     raw = tf.io.parse_example(serialised, spec)
-    raw |= {n: raw[n].to_tensor() for n in schema.variable_sequences}
     if labelled:
         raw["label"] = raw["label"][:, 0]
     return raw
@@ -124,7 +123,7 @@ def batches(
 
     def prepare(serialised: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         raw = parse(schema, serialised)
-        inputs = path(raw)
+        inputs = path.grouped(raw)
         user = user_ids(schema, raw, user_column)
         if user is not None:
             inputs["user"] = user
@@ -157,7 +156,7 @@ def id_batches(
     def ids(serialised: tf.Tensor) -> tf.Tensor:
         raw = parse(schema, serialised)
         picked = [tf.reshape(tf.gather(raw["cat_feature"], columns, axis=1), [-1])]
-        return tf.concat(picked + [tf.reshape(raw[n], [-1]) for n in names], axis=0)
+        return tf.concat(picked + [raw[n].values for n in names], axis=0)
 
     parsed = read_records(files).batch(batch_size).map(ids, num_parallel_calls=tf.data.AUTOTUNE)
     yield from parsed.as_numpy_iterator()

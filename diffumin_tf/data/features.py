@@ -1,12 +1,13 @@
 """The one path from raw record tensors to model inputs, for training and for serving alike."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from diffumin_tf.config import Features
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.data_struct import DataStruct, SequenceField
 from diffumin_tf.errors import ConfigError
 
 
@@ -44,6 +45,20 @@ class FeatureLayout:
         return cls(fields, features.behaviours, features.dense, spaces)
 
 
+class HistoryGroup(NamedTuple):
+    """Histories of those b samples of a batch that are padded to one length L.
+
+    Attributes:
+      rows: int32 [b, L, F], most recent first.
+      mask: bool [b, L], true where any field of the behaviour is there.
+      samples: int32 [b], places of the samples in the batch; ascending.
+    """
+
+    rows: tf.Tensor
+    mask: tf.Tensor
+    samples: tf.Tensor
+
+
 class FeaturePath(tf.Module):
     """Raw record tensors → rows, masks and dense values.
 
@@ -52,6 +67,8 @@ class FeaturePath(tf.Module):
       layout: columns to pick.
       seq_len: behaviours kept, L.
       rows_of: maps int64 ids to int32 rows of the embedding table.
+      buckets: lengths to which `grouped` pads histories, ascending, the last one `seq_len`.
+        None means `seq_len` alone.
     """
 
     def __init__(
@@ -60,17 +77,19 @@ class FeaturePath(tf.Module):
         layout: FeatureLayout,
         seq_len: int,
         rows_of: Callable[[tf.Tensor], tf.Tensor],
+        buckets: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if not layout.behaviours:
             raise ConfigError("features.behaviours: name at least one history field")
         self._seq_len = seq_len
         self._rows_of = rows_of
+        self._buckets = tuple(buckets or (seq_len,))
         self._fields = [schema.position("cat_feature", n) for n in layout.fields]
         self._dense = [schema.position("dense_feature", n) for n in layout.dense]
         self._sequences = [schema.sequence(n) for n in layout.behaviours]
 
-    def __call__(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def __call__(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor | tuple]:
         """Picks the columns and maps ids to rows.
 
         Args:
@@ -78,10 +97,40 @@ class FeaturePath(tf.Module):
             variable-length history field int64 [B, any length].
 
         Returns:
-          ``fields`` int32 [B, n], ``behaviours`` int32 [B, L, F], ``mask`` bool [B, L] (true where
-          any field of the behaviour is there), ``dense`` float32 [B, m] (0 where not finite).
+          ``fields`` int32 [B, n], ``histories``: one `HistoryGroup` as long as the longest field,
+          at most ``seq_len``, ``dense`` float32 [B, m] (0 where not finite).
         """
-        ids = tf.stack([self._history(raw, s) for s in self._sequences], axis=2)
+        histories = [self._history(raw, s) for s in self._sequences]
+        # One place at least, so that there is a behaviour to look at, if only a masked one.
+        longest = tf.reduce_max(tf.stack([1, *(tf.shape(ids)[1] for ids in histories)]))
+        samples = tf.range(tf.shape(raw["cat_feature"])[0])
+        padded = [tf.pad(ids, [[0, 0], [0, longest - tf.shape(ids)[1]]]) for ids in histories]
+        return self._inputs(raw, (self._group(padded, samples),))
+
+    def grouped(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor | tuple]:
+        """The same for training: every history is padded to the shortest bucket that it fits.
+
+        Args:
+          raw: as in `__call__`, but variable-length history fields are ragged.
+
+        Returns:
+          As `__call__`, with one `HistoryGroup` a bucket, any of which may be empty.
+        """
+        histories = [self._history(raw, s) for s in self._sequences]
+        if len(self._buckets) == 1:
+            samples = tf.range(tf.shape(raw["cat_feature"])[0])
+            padded = [_padded(ids, self._seq_len) for ids in histories]
+            return self._inputs(raw, (self._group(padded, samples),))
+        lengths = tf.reduce_max(tf.stack([_lengths(ids) for ids in histories]), axis=0)
+        places = tf.searchsorted(self._buckets, lengths)
+        groups = []
+        for place, length in enumerate(self._buckets):
+            samples = tf.cast(tf.where(places == place)[:, 0], tf.int32)
+            padded = [_padded(tf.gather(ids, samples), length) for ids in histories]
+            groups.append(self._group(padded, samples))
+        return self._inputs(raw, tuple(groups))
+
+    def _inputs(self, raw: dict[str, tf.Tensor], groups: tuple[HistoryGroup, ...]) -> dict:
         fields = tf.gather(raw["cat_feature"], self._fields, axis=1)
         if self._dense:
             dense = tf.gather(raw["dense_feature"], self._dense, axis=1)
@@ -89,17 +138,34 @@ class FeaturePath(tf.Module):
             dense = tf.zeros([tf.shape(fields)[0], 0])
         return {
             "fields": self._rows_of(fields),
-            "behaviours": self._rows_of(ids),
-            "mask": tf.reduce_any(ids > 0, axis=2),
+            "histories": groups,
             "dense": tf.where(tf.math.is_finite(dense), dense, 0.0),
         }
 
-    def _history(self, raw: dict[str, tf.Tensor], field) -> tf.Tensor:
-        """Ids [B, L] of one field: the most recent L, padded with 0."""
+    def _group(self, histories: list[tf.Tensor], samples: tf.Tensor) -> HistoryGroup:
+        ids = tf.stack(histories, axis=2)
+        return HistoryGroup(self._rows_of(ids), tf.reduce_any(ids > 0, axis=2), samples)
+
+    def _history(self, raw: dict[str, tf.Tensor], field: SequenceField) -> tf.Tensor:
+        """Ids of one field, the most recent L at most."""
         if field.start is None:
-            ids = raw[field.name][:, : self._seq_len]
-        else:
-            stop = field.start + min(field.max_len, self._seq_len)
-            ids = raw["cat_feature"][:, field.start : stop]
-        padding = self._seq_len - tf.shape(ids)[1]
-        return tf.ensure_shape(tf.pad(ids, [[0, 0], [0, padding]]), [None, self._seq_len])
+            return raw[field.name][:, : self._seq_len]
+        stop = field.start + min(field.max_len, self._seq_len)
+        return raw["cat_feature"][:, field.start : stop]
+
+
+def _lengths(ids: tf.Tensor) -> tf.Tensor:
+    """int32 [B]: behaviours up to the last one that is there."""
+    if isinstance(ids, tf.RaggedTensor):
+        return tf.cast(ids.row_lengths(), tf.int32)
+    places = tf.range(1, tf.shape(ids)[1] + 1)
+    return tf.reduce_max(tf.where(ids > 0, places, 0), axis=1)
+
+
+def _padded(ids: tf.Tensor, length: int) -> tf.Tensor:
+    """[b, length], padded with 0."""
+    if isinstance(ids, tf.RaggedTensor):
+        return ids.to_tensor(shape=[None, length])
+    ids = ids[:, :length]
+    padded = tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]])
+    return tf.ensure_shape(padded, [None, length])

@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
-import tensorflow as tf
 
 from diffumin_tf.evaluation import metrics
-from diffumin_tf.model import RankingModel
+from diffumin_tf.model import RankingModel, compiled_for_any_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +31,7 @@ class Scores:
 def predict_function(model: RankingModel):
     """A compiled (inputs) → pctr; build it once per model and pass it to `score`."""
 
-    @tf.function(reduce_retracing=True)
-    def predict(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        return model.predict_click(inputs)["pctr"]
-
-    return predict
+    return compiled_for_any_batch(lambda inputs: model.predict_click(inputs)["pctr"])
 
 
 def score(predict, batches: Iterable) -> Scores:

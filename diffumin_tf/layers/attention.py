@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
@@ -68,21 +69,24 @@ class MultiHeadAttention(tf.keras.layers.Layer):
     ) -> tf.Tensor:
         query = checks.tensor("query", query, "[N, Q, d]", [None, None, self.width])
         keys = checks.tensor("keys", keys, "[N, K, d]", [None, None, self.width])
-        scale = (self.width // self.num_heads) ** -0.5
-        logits = scale * tf.einsum(
-            "nqhe,nkhe->nhqk",
-            self._heads(self.query_projection(query)),
-            self._heads(self.key_projection(keys)),
-        )
-        if key_mask is None:
-            weights = tf.nn.softmax(logits)
-        else:
+        if key_mask is not None:
             key_mask = checks.tensor("key_mask", key_mask, "[N, K]", keys.shape[:2], tf.bool)
-            allowed = key_mask[:, tf.newaxis, tf.newaxis, :]
-            weights = tf.nn.softmax(tf.where(allowed, logits, logits.dtype.min))
-            weights = tf.where(allowed, weights, 0.0)
-        mixed = tf.einsum("nhqk,nkhe->nqhe", weights, self._heads(self.value_projection(keys)))
-        return self.output_projection(tf.reshape(mixed, tf.shape(query)))
+        mixed = attend(
+            self.query_projection(query),
+            self.key_projection(keys),
+            self.value_projection(keys),
+            key_mask,
+            self.num_heads,
+        )
+        return self.output_projection(mixed)
+
+    def project(self, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Tokens `[..., d]` as queries, keys and values, `[..., d]` each."""
+        return (
+            self.query_projection(tokens),
+            self.key_projection(tokens),
+            self.value_projection(tokens),
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_heads": self.num_heads}
@@ -91,11 +95,6 @@ class MultiHeadAttention(tf.keras.layers.Layer):
         projection = tf.keras.layers.Dense(self.width, use_bias=False, name=name)
         projection.build([None, self.width])
         return projection
-
-    def _heads(self, tokens: tf.Tensor) -> tf.Tensor:
-        shape = tf.shape(tokens)
-        head_width = self.width // self.num_heads
-        return tf.reshape(tokens, [shape[0], shape[1], self.num_heads, head_width])
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -154,10 +153,10 @@ class TransformerBlock(tf.keras.layers.Layer):
         self.seed = checks.integer("seed", seed)
         self.attention = MultiHeadAttention(self.num_heads, name="attention")
         self.dropout = SeededDropout(self.dropout_rate, self.seed, name="dropout")
-        self.attention_norm = _layer_norm("attention_norm")
-        self.feed_forward_norm = _layer_norm("feed_forward_norm")
+        self.attention_norm = _norm("attention_norm")
+        self.feed_forward_norm = _norm("feed_forward_norm")
         if self.conditioned:
-            self.condition_norm = _layer_norm("condition_norm")
+            self.condition_norm = _norm("condition_norm")
 
     def build(self, input_shape: tf.TensorShape) -> None:
         (width,) = checks.static_sizes("query", input_shape, "[N, Q, d]", known=1)
@@ -191,11 +190,31 @@ class TransformerBlock(tf.keras.layers.Layer):
                 f"`condition` must be given exactly if the block is conditioned, received "
                 f"{condition} with conditioned={self.conditioned}."
             )
-        attended = self.dropout(self.attention(query, keys, key_mask), training=training)
-        tokens = self.attention_norm(query + attended)
-        if self.conditioned:
-            shift = self.dropout(self.condition_projection(condition), training=training)
-            tokens = self.condition_norm(tokens + shift)
+        shift = self.condition_projection(condition) if self.conditioned else None
+        return self.update(query, self.attention(query, keys, key_mask), shift, training)
+
+    def update(
+        self,
+        query: tf.Tensor,
+        attended: tf.Tensor,
+        shift: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
+        """What follows the attention, for callers that attend in a way of their own.
+
+        Args:
+            query: `[..., d]`, float32. The tokens to update.
+            attended: `[..., d]`, float32. The result of the attention.
+            shift: broadcastable to `[..., d]`, float32: `condition W_c`, if the block is
+                conditioned, else None.
+            training: bool. Whether to apply dropout.
+
+        Returns:
+            `[..., d]`, float32.
+        """
+        tokens = self.attention_norm(query + self.dropout(attended, training=training))
+        if shift is not None:
+            tokens = self.condition_norm(tokens + self.dropout(shift, training=training))
         update = self.dropout(self.output_projection(self.hidden(tokens)), training=training)
         return self.feed_forward_norm(tokens + update)
 
@@ -210,5 +229,91 @@ class TransformerBlock(tf.keras.layers.Layer):
         }
 
 
-def _layer_norm(name: str) -> tf.keras.layers.LayerNormalization:
-    return tf.keras.layers.LayerNormalization(epsilon=_NORM_EPSILON, name=name)
+def attend(
+    query: tf.Tensor,
+    keys: tf.Tensor,
+    values: tf.Tensor,
+    key_mask: tf.Tensor | None,
+    num_heads: int,
+) -> tf.Tensor:
+    """Scaled dot-product attention by matrix products.
+
+    Args:
+        query: `[N, Q, d]`, float32.
+        keys: `[N, K, d]`, float32.
+        values: `[N, K, d]`, float32.
+        key_mask: `[N, K]`, bool, or None. Which keys may be attended to; None means all.
+        num_heads: int. Number of heads; it divides d.
+
+    Returns:
+        `[N, Q, d]`, float32, zero where every key is masked.
+    """
+    width = query.shape[-1]
+    query, keys, values = (_split_heads(x, num_heads) for x in (query, keys, values))
+    logits = (width // num_heads) ** -0.5 * tf.einsum("nqhe,nkhe->nhqk", query, keys)
+    if key_mask is None:
+        weights = tf.nn.softmax(logits)
+    else:
+        allowed = key_mask[:, tf.newaxis, tf.newaxis, :]
+        weights = tf.nn.softmax(tf.where(allowed, logits, logits.dtype.min))
+        weights = tf.where(allowed, weights, 0.0)
+    mixed = tf.einsum("nhqk,nkhe->nqhe", weights, values)
+    return tf.reshape(mixed, [-1, tf.shape(mixed)[1], width])
+
+
+def attend_to_few(
+    query: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, key_mask: tf.Tensor, num_heads: int
+) -> tf.Tensor:
+    """`attend` for a handful of keys: elementwise products and one matrix product for all heads.
+
+    With four keys of width 24, matrix products of one head of one sample are too small to pay for
+    their calls. Here memory grows with `N · Q · K · d`.
+
+    Args:
+        query: `[N, Q, d]`, float32, with static Q.
+        keys: `[N, K, d]`, float32, with static K.
+        values: `[N, K, d]`, float32.
+        key_mask: `[N, K]`, bool. Which keys may be attended to; one at least for every n.
+        num_heads: int. Number of heads; it divides d.
+
+    Returns:
+        `[N, Q, d]`, float32.
+    """
+    (_, queries, width), count = query.shape, keys.shape[1]
+    # Which head an entry of a token belongs to: sums over heads become a matrix product.
+    heads = np.repeat(np.eye(num_heads, dtype=np.float32), width // num_heads, axis=0)
+    products = tf.reshape(query[:, :, tf.newaxis] * keys[:, tf.newaxis], [-1, width])
+    logits = tf.matmul(products, heads * (width // num_heads) ** -0.5)
+    logits = tf.reshape(logits, [-1, queries, count, num_heads])
+    logits = tf.where(key_mask[:, tf.newaxis, :, tf.newaxis], logits, logits.dtype.min)
+    highest = tf.stop_gradient(tf.reduce_max(logits, axis=2, keepdims=True))
+    weights = tf.exp(logits - highest)
+    weights /= tf.reduce_sum(weights, axis=2, keepdims=True)
+    weights = tf.matmul(tf.reshape(weights, [-1, num_heads]), heads, transpose_b=True)
+    weights = tf.reshape(weights, [-1, queries, count, width])
+    return tf.reduce_sum(weights * values[:, tf.newaxis], axis=2)
+
+
+@tf.keras.utils.register_keras_serializable(package="diffumin_tf")
+class TokenNorm(tf.keras.layers.LayerNormalization):
+    """`tf.keras.layers.LayerNormalization` over the last axis, in fewer and cheaper operations.
+
+    Call arguments:
+        inputs: `[..., d]`, float32.
+
+    Returns:
+        `[..., d]`, float32.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        centred = inputs - tf.reduce_mean(inputs, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        return centred * (tf.math.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
+
+
+def _split_heads(tokens: tf.Tensor, num_heads: int) -> tf.Tensor:
+    return tf.reshape(tokens, [-1, tf.shape(tokens)[1], num_heads, tokens.shape[2] // num_heads])
+
+
+def _norm(name: str) -> TokenNorm:
+    return TokenNorm(epsilon=_NORM_EPSILON, name=name)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
-from diffumin_tf.layers.denoiser import Denoiser
+from diffumin_tf.layers.denoiser import Denoiser, Prepared, Time
 from diffumin_tf.layers.noise_schedule import CLEAN, SCHEDULES, NoiseSchedule
 from diffumin_tf.layers.unit_vectors import unit_vectors
+from diffumin_tf.layers.xla import compiled_in_training
 
 PREDICTION_TYPES = ("sample", "epsilon")
 
@@ -45,6 +47,10 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         loss_weight: float. Weight of L_d in the loss of the model (`lamda1`).
         dropout_rate: float in [0, 1). Dropout in the denoiser.
         stop_target_gradient: bool. Whether the target x₀ of L_d is taken as a constant.
+        sampler_grad_steps: int or None. How many of the last sampling steps training
+            differentiates; None means all of them.
+        parts: int. Parts of a batch that inference may compute at the same time.
+        jit_compile: bool. Whether XLA compiles the layer for training, anew for every batch size.
         seed: int. Seed of the noise.
 
     Call arguments:
@@ -86,6 +92,9 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         loss_weight: float = 0.01,
         dropout_rate: float = 0.0,
         stop_target_gradient: bool = False,
+        sampler_grad_steps: int | None = None,
+        parts: int = 1,
+        jit_compile: bool = False,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -102,6 +111,12 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         self.prediction_type = checks.choice("prediction_type", prediction_type, PREDICTION_TYPES)
         self.loss_weight = checks.not_negative("loss_weight", loss_weight)
         self.stop_target_gradient = bool(stop_target_gradient)
+        if sampler_grad_steps is not None:
+            sampler_grad_steps = checks.positive_int("sampler_grad_steps", sampler_grad_steps)
+        self.sampler_grad_steps = sampler_grad_steps
+        self.parts = checks.positive_int("parts", parts)
+        self.jit_compile = bool(jit_compile)
+        self._learn = compiled_in_training(self._learn_from, self.jit_compile)
         self.seed = checks.integer("seed", seed)
         self.denoiser = Denoiser(
             n_layers, num_heads, dff_factor, dropout_rate, seed=self.seed + 1, name="denoiser"
@@ -136,16 +151,15 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
             live = tf.ones(tf.shape(interests)[:2], tf.bool)
         live = checks.tensor("live", live, "[B, C]", shape[:2], tf.bool)
 
-        x0 = unit_vectors(interests)
-        if training:
-            loss = self._loss(x0, channels, live)
-            self.add_loss(self.loss_weight * loss)
-            self.diffusion_loss.update_state(loss)
-            noise = self.generator.normal(tf.shape(x0))
-        else:
-            noise = self.sampling_noise
-        generated = self._sample(x0, noise, channels, live, training)
-        return tf.where(live[:, :, tf.newaxis], generated, 0.0)
+        if not training:
+            return self._infer(interests, channels, live)
+        t = self.generator.uniform(tf.shape(live), 0, self.schedule.timesteps, tf.int32)
+        loss_noise = self.generator.normal(tf.shape(interests))
+        noise = self.generator.normal(tf.shape(interests))
+        generated, loss = self._learn(interests, channels, live, t, loss_noise, noise, training)
+        self.add_loss(self.loss_weight * loss)
+        self.diffusion_loss.update_state(loss)
+        return generated
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -163,22 +177,59 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
             "loss_weight": self.loss_weight,
             "dropout_rate": self.denoiser.dropout_rate,
             "stop_target_gradient": self.stop_target_gradient,
+            "sampler_grad_steps": self.sampler_grad_steps,
+            "parts": self.parts,
+            "jit_compile": self.jit_compile,
             "seed": self.seed,
         }
 
-    def _predict(self, noisy: tf.Tensor, *condition: Any, training: bool | None) -> tf.Tensor:
+    def _infer(self, interests: tf.Tensor, channels: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+        """r* `[B, C, d]` by the fixed noise, the parts of the batch beside each other.
+
+        Most operations of a step are too small to be worth a second core each.
+        """
+        count = tf.shape(interests)[0]
+        ends = [count * part // self.parts for part in range(self.parts + 1)]
+        generated = []
+        for start, end in itertools.pairwise(ends):
+            x0, alive = unit_vectors(interests[start:end]), live[start:end]
+            prepared = self.denoiser.prepare(x0, channels[start:end], alive)
+            sampled = self._sample(x0, prepared, self.sampling_noise, training=False)
+            generated.append(tf.where(alive[:, :, tf.newaxis], sampled, 0.0))
+        return tf.ensure_shape(tf.concat(generated, axis=0), interests.shape)
+
+    def _learn_from(
+        self,
+        interests: tf.Tensor,
+        channels: tf.Tensor,
+        live: tf.Tensor,
+        t: tf.Tensor,
+        loss_noise: tf.Tensor,
+        noise: tf.Tensor,
+        training: bool,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """r* `[B, C, d]` and L_d."""
+        x0 = unit_vectors(interests)
+        prepared = self.denoiser.prepare(x0, channels, live)
+        loss = self._loss(x0, prepared, live, t, loss_noise)
+        generated = self._sample(x0, prepared, noise, training)
+        return tf.where(live[:, :, tf.newaxis], generated, 0.0), loss
+
+    def _predict(
+        self, noisy: tf.Tensor, prepared: Prepared, time: Time, training: bool
+    ) -> tf.Tensor:
         """The denoiser's x̂₀ or ε̂, `[B, C, d]`."""
-        predicted = self.denoiser(noisy, *condition, training=training)
+        predicted = self.denoiser.step(noisy, prepared, time, training)
         if self.prediction_type == "sample":
             # The denoiser ends in a layer norm, of length √d; x₀ has length 1.
             predicted *= self.width**-0.5
         return predicted
 
-    def _loss(self, x0: tf.Tensor, channels: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
-        t = self.generator.uniform(tf.shape(live), 0, self.schedule.timesteps, tf.int32)
-        noise = self.generator.normal(tf.shape(x0))
+    def _loss(
+        self, x0: tf.Tensor, prepared: Prepared, live: tf.Tensor, t: tf.Tensor, noise: tf.Tensor
+    ) -> tf.Tensor:
         noisy = self.schedule.add_noise(x0, noise, t)
-        predicted = self._predict(noisy, x0, channels, t, live, training=True)
+        predicted = self._predict(noisy, prepared, self.denoiser.embed_time(t), training=True)
         target = x0 if self.prediction_type == "sample" else noise
         if self.stop_target_gradient:
             target = tf.stop_gradient(target)
@@ -187,18 +238,32 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         return tf.reduce_sum(errors * counted) / tf.maximum(tf.reduce_sum(counted), 1.0)
 
     def _sample(
-        self,
-        x0: tf.Tensor,
-        noise: tf.Tensor,
-        channels: tf.Tensor,
-        live: tf.Tensor,
-        training: bool | None,
+        self, x0: tf.Tensor, prepared: Prepared, noise: tf.Tensor, training: bool
     ) -> tf.Tensor:
-        timesteps = [*self.sampling_timesteps.tolist(), CLEAN]
-        x = self.schedule.add_noise(x0, noise, timesteps[0])
-        for t, previous_t in zip(timesteps[:-1], timesteps[1:], strict=True):
-            predicted = self._predict(x, x0, channels, t, live, training=training)
+        timesteps = tf.constant([*self.sampling_timesteps, CLEAN], tf.int32)
+        times = self.denoiser.embed_time(timesteps[:-1])
+
+        def step(place: int | tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+            t, previous_t = timesteps[place], timesteps[place + 1]
+            time = tf.nest.map_structure(lambda all_steps: all_steps[place], times)
+            predicted = self._predict(x, prepared, time, training)
             if self.prediction_type == "epsilon":
                 predicted = self.schedule.predict_x0(x, predicted, t)
-            x = self.schedule.step(x, predicted, t, previous_t)
+            return self.schedule.step(x, predicted, t, previous_t)
+
+        x = self.schedule.add_noise(x0, noise, timesteps[0])
+        steps = self.infer_timesteps
+        differentiated = min(self.sampler_grad_steps or steps, steps) if training else 0
+        constant = steps - differentiated
+        if constant:
+            # A loop compiles once however many steps there are; nothing differentiates it.
+            _, x = tf.while_loop(
+                lambda place, x: place < constant,
+                lambda place, x: (place + 1, step(place, x)),
+                (0, x),
+                maximum_iterations=constant,
+            )
+            x = tf.stop_gradient(x) if training else x
+        for place in range(constant, steps):
+            x = step(place, x)
         return x

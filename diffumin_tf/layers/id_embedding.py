@@ -74,6 +74,17 @@ class IdEmbedding(tf.keras.layers.Layer):
         known = tf.cast(row_ids != PADDING_ROW, tf.float32)[..., tf.newaxis]
         return tf.gather(self.table, row_ids) * known
 
+    def scan(self, row_ids: tf.Tensor) -> tf.Tensor:
+        """`call` without gradient, for looking at many more rows than will train."""
+        found = tf.gather(self.table, row_ids)
+        # Row 0 is zero unless somebody assigned the table, so that the product is rarely needed.
+        is_zero = tf.reduce_all(tf.gather(self.table, PADDING_ROW) == 0.0)
+
+        def without_padding() -> tf.Tensor:
+            return found * tf.cast(row_ids != PADDING_ROW, tf.float32)[..., tf.newaxis]
+
+        return tf.stop_gradient(tf.cond(is_zero, lambda: found, without_padding))
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

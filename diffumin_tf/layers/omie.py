@@ -55,7 +55,7 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
 
     with `k = ⌈top_p · seq_len / 100⌉`, at least 1. Gram–Schmidt with a positive diagonal makes O a
     continuous function of the candidate. Routing and filtering are hard choices: a behaviour that
-    is not kept receives a gradient of exactly zero.
+    is not kept receives a gradient of exactly zero, so that only the kept ones are differentiated.
 
     Args:
         channels: int. Number of interest channels C, at most the width d.
@@ -147,19 +147,87 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         else:
             valid = checks.tensor("mask", mask, "[B, L]", [batch, length], tf.bool)
 
-        vectors = tf.reshape(self.projection(candidate), [-1, self.channels, self.width])
-        channels = orthonormalise(vectors)
-        scores = tf.matmul(history, channels, transpose_b=True)
-        routed = tf.one_hot(
-            tf.argmax(scores, axis=-1), self.channels, on_value=True, off_value=False
-        )
-        kept = routed & self._filtered(scores, valid) & valid[:, :, tf.newaxis]
+        channels = self.channels_of(candidate)
+        places, there = self.choose(history, valid, channels)
+        picked = tf.gather(history, places, batch_dims=1)
+        count = tf.reduce_sum(tf.cast(valid, tf.float32), axis=1)
+        interests, kept = self.aggregate(picked, there, channels, count)
         return Interests(
-            interests=self._aggregate(history, scores, kept, valid),
+            interests=interests,
             channels=channels,
-            live=tf.reduce_any(kept, axis=1),
-            kept=kept,
+            live=tf.reduce_any(kept, axis=2),
+            kept=_mark(places, kept, tf.shape(history)[1]),
         )
+
+    def channels_of(self, candidate: tf.Tensor) -> tf.Tensor:
+        """The orthonormal channels O `[B, C, d]` of candidates `[B, d]`, float32."""
+        vectors = tf.reshape(self.projection(candidate), [-1, self.channels, self.width])
+        return orthonormalise(vectors)
+
+    def choose(
+        self, history: tf.Tensor, valid: tf.Tensor, channels: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Filtering: the k best behaviours of every channel. Has no gradient.
+
+        Together with `aggregate` this is `call`, for callers who look up embeddings with gradients
+        only where a behaviour is chosen.
+
+        Args:
+            history: `[B, L, d]`, float32, with L of at least 1.
+            valid: `[B, L]`, bool.
+            channels: `[B, C, d]`, float32.
+
+        Returns:
+            Places in the history `[B, C, k]`, int32, 0 where there is none; and whether there is
+            one, `[B, C, k]`, bool.
+        """
+        scores = tf.stop_gradient(tf.matmul(channels, history, transpose_b=True))
+        ranked = tf.where(valid[:, tf.newaxis], scores, -math.inf)
+        length = scores.shape[2] or tf.shape(scores)[2]
+        places = self._places(scores.shape[2], length)
+        is_static = isinstance(places, int) and isinstance(length, int)
+        longest = min(places, length) if is_static else tf.minimum(places, length)
+        best = tf.math.top_k(ranked, longest)
+        there = best.values > -math.inf
+        missing = [[0, 0], [0, 0], [0, places - longest]]
+        shape = [history.shape[0], self.channels, places if isinstance(places, int) else None]
+        return (
+            tf.ensure_shape(tf.pad(tf.where(there, best.indices, 0), missing), shape),
+            tf.ensure_shape(tf.pad(there, missing), shape),
+        )
+
+    def aggregate(
+        self, picked: tf.Tensor, there: tf.Tensor, channels: tf.Tensor, count: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Routing and the interests: a channel leaves out what scores higher in another one.
+
+        Args:
+            picked: `[B, C, k, d]`, float32. Behaviours in the places that `choose` gave.
+            there: `[B, C, k]`, bool, from `choose`.
+            channels: `[B, C, d]`, float32.
+            count: `[B]`, float32. Valid behaviours of the whole history.
+
+        Returns:
+            Interests `[B, C, d]`, float32, and which of `picked` count, `[B, C, k]`, bool.
+        """
+        shape = tf.shape(there)
+        flat = tf.reshape(picked, [-1, self.channels * shape[2], self.width])
+        in_all = tf.reshape(
+            tf.matmul(flat, channels, transpose_b=True), [-1, *tf.unstack(shape[1:]), self.channels]
+        )
+        own = tf.eye(self.channels)[:, tf.newaxis]
+        scores = tf.reduce_sum(in_all * own, axis=3)
+        routed = tf.argmax(in_all, axis=3, output_type=tf.int32)
+        kept = there & (routed == tf.range(self.channels)[:, tf.newaxis])
+        if self.aggregation == "softmax":
+            weights = tf.nn.softmax(tf.where(kept, scores, scores.dtype.min))
+        else:
+            weights = scores
+        weights = tf.where(kept, weights, 0.0)
+        interests = tf.squeeze(tf.matmul(weights[:, :, tf.newaxis], picked), axis=2)
+        if self.aggregation == "mean":
+            interests /= tf.maximum(count, 1.0)[:, tf.newaxis, tf.newaxis]
+        return interests, kept
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -192,45 +260,25 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
             aligned_fields=self.aligned_fields,
         )
 
-    def _filtered(self, scores: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-        """Whether a behaviour is among the k best valid ones of a channel, `[B, L, C]`."""
-        scores = tf.stop_gradient(scores)
-        ranked = tf.where(valid[:, :, tf.newaxis], scores, -math.inf)
-        ranked = tf.transpose(ranked, [0, 2, 1])
-        shape = tf.shape(ranked)
-        rows, length = shape[0] * shape[1], shape[2]
-        best = tf.math.top_k(ranked, self._places(ranked.shape[2], length)).indices
-        best = tf.reshape(best, [rows, -1]) + (tf.range(rows) * length)[:, tf.newaxis]
-        best = tf.reshape(best, [-1, 1])
-        # Marking places, rather than comparing with the k-th score, lets no tie in as number k + 1.
-        marks = tf.scatter_nd(best, tf.ones_like(best[:, 0], tf.float32), [rows * length])
-        return tf.transpose(tf.reshape(marks, shape) > 0, [0, 2, 1])
-
     def _places(self, static_length: int | None, length: tf.Tensor) -> int | tf.Tensor:
-        """How many behaviours a channel may keep, no more than there are."""
+        """k, how many behaviours a channel may keep."""
         nominal = self.seq_len or static_length
-        if nominal is None:
-            share = tf.cast(length, tf.float64) * (self.top_p / 100)
-            places = tf.maximum(tf.cast(tf.math.ceil(share - _CEIL_SLACK), tf.int32), 1)
-        else:
-            places = max(math.ceil(self.top_p * nominal / 100 - _CEIL_SLACK), 1)
-        if static_length is None:
-            return tf.minimum(places, length)
-        return min(places, static_length)
+        if nominal is not None:
+            return max(math.ceil(self.top_p * nominal / 100 - _CEIL_SLACK), 1)
+        share = tf.cast(length, tf.float64) * (self.top_p / 100)
+        return tf.maximum(tf.cast(tf.math.ceil(share - _CEIL_SLACK), tf.int32), 1)
 
-    def _aggregate(
-        self, history: tf.Tensor, scores: tf.Tensor, kept: tf.Tensor, valid: tf.Tensor
-    ) -> tf.Tensor:
-        if self.aggregation == "softmax":
-            weights = tf.nn.softmax(tf.where(kept, scores, scores.dtype.min), axis=1)
-        else:
-            weights = scores
-        weights = tf.where(kept, weights, 0.0)
-        interests = tf.matmul(weights, history, transpose_a=True)
-        if self.aggregation == "mean":
-            count = tf.reduce_sum(tf.cast(valid, tf.float32), axis=1)[:, tf.newaxis, tf.newaxis]
-            interests /= tf.maximum(count, 1.0)
-        return interests
+
+def _mark(places: tf.Tensor, kept: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """Which behaviours `[B, L, C]` are kept, given their places."""
+    shape = tf.shape(places)
+    lists = tf.range(shape[0] * shape[1])[:, tf.newaxis]
+    marks = tf.scatter_nd(
+        tf.reshape(tf.reshape(places, [-1, shape[2]]) + lists * length, [-1, 1]),
+        tf.reshape(tf.cast(kept, tf.float32), [-1]),
+        [shape[0] * shape[1] * length],
+    )
+    return tf.transpose(tf.reshape(marks, [shape[0], shape[1], length]) > 0, [0, 2, 1])
 
 
 def orthonormalise(vectors: tf.Tensor) -> tf.Tensor:

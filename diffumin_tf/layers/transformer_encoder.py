@@ -94,6 +94,21 @@ class TransformerEncoder(tf.keras.layers.Layer):
             tokens = block(tokens, tokens, key_mask=mask, training=training)
         return tokens
 
+    def last(
+        self,
+        tokens: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
+        """The last token of `call`, `[B, d]`, without the work that nobody reads.
+
+        Arguments as in `call`.
+        """
+        *blocks, final = self.blocks
+        for block in blocks:
+            tokens = block(tokens, tokens, key_mask=mask, training=training)
+        return final(tokens[:, -1:], tokens, key_mask=mask, training=training)[:, 0]
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

@@ -46,7 +46,8 @@ def signatures(model: RankingModel, schema: DataStruct, path: FeaturePath) -> di
         return score(raw)
 
     def examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return score(dataset.parse(schema, inputs, labelled=False))
+        raw = dataset.parse(schema, inputs, labelled=False)
+        return score(raw | {n: raw[n].to_tensor() for n in schema.variable_sequences})
 
     return {
         "serving_default": tf.function(tensors).get_concrete_function(**raw_specs(schema)),

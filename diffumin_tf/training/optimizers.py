@@ -8,6 +8,27 @@ from diffumin_tf.config import TaskConfig
 _INITIAL_ACCUMULATOR = 1e-8
 
 
+@tf.keras.utils.register_keras_serializable(package="diffumin_tf")
+class RowAdagrad(tf.keras.optimizers.Adagrad):
+    """`tf.keras.optimizers.Adagrad` that reads and assigns the rows of a sparse gradient.
+
+    The rows of a gradient are different ones when they arrive here, so that they can be assigned
+    in parallel; the library adds to them, one after the other.
+    """
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        if not isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable)
+            return
+        rows, rate = gradient.indices, tf.cast(self.learning_rate, variable.dtype)
+        accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
+        squares = tf.gather(accumulator, rows) + tf.square(gradient.values)
+        step = rate * gradient.values / tf.sqrt(squares + self.epsilon)
+        values = tf.gather(variable, rows) - step
+        accumulator.scatter_update(tf.IndexedSlices(squares, rows))
+        variable.scatter_update(tf.IndexedSlices(values, rows))
+
+
 def build(
     config: TaskConfig,
 ) -> tuple[tf.keras.optimizers.Optimizer, tf.keras.optimizers.Optimizer]:
@@ -18,7 +39,7 @@ def build(
       ``learning_rate`` for the table, whose sparse update touches the rows of the batch only.
     """
     adam = tf.keras.optimizers.Adam(config.lazyAdam_learning_rate, name="adam")
-    adagrad = tf.keras.optimizers.Adagrad(
+    adagrad = RowAdagrad(
         config.learning_rate, initial_accumulator_value=_INITIAL_ACCUMULATOR, name="adagrad"
     )
     return adam, adagrad

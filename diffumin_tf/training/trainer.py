@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.errors import TrainingError
-from diffumin_tf.model import RankingModel
+from diffumin_tf.model import RankingModel, compiled_for_any_batch
 from diffumin_tf.training.checkpoints import Checkpoints
 
 PROGRESS_SECONDS = 10.0
@@ -65,7 +65,7 @@ class Trainer:
         self._summaries = tf.summary.create_file_writer(summary_dir)
         self._validate = validate
         self._report = report
-        self._train_step = tf.function(model.train_step, reduce_retracing=True)
+        self._train_step = compiled_for_any_batch(model.train_step)
         self._best_auc: float | None = None
         self._best_step = 0
         self._without_improvement = 0

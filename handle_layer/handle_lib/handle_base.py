@@ -1,10 +1,13 @@
 """The base of every input unit: which features it reads, and how to pick them from a batch."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from diffumin_tf.config import Features, TaskConfig
 from diffumin_tf.data.features import FeatureLayout
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.history import History
 
 
 class InputUnit(tf.keras.layers.Layer):
@@ -19,8 +22,8 @@ class InputUnit(tf.keras.layers.Layer):
       layout: where each feature lies in the batch.
 
     Call arguments:
-      inputs: ``fields`` float32 [B, n, e], ``behaviours`` float32 [B, L, F, e], ``mask`` bool
-        [B, L], ``dense`` float32 [B, m] and, outside of serving, ``user`` int64 [B].
+      inputs: ``fields`` float32 [B, n, e], ``history``: a `History` of B samples, ``dense``
+        float32 [B, m] and, outside of serving, ``user`` int64 [B].
       training: whether to add losses and noise.
 
     Returns:
@@ -57,7 +60,7 @@ class InputUnit(tf.keras.layers.Layer):
         """d = F·e, the width of one behaviour."""
         return self.field_count * self.config.embed_dim
 
-    def select(self, inputs: dict[str, tf.Tensor], role: str) -> tf.Tensor:
+    def select(self, inputs: dict[str, Any], role: str) -> tf.Tensor:
         """Embeddings of the ``user``, ``candidate`` or ``context`` features, side by side.
 
         Returns:
@@ -68,13 +71,10 @@ class InputUnit(tf.keras.layers.Layer):
         picked = tf.gather(inputs["fields"], places, axis=1)
         return tf.reshape(picked, [tf.shape(picked)[0], len(names) * self.config.embed_dim])
 
-    def history(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Behaviour embeddings E [B, L, d]."""
-        positions = [self._layout.behaviours.index(n) for n in self.features.behaviours]
-        behaviours = inputs["behaviours"]
-        if positions != list(range(len(self._layout.behaviours))):
-            behaviours = tf.gather(behaviours, positions, axis=2)
-        return tf.reshape(behaviours, [-1, self.config.seq_len, self.width])
+    def history(self, inputs: dict[str, Any]) -> History:
+        """The histories of the batch with the behaviour fields of this unit."""
+        places = [self._layout.behaviours.index(n) for n in self.features.behaviours]
+        return inputs["history"].pick(places)
 
     def partners(self) -> list[int | None]:
         """For each behaviour field, the candidate feature of the same id space, if any."""

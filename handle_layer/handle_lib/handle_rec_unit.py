@@ -1,5 +1,7 @@
 """The DiffuMIN input units: they name features and compose the layers of `diffumin_tf.layers`."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from diffumin_tf.config import Features, TaskConfig
@@ -13,6 +15,7 @@ from diffumin_tf.layers import (
     OrthogonalMultiInterestExtractor,
     TransformerEncoder,
 )
+from diffumin_tf.layers.xla import compiled_in_training
 from handle_layer.handle_lib.handle_base import InputUnit
 
 
@@ -52,6 +55,7 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
                 seed=config.seed,
                 name="short_term",
             )
+            self._encode = compiled_in_training(self._encoded_candidate, config.jit_compile)
         if self.features.dense:
             self._dense_norm = tf.keras.layers.BatchNormalization(
                 momentum=config.batch_norm_momentum, name="dense_norm"
@@ -81,6 +85,7 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
             seed=config.seed,
             name="omie",
         )
+        self._extract.build([None, None, self.width])
         self._summarise = InterestSummary(momentum=config.batch_norm_momentum, name="interests")
         if config.use_dmig:
             self._generate = DiffusionMultiInterestGenerator(
@@ -95,6 +100,9 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
                 dff_factor=config.dff_factor,
                 dropout_rate=config.dropout_rate,
                 prediction_type=config.prediction_type,
+                sampler_grad_steps=config.sampler_grad_steps,
+                parts=config.parallel_parts,
+                jit_compile=config.jit_compile,
                 loss_weight=config.lamda1,
                 seed=config.seed,
                 name="dmig",
@@ -104,39 +112,43 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
                 temp=config.temp, loss_weight=config.lamda2, name="cmic"
             )
 
-    def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        history, mask = self.history(inputs), inputs["mask"]
+    def call(self, inputs: dict[str, Any], training: bool = False) -> tf.Tensor:
+        history = self.history(inputs)
         raw_candidate = self.select(inputs, "candidate")
         candidate = self._as_behaviour(raw_candidate) if self._as_behaviour else raw_candidate
         parts = [raw_candidate, self.select(inputs, "user"), self.select(inputs, "context")]
         if self.config.use_omie:
-            parts += self._interests(history, candidate, mask, inputs.get("user"), training)
+            parts += self._interests(history, candidate, inputs.get("user"), training)
         if self.config.subseq_len:
-            parts.append(self._short_term_interest(history, candidate, mask, training))
+            parts.append(self._short_term_interest(history, candidate, training))
         if self.features.dense:
             parts.append(self._dense_norm(inputs["dense"], training=training))
         return tf.concat(parts, axis=1)
 
-    def _interests(self, history, candidate, mask, user, training) -> list[tf.Tensor]:
-        extracted = self._extract(history, candidate, mask)
-        parts = [self._summarise(extracted.interests, training=training)]
+    def _interests(self, history, candidate, user, training) -> list[tf.Tensor]:
+        channels = self._extract.channels_of(candidate)
+        rows, there = history.choose(self._extract.choose, channels)
+        interests, kept = self._extract.aggregate(
+            history.embed(rows), there, channels, history.lengths()
+        )
+        live = tf.reduce_any(kept, axis=2)
+        parts = [self._summarise(interests, training=training)]
         if self.config.use_dmig:
-            generated = self._generate(
-                extracted.interests, extracted.channels, extracted.live, training=training
-            )
+            generated = self._generate(interests, channels, live, training=training)
             if self.config.use_cmic:
-                generated = self._calibrate(
-                    extracted.interests, generated, user, extracted.live, training=training
-                )
+                generated = self._calibrate(interests, generated, user, live, training=training)
             parts.append(tf.reshape(generated, [-1, self.config.channel_num * self.width]))
         return parts
 
-    def _short_term_interest(self, history, candidate, mask, training) -> tf.Tensor:
+    def _short_term_interest(self, history, candidate, training) -> tf.Tensor:
         """e*_s: the candidate after attending to the K most recent behaviours, [B, d]."""
-        recent = self.config.subseq_len
-        tokens = tf.concat([history[:, :recent], candidate[:, tf.newaxis]], axis=1)
-        valid = tf.pad(mask[:, :recent], [[0, 0], [0, 1]], constant_values=True)
-        return self._short_term(tokens, valid, training=training)[:, -1]
+        rows, mask = history.recent(self.config.subseq_len)
+        return self._encode(history.embed(rows), mask, candidate, training)
+
+    def _encoded_candidate(self, recent, mask, candidate, training) -> tf.Tensor:
+        tokens = tf.concat([recent, candidate[:, tf.newaxis]], axis=1)
+        valid = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)
+        return self._short_term.last(tokens, valid, training=training)
 
 
 class Eleme_DiffuMIN(Long_term_DiffuMIN):  # noqa: N801  (the name of the release)

@@ -1,0 +1,1 @@
+"""How fast the product is, and the straightforward model that it is measured against."""

@@ -1,0 +1,111 @@
+"""The behaviour histories of a batch, looked up in the embedding table as late as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from diffumin_tf.data.features import HistoryGroup
+from diffumin_tf.layers import IdEmbedding
+
+# From embeddings [b, L, d], mask [b, L] and the given tensors of b samples to the places
+# [b, ...] of behaviours, and more tensors of b samples.
+Chooser = Callable[..., tuple[tf.Tensor, ...]]
+
+
+class History:
+    """Histories of B samples, in groups of samples that are padded to one length.
+
+    A behaviour that no gradient reaches need not be differentiated, so a unit first looks at all
+    of a history without gradients (`choose`), and then embeds what it chose with them (`embed`).
+
+    Args:
+      groups: from `FeaturePath`; together they hold every sample once.
+      embedding: the table.
+    """
+
+    def __init__(self, groups: Sequence[HistoryGroup], embedding: IdEmbedding) -> None:
+        self._groups = tuple(HistoryGroup(*group) for group in groups)
+        self._embedding = embedding
+
+    def pick(self, fields: Sequence[int]) -> History:
+        """The same histories with some of the fields, in the given order."""
+        if list(fields) == list(range(self._groups[0].rows.shape[2])):
+            return self
+        groups = [g._replace(rows=tf.gather(g.rows, fields, axis=2)) for g in self._groups]
+        return History(groups, self._embedding)
+
+    def choose(self, chooser: Chooser, *of_samples: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Lets a function choose behaviours by their embeddings, which have no gradient here.
+
+        Args:
+          chooser: called once a group as ``chooser(E [b, L, d], mask [b, L], *tensors)``; returns
+            places int32 [b, ...] in the history and any more tensors [b, ...].
+          of_samples: tensors [B, ...] of which the chooser gets the rows of its group.
+
+        Returns:
+          Rows int32 [B, ..., F] of the chosen behaviours, and what else the chooser returned,
+          [B, ...].
+        """
+
+        def of_group(group: HistoryGroup) -> tuple[tf.Tensor, ...]:
+            rows, mask, samples = group
+            own = [x if self._is_whole else tf.gather(x, samples) for x in of_samples]
+            places, *others = chooser(self._side_by_side(self._embedding.scan(rows)), mask, *own)
+            return tf.gather(rows, places, batch_dims=1), *others
+
+        return self._together([of_group(group) for group in self._groups])
+
+    def recent(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Rows int32 [B, count, F] and mask bool [B, count] of the most recent behaviours."""
+
+        def of_group(group: HistoryGroup) -> tuple[tf.Tensor, tf.Tensor]:
+            missing = tf.maximum(count - tf.shape(group.rows)[1], 0)
+            rows = tf.pad(group.rows[:, :count], [[0, 0], [0, missing], [0, 0]])
+            mask = tf.pad(group.mask[:, :count], [[0, 0], [0, missing]])
+            return tf.ensure_shape(rows, [None, count, None]), tf.ensure_shape(mask, [None, count])
+
+        return self._together([of_group(group) for group in self._groups])
+
+    def lengths(self) -> tf.Tensor:
+        """Valid behaviours of every sample, float32 [B]."""
+        counts = [(tf.reduce_sum(tf.cast(g.mask, tf.float32), axis=1),) for g in self._groups]
+        return self._together(counts)[0]
+
+    def embed(self, rows: tf.Tensor) -> tf.Tensor:
+        """Embeddings [..., d] of behaviours given as rows int32 [..., F], with gradients."""
+        return self._side_by_side(self._embedding(rows))
+
+    def whole(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """All of it, with gradients: embeddings [B, L, d] and mask [B, L], L the longest."""
+        longest = tf.reduce_max(tf.stack([tf.shape(g.rows)[1] for g in self._groups]))
+        padded = [
+            (
+                tf.pad(g.rows, [[0, 0], [0, longest - tf.shape(g.rows)[1]], [0, 0]]),
+                tf.pad(g.mask, [[0, 0], [0, longest - tf.shape(g.rows)[1]]]),
+            )
+            for g in self._groups
+        ]
+        rows, mask = self._together(padded)
+        return self.embed(rows), mask
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether there is one group, which holds the samples in their order."""
+        return len(self._groups) == 1
+
+    def _side_by_side(self, embedded: tf.Tensor) -> tf.Tensor:
+        """[..., F, e] as [..., d]."""
+        *_, fields, dim = embedded.shape
+        shape = tf.concat([tf.shape(embedded)[:-2], [fields * dim]], axis=0)
+        flat = tf.reshape(embedded, shape)
+        return tf.ensure_shape(flat, [*embedded.shape[:-2], fields * dim])
+
+    def _together(self, parts: list[tuple[tf.Tensor, ...]]) -> tuple[tf.Tensor, ...]:
+        """Tensors of all groups in the order of the batch."""
+        if self._is_whole:
+            return parts[0]
+        samples = tf.concat([group.samples for group in self._groups], axis=0)
+        order = tf.math.invert_permutation(samples)
+        return tuple(tf.gather(tf.concat(t, axis=0), order) for t in zip(*parts, strict=True))
