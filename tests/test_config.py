@@ -72,6 +72,8 @@ def test_a_resolved_configuration_reads_back_equal(tmp_path):
         ({"start_timestep": 1000}, ["start_timestep is 1000", "at most timesteps"]),
         ({"start_timestep": 3, "infer_timesteps": 9}, ["infer_timesteps is 9"]),
         ({"beta_start": 0.5, "beta_end": 0.1}, ["beta_start is 0.5"]),
+        ({"seq_len": 50, "length_buckets": [20, 40]}, ["length_buckets is [20, 40]", "seq_len 50"]),
+        ({"seq_len": 50, "length_buckets": [20, 20, 50]}, ["must ascend to seq_len 50"]),
         ({"num_heads": 2, "n_heads": 2}, ["num_heads and n_heads are one setting"]),
         ({"input_units": []}, ["input_units: "]),
         ('{"epoch": }', ["line 1", "not valid JSON"]),
@@ -100,3 +102,20 @@ def test_a_missing_file_and_a_malformed_override_are_named(tmp_path):
         config.load(write(tmp_path, {}), ["epoch"])
     with pytest.raises(ConfigError, match="'epoch' is no section"):
         config.load(write(tmp_path, {"epoch": 1}), ["epoch.a=1"])
+
+
+@pytest.mark.parametrize(
+    ("seq_len", "length_buckets", "expected"),
+    [
+        (50, None, (50,)),
+        (255, None, (255,)),
+        (256, None, (64, 256)),
+        (5000, None, (78, 312, 1250, 5000)),
+        (5000, [30, 5000], (30, 5000)),
+    ],
+)
+def test_histories_are_padded_to_the_buckets_or_to_quarters_of_the_longest(
+    tmp_path, seq_len, length_buckets, expected
+):
+    content = {"seq_len": seq_len, "length_buckets": length_buckets}
+    assert config.load(write(tmp_path, content))[0].buckets == expected

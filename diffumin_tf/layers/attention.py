@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from diffumin_tf.layers import checks
 from diffumin_tf.layers.dropout import SeededDropout
+from diffumin_tf.layers.token_norm import TokenNorm
 
 _NORM_EPSILON = 1e-6
 
@@ -292,23 +293,6 @@ def attend_to_few(
     weights = tf.matmul(tf.reshape(weights, [-1, num_heads]), heads, transpose_b=True)
     weights = tf.reshape(weights, [-1, queries, count, width])
     return tf.reduce_sum(weights * values[:, tf.newaxis], axis=2)
-
-
-@tf.keras.utils.register_keras_serializable(package="diffumin_tf")
-class TokenNorm(tf.keras.layers.LayerNormalization):
-    """`tf.keras.layers.LayerNormalization` over the last axis, in fewer and cheaper operations.
-
-    Call arguments:
-        inputs: `[..., d]`, float32.
-
-    Returns:
-        `[..., d]`, float32.
-    """
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        centred = inputs - tf.reduce_mean(inputs, axis=-1, keepdims=True)
-        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-        return centred * (tf.math.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
 
 
 def _split_heads(tokens: tf.Tensor, num_heads: int) -> tf.Tensor:

@@ -210,11 +210,10 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         Returns:
             Interests `[B, C, d]`, float32, and which of `picked` count, `[B, C, k]`, bool.
         """
-        shape = tf.shape(there)
-        flat = tf.reshape(picked, [-1, self.channels * shape[2], self.width])
-        in_all = tf.reshape(
-            tf.matmul(flat, channels, transpose_b=True), [-1, *tf.unstack(shape[1:]), self.channels]
-        )
+        places = there.shape[2] or tf.shape(there)[2]
+        flat = tf.reshape(picked, [-1, self.channels * places, self.width])
+        in_all = tf.matmul(flat, channels, transpose_b=True)
+        in_all = tf.reshape(in_all, [-1, self.channels, places, self.channels])
         own = tf.eye(self.channels)[:, tf.newaxis]
         scores = tf.reduce_sum(in_all * own, axis=3)
         routed = tf.argmax(in_all, axis=3, output_type=tf.int32)
@@ -225,6 +224,7 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
             weights = scores
         weights = tf.where(kept, weights, 0.0)
         interests = tf.squeeze(tf.matmul(weights[:, :, tf.newaxis], picked), axis=2)
+        interests = tf.ensure_shape(interests, channels.shape)
         if self.aggregation == "mean":
             interests /= tf.maximum(count, 1.0)[:, tf.newaxis, tf.newaxis]
         return interests, kept
