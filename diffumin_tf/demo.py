@@ -110,11 +110,20 @@ _PLANS = {
     ),
     "Long_term_DiffuMIN": _Plan(
         {"20240101": 20_000, "20240102": 2_000, "20240103": 5_000},
-        users=8_000,
-        items=8_000,
-        history_len=1_000,
+        users=4_000,
+        items=4_000,
+        history_len=5_000,
         write=_write_long_term,
-        settings={**_SETTINGS, "epoch": 2, "seq_len": 1_000, "top_p": 20},
+        settings={
+            **_SETTINGS,
+            "epoch": 3,
+            "batch_size": 64,
+            "shuffle_buffer_size": 2_000,
+            "embedding.initial_stddev": 0.2,
+            "jit_compile": False,
+            "seq_len": 5_000,
+            "top_p": 20,
+        },
     ),
 }
 

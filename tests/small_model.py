@@ -8,12 +8,14 @@ from diffumin_tf.data.features import FeaturePath
 from diffumin_tf.data.vocabulary import HashedRows
 from diffumin_tf.data_struct import DataStruct
 from diffumin_tf.model import RankingModel
+from diffumin_tf.training.optimizers import RowAdagrad
 from tests.layers.helpers import randomise
 from tests.small_log import CONFIG, SCHEMA, samples
 
 ROWS = 997  # a prime that no other size is, nor a multiple of
 BATCH = 16
 SCHEMA_OBJECT = DataStruct.from_dict(SCHEMA)
+BUCKETS = (3, 7, 10)
 LEAN = {"infer_timesteps": 1, "deep_layers": [4], "activation": "relu"}
 
 
@@ -25,11 +27,15 @@ def build(schema=SCHEMA_OBJECT, **changes):
     model.create_weights()
     randomise(model)
     compile_model(model)
-    return model, FeaturePath(schema, model.layout, config.seq_len, HashedRows(ROWS))
+    return model, path_of(model, schema, (config.seq_len,))
+
+
+def path_of(model, schema, buckets):
+    return FeaturePath(schema, model.layout, buckets[-1], HashedRows(ROWS), buckets)
 
 
 def compile_model(model, rate=0.01, table_rate=0.05):
-    model.compile(tf.keras.optimizers.Adam(rate), tf.keras.optimizers.Adagrad(table_rate))
+    model.compile(tf.keras.optimizers.Adam(rate), RowAdagrad(table_rate))
 
 
 def raw_batch(seed=0, size=BATCH, width=12):
@@ -45,6 +51,27 @@ def batch(path, seed=0, size=BATCH):
     data = samples(size, seed)
     inputs = {**path(raw_batch(seed, size)), "user": tf.constant(data.auxiliary_info[:, 0])}
     return inputs, tf.constant(data.label, tf.float32)
+
+
+def grouped_batch(model, seed=0, size=BATCH):
+    """The same batch with its histories in groups."""
+    data = samples(size, seed)
+    raw = {"cat_feature": data.cat_feature, "dense_feature": data.dense_feature}
+    raw |= {n: tf.RaggedTensor.from_row_splits(*ids) for n, ids in data.sequences.items()}
+    inputs = path_of(model, SCHEMA_OBJECT, BUCKETS).grouped(raw)
+    inputs["user"] = tf.constant(data.auxiliary_info[:, 0])
+    return inputs, tf.constant(data.label, tf.float32)
+
+
+def with_unknown_ids(inputs, share=0.3):
+    """The inputs as if some ids were unknown: row 0 in places that are not masked."""
+    rng = np.random.default_rng(0)
+
+    def some_unknown(rows):
+        return rows * tf.constant(rng.random(rows.shape) >= share, rows.dtype)
+
+    groups = tuple(g._replace(rows=some_unknown(g.rows)) for g in inputs["histories"])
+    return {**inputs, "fields": some_unknown(inputs["fields"]), "histories": groups}
 
 
 def pctr(model, inputs):

@@ -6,9 +6,18 @@ import tensorflow as tf
 
 from diffumin_tf.data_struct import DataStruct
 from diffumin_tf.evaluation.scoring import predict_function
-from tests.layers.helpers import OTHER_SHAPE, random_ops
+from tests.layers.helpers import OTHER_SHAPE, must_compile, random_ops
 from tests.small_log import SCHEMA
-from tests.small_model import BATCH, LEAN, ROWS, batch, build, pctr, raw_batch
+from tests.small_model import (
+    BATCH,
+    LEAN,
+    ROWS,
+    batch,
+    build,
+    pctr,
+    raw_batch,
+    with_unknown_ids,
+)
 
 
 def test_padding_at_the_end_never_changes_a_score_however_long_it_is(scoring):
@@ -25,13 +34,14 @@ def test_padding_at_the_end_never_changes_a_score_however_long_it_is(scoring):
 def test_what_stands_in_a_masked_place_never_changes_a_score(scoring):
     model, path = scoring
     inputs = path(raw_batch())
-    shape = inputs["behaviours"].shape
-    junk = tf.constant(np.random.default_rng(0).integers(1, ROWS, shape), tf.int32)
-    masked = tf.where(inputs["mask"][:, :, tf.newaxis], inputs["behaviours"], junk)
-    assert (masked != inputs["behaviours"]).numpy().any()
-    filled = {**inputs, "behaviours": masked}
-    np.testing.assert_allclose(pctr(model, filled), pctr(model, inputs), atol=1e-6)
-    everything = {**filled, "mask": tf.ones_like(inputs["mask"])}
+    (group,) = inputs["histories"]
+    junk = np.random.default_rng(0).integers(1, ROWS, group.rows.shape)
+    filled = tf.where(group.mask[:, :, tf.newaxis], group.rows, tf.constant(junk, tf.int32))
+    assert (filled != group.rows).numpy().any()
+    group = group._replace(rows=filled)
+    masked = {**inputs, "histories": (group,)}
+    np.testing.assert_allclose(pctr(model, masked), pctr(model, inputs), atol=1e-6)
+    everything = {**inputs, "histories": (group._replace(mask=tf.ones_like(group.mask)),)}
     assert np.abs(pctr(model, everything) - pctr(model, inputs)).max() > 1e-3
 
 
@@ -75,6 +85,13 @@ def test_the_same_request_always_gets_the_same_bits(scoring):
     assert random_ops(lambda: model.predict_click(inputs)) == set()
 
 
+def test_a_score_needs_no_compiled_part_even_if_training_is_compiled():
+    model, path = build(**LEAN, jit_compile=True)
+    score = tf.function(model.predict_click).get_concrete_function(batch(path)[0])
+    learn = tf.function(lambda: model.compute_loss(batch(path), True)).get_concrete_function()
+    assert must_compile(learn) and not must_compile(score)
+
+
 def test_fixed_columns_and_variable_length_histories_score_alike(scoring):
     model, path = scoring
     fixed = DataStruct.from_dict(
@@ -102,8 +119,7 @@ def test_fixed_columns_and_variable_length_histories_score_alike(scoring):
 
 def test_what_lies_in_row_zero_never_changes_a_score():
     model, path = build(**LEAN)
-    inputs = path(raw_batch())
-    inputs["fields"] *= tf.constant([1, 0, 1, 0])
+    inputs = with_unknown_ids(path(raw_batch()))
     expected = pctr(model, inputs)
     model.embedding.table.assign(
         tf.tensor_scatter_nd_update(model.embedding.table, [[0]], [[9.0, -9.0, 9.0, 9.0]])

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.config import Features, TaskConfig
-from diffumin_tf.data.features import FeatureLayout, FeaturePath
+from diffumin_tf.data.features import FeatureLayout, FeaturePath, HistoryGroup
 from diffumin_tf.data.vocabulary import HashedRows
 from diffumin_tf.data_struct import DataStruct
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.history import History
 from diffumin_tf.layers import FieldAlignedProjection
 from diffumin_tf.model import RankingModel, features_of
 from handle_layer.handle_lib.handle_base import InputUnit
@@ -169,11 +170,14 @@ def test_two_units_of_one_config_share_the_batch_and_keep_their_own_features():
     # One column that both read lies in the batch once, and each unit picks its own fields.
     own = [unit.features.behaviours for unit in model.units]
     assert model.layout.behaviours == tuple(dict.fromkeys(own[0] + own[1])) != own[0] + own[1]
-    behaviours = tf.reshape(tf.range(8 * 7 * 4.0), [1, 8, 7, 4])
+    rows = np.arange(1, 8 * 7 + 1).reshape([1, 8, 7])
+    group = HistoryGroup(tf.constant(rows, tf.int32), tf.ones([1, 8], tf.bool), tf.range(1))
+    history, table = History([group], model.embedding), model.embedding.table.numpy()
     for unit, names in zip(model.units, own, strict=True):
         places = [model.layout.behaviours.index(name) for name in names]
-        expected = tf.reshape(tf.gather(behaviours, places, axis=2), [1, 8, len(names) * 4])
-        np.testing.assert_array_equal(unit.history({"behaviours": behaviours}), expected)
+        embedded, _ = unit.history({"history": history}).whole()
+        expected = table[rows[:, :, places]].reshape([1, 8, len(names) * 4])
+        np.testing.assert_array_equal(embedded, expected)
 
 
 def test_a_unit_finds_its_features_wherever_the_layout_put_them():

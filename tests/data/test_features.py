@@ -53,10 +53,15 @@ def fixed_raw():
 
 
 def assert_equal(actual, expected):
-    assert actual.keys() == expected.keys()
-    for name, value in actual.items():
-        assert value.dtype == expected[name].dtype
-        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    tf.nest.assert_same_structure(actual, expected)
+    for one, other in zip(tf.nest.flatten(actual), tf.nest.flatten(expected), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def history(inputs):
+    (group,) = inputs["histories"]
+    return group
 
 
 @pytest.mark.parametrize("seq_len", [1, 3, 6, 9])
@@ -67,46 +72,53 @@ def test_fixed_columns_and_variable_length_give_equal_inputs(seq_len):
 def test_columns_go_where_the_layout_says():
     inputs = path(VARIABLE, 6)(variable_raw())
     np.testing.assert_array_equal(inputs["fields"], np.hstack([USERS, CANDIDATES]))
-    np.testing.assert_array_equal(inputs["behaviours"], np.stack([SHOPS, ITEMS], axis=2))
-    assert inputs["fields"].dtype == inputs["behaviours"].dtype == tf.int32
+    np.testing.assert_array_equal(history(inputs).rows, np.stack([SHOPS, ITEMS], axis=2))
+    assert inputs["fields"].dtype == history(inputs).rows.dtype == tf.int32
+
+
+def test_a_history_is_one_group_of_all_samples_in_their_order():
+    samples = history(path(VARIABLE, 6)(variable_raw())).samples
+    assert samples.dtype == tf.int32
+    np.testing.assert_array_equal(samples, [0, 1, 2])
 
 
 def test_a_longer_history_keeps_its_most_recent_behaviours():
-    inputs = path(VARIABLE, 2)(variable_raw())
-    np.testing.assert_array_equal(inputs["behaviours"][..., 1], ITEMS[:, :2])
+    rows = history(path(VARIABLE, 2)(variable_raw())).rows
+    np.testing.assert_array_equal(rows, np.stack([SHOPS, ITEMS], axis=2)[:, :2])
 
 
 @pytest.mark.parametrize("width", [6, 7, 30])
-def test_a_shorter_history_is_padded_at_the_end_however_wide_it_came(width):
-    inputs = path(VARIABLE, 8)(variable_raw(width))
-    assert inputs["behaviours"].shape == (3, 8, 2)
-    np.testing.assert_array_equal(inputs["behaviours"][:, :6, 1], ITEMS)
-    assert not inputs["behaviours"][:, 6:].numpy().any() and not inputs["mask"][:, 6:].numpy().any()
+def test_a_history_is_as_long_as_it_came_but_at_most_seq_len(width):
+    rows, mask, _ = history(path(VARIABLE, 8)(variable_raw(width)))
+    assert rows.shape == (3, min(width, 8), 2) and mask.shape == (3, min(width, 8))
+    np.testing.assert_array_equal(rows[:, :6], np.stack([SHOPS, ITEMS], axis=2))
+    assert not rows[:, 6:].numpy().any() and not mask[:, 6:].numpy().any()
 
 
-def test_a_batch_without_any_history_is_all_padding():
+def test_a_batch_without_any_history_is_one_masked_place():
     raw = {**variable_raw(), **{n: tf.zeros([3, 0], tf.int64) for n in ("item_list", "shop_list")}}
-    inputs = path(VARIABLE, 4)(raw)
-    assert inputs["behaviours"].shape == (3, 4, 2) and not inputs["mask"].numpy().any()
+    rows, mask, _ = history(path(VARIABLE, 4)(raw))
+    assert rows.shape == (3, 1, 2) and mask.shape == (3, 1)
+    assert not rows.numpy().any() and not mask.numpy().any()
 
 
 def test_fields_of_unequal_length_are_padded_each():
     raw = {**variable_raw(), "shop_list": tf.constant(SHOPS[:, :1])}
-    inputs = path(VARIABLE, 4)(raw)
-    np.testing.assert_array_equal(inputs["behaviours"][0], [[50, 5], [0, 4], [0, 3], [0, 2]])
+    rows = history(path(VARIABLE, 4)(raw)).rows
+    np.testing.assert_array_equal(rows[0], [[50, 5], [0, 4], [0, 3], [0, 2]])
 
 
 def test_a_behaviour_is_there_when_any_field_is():
-    inputs = path(VARIABLE, 6)(variable_raw())
+    mask = history(path(VARIABLE, 6)(variable_raw())).mask
     expected = [[True] * 6, [True, False, True, True, False, False], [False] * 6]
-    np.testing.assert_array_equal(inputs["mask"], expected)
+    np.testing.assert_array_equal(mask, expected)
 
 
 def test_the_mask_follows_the_ids_and_not_the_rows():
     unknown = FeaturePath(VARIABLE, FeatureLayout.of(FEATURES, VARIABLE), 6, tf.zeros_like)
-    np.testing.assert_array_equal(
-        unknown(variable_raw())["mask"], path(VARIABLE, 6)(variable_raw())["mask"]
-    )
+    inputs, known = unknown(variable_raw()), path(VARIABLE, 6)(variable_raw())
+    assert not history(inputs).rows.numpy().any()
+    np.testing.assert_array_equal(history(inputs).mask, history(known).mask)
 
 
 def test_dense_values_that_are_not_finite_become_zero():

@@ -79,6 +79,14 @@ def random_ops(function):
     return {node.op for node in nodes if "Random" in node.op or "Rng" in node.op}
 
 
+def must_compile(function):
+    """Whether the graph of a concrete function holds a part that XLA must compile."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    marked = [*nodes, *graph.library.function]
+    return any(part.attr["_XlaMustCompile"].b for part in marked)
+
+
 def assert_finite(values):
     for value in tf.nest.flatten(values):
         value = value.values if isinstance(value, tf.IndexedSlices) else value

@@ -3,9 +3,11 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import MultiHeadAttention, TransformerBlock
+from diffumin_tf.layers.attention import attend, attend_to_few
 from tests.layers import oracles
 from tests.layers.helpers import (
     OTHER_SHAPE,
+    assert_finite,
     assert_same,
     assert_saving_keeps_outputs,
     block_weights,
@@ -44,6 +46,39 @@ def test_a_query_without_keys_receives_zero():
     attended = attention(tokens, tokens, mask).numpy()
     np.testing.assert_array_equal(attended[0], np.zeros([3, 4]))
     assert (attended[1] != 0).all()
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("queries", [1, 5])
+def test_attention_to_few_keys_equals_attention(heads, queries):
+    mask = np.random.default_rng(0).random([50, 3]) < 0.5
+    mask[:, 1] |= ~mask.any(axis=1)
+    assert len(np.unique(mask, axis=0)) == 7
+    query, keys, values = normal(0, 50, queries, 8), normal(1, 50, 3, 8), normal(2, 50, 3, 8)
+    inputs = [tf.constant(x) for x in (3 * query, keys, values)]
+    results = []
+    for function in (attend, attend_to_few):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            attended = function(*inputs, mask, heads)
+            loss = tf.reduce_sum(attended * normal(3, 50, queries, 8))
+        results.append([attended, *tape.gradient(loss, inputs)])
+    assert_same(results[1], results[0], tolerance=OTHER_SHAPE)
+    _, _, to_keys, to_values = results[1]
+    for gradient in (to_keys, to_values):
+        assert not gradient[~mask].numpy().any() and (gradient[mask].numpy() != 0).any()
+
+
+@pytest.mark.parametrize("logit", [1e3, 1e30])
+def test_attention_to_few_keys_stays_finite_for_large_logits(logit):
+    keys = tf.constant([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]])
+    query = tf.constant([[[logit, 0.0]]])
+    with tf.GradientTape() as tape:
+        tape.watch([query, keys])
+        attended = attend_to_few(query, keys, keys, tf.constant([[True, True, False]]), 1)
+        loss = tf.reduce_sum(attended)
+    np.testing.assert_array_equal(attended, [[[1.0, 0.0]]])
+    assert_finite(tape.gradient(loss, [query, keys]))
 
 
 def test_survives_config_and_saving(tmp_path):

@@ -49,6 +49,41 @@ def test_one_timestep_for_all_equals_a_tensor_of_it():
     assert np.abs(denoiser(*tensors, 8) - expected).max() > 1e-3
 
 
+@pytest.mark.parametrize("timestep", [7, np.arange(12).reshape([4, 3])], ids=["one", "each"])
+def test_a_step_of_what_was_prepared_once_equals_a_call(timestep):
+    denoiser = Denoiser(2, 2, 2)
+    noisy, context, channels, _ = map(tf.constant, inputs(4))
+    denoiser(noisy, context, channels, timestep, LIVE)
+    randomise(denoiser)
+    with tf.GradientTape(persistent=True) as tape:
+        watched = [noisy, context, channels]
+        tape.watch(watched)
+        prepared, time = denoiser.prepare(context, channels, LIVE), denoiser.embed_time(timestep)
+        stepped = [denoiser.step(x, prepared, time) for x in (noisy, 2 * noisy)]
+        called = [denoiser(x, context, channels, timestep, LIVE) for x in (noisy, 2 * noisy)]
+        losses = [tf.reduce_sum(tf.stack(x) * normal(5, 2, 4, 3, 4)) for x in (stepped, called)]
+    assert_same(stepped, called)
+    assert np.abs(stepped[0] - stepped[1]).max() > 1e-3
+    gradients = [tape.gradient(x, [*watched, *denoiser.trainable_variables]) for x in losses]
+    assert_same(*gradients, tolerance=1e-5)
+
+
+def test_a_timestep_among_many_is_embedded_like_that_timestep():
+    denoiser = Denoiser(1, 2, 2)
+    denoiser(*inputs(4))
+    randomise(denoiser)
+    weights = denoiser_weights(denoiser)
+    times = denoiser.embed_time(tf.constant([99, 40, 0]))
+    kernels = [weights["blocks"][0][name] for name in ("query", "key", "value")]
+    for place, timestep in enumerate([99, 40, 0]):
+        expected = oracles.time_embedding(timestep, weights)
+        np.testing.assert_allclose(times.embedding[place], expected, atol=1e-5)
+        for projected, kernel in zip(times.projected, kernels, strict=True):
+            np.testing.assert_allclose(projected[place], expected @ kernel, atol=1e-5)
+        alone = denoiser.embed_time(timestep)
+        assert_same(alone, tf.nest.map_structure(lambda x, p=place: x[p], times), OTHER_SHAPE)
+
+
 def test_no_live_means_all_live():
     denoiser = Denoiser(1, 2, 2)
     assert_same(denoiser(*inputs(4)), denoiser(*inputs(4), np.ones([4, 3], bool)))

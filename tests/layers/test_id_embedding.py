@@ -25,6 +25,22 @@ def test_row_zero_reads_zero_whatever_the_table_holds():
     np.testing.assert_array_equal(embedding(tf.constant([0, 1])), [[0, 0], [1, 1]])
 
 
+@pytest.mark.parametrize("row_zero", [0.0, 9.0])
+def test_a_scan_reads_the_same_without_gradient(row_zero):
+    embedding = IdEmbedding(rows=11, dim=3)
+    ids = tf.constant(np.random.default_rng(0).integers(0, 11, [4, 9, 2]))
+    embedding(ids)
+    embedding.table.assign(
+        tf.concat([tf.fill([1, 3], row_zero), tf.random.normal([10, 3], seed=0)], axis=0)
+    )
+    with tf.GradientTape(persistent=True) as tape:
+        scanned, read = embedding.scan(ids), embedding(ids)
+    np.testing.assert_array_equal(scanned, read)
+    np.testing.assert_array_equal(tf.function(embedding.scan)(ids), read)
+    assert tape.gradient(scanned, embedding.table) is None
+    assert tape.gradient(read, embedding.table) is not None
+
+
 def test_gradient_of_the_table_is_sparse():
     embedding = IdEmbedding(rows=100, dim=2)
     ids = tf.constant([[3, 0, 3]])

@@ -46,6 +46,8 @@ def raw(trained):
     files = sorted(str(p) for p in (trained.exp.parent / "data" / "20240104").glob("part-*"))
     (serialised,) = dataset.read_records(files).batch(1000)
     parsed = dataset.parse(trained.experiment.schema, serialised, labelled=False)
+    for name in ("item_list", "category_list"):
+        parsed[name] = parsed[name].to_tensor()
     return files, {name: value.numpy() for name, value in parsed.items()}
 
 
