@@ -161,8 +161,8 @@ def test_groups_never_change_a_score(scoring):
         np.testing.assert_allclose(pctr(model, other), expected, atol=1e-6)
 
 
-def test_a_graph_that_was_traced_for_groups_takes_other_groups(scoring):
-    model, path = scoring
+def test_a_graph_that_was_traced_for_groups_takes_other_groups():
+    model, path = build(**LEAN)
     score = compiled_for_any_batch(lambda inputs: model.predict_click(inputs)["pctr"])
     for seed, size in [(0, 16), (1, 5), (2, 30)]:
         expected = pctr(model, batch(path, seed, size)[0])

@@ -85,6 +85,8 @@ class FeaturePath(tf.Module):
         self._seq_len = seq_len
         self._rows_of = rows_of
         self._buckets = tuple(buckets or (seq_len,))
+        if list(self._buckets) != sorted(set(self._buckets)) or self._buckets[-1] != seq_len:
+            raise ValueError(f"`buckets` must ascend to {seq_len}, received {self._buckets}.")
         self._fields = [schema.position("cat_feature", n) for n in layout.fields]
         self._dense = [schema.position("dense_feature", n) for n in layout.dense]
         self._sequences = [schema.sequence(n) for n in layout.behaviours]

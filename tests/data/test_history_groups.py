@@ -204,3 +204,10 @@ def test_records_score_the_same_in_groups_as_in_one(long_log):
     np.testing.assert_allclose(apart.pctr, alike.pctr, atol=1e-6)
     np.testing.assert_array_equal(apart.users, np.arange(len(RECORD_LENGTHS)))
     np.testing.assert_array_equal(apart.labels, alike.labels)
+
+
+@pytest.mark.parametrize("buckets", [(2, 4), (4, 2, 10), (2, 2, 10)])
+def test_buckets_that_would_lose_samples_are_refused(buckets):
+    layout = FeatureLayout.of(FEATURES, VARIABLE)
+    with pytest.raises(ValueError, match="`buckets` must ascend to 10, received"):
+        FeaturePath(VARIABLE, layout, 10, tf.identity, buckets)
