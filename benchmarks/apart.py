@@ -1,0 +1,63 @@
+"""Measurements in processes of their own, so that one leaves no trace in another."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+
+def in_fresh_processes(
+    function: Callable, arguments: Sequence[tuple], at_once: int = 1, threads: int | None = None
+) -> list:
+    """Results of a function of a module, each call in a process of its own.
+
+    Args:
+      function: what to call.
+      arguments: one tuple a call.
+      at_once: how many processes may run at a time.
+      threads: threads of TensorFlow there; None leaves it to TensorFlow.
+    """
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        calls = [pool.submit(_in_fresh_process, function, a, threads) for a in arguments]
+        return [call.result() for call in calls]
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Hides what C++ writes to stderr; TensorFlow's first notices heed no variable."""
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
+
+
+def load_tensorflow(threads: int | None = None) -> None:
+    """Imports TensorFlow without its notices, for a number of threads."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet_stderr():
+        import diffumin_tf  # noqa: F401  (first, so that Keras 2 is settled)
+
+        # isort: split
+        import tensorflow as tf
+
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.constant(0)
+    # It takes functions that are made on purpose, each with a graph of its own, for a mistake.
+    tf.get_logger().setLevel("ERROR")
+
+
+def _in_fresh_process(function: Callable, arguments: tuple, threads: int | None) -> object:
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+        1, spawn, initializer=load_tensorflow, initargs=(threads,)
+    ) as pool:
+        return pool.submit(function, *arguments).result()
