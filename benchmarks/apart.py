@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 
 def in_fresh_processes(
-    function: Callable, arguments: Sequence[tuple], at_once: int = 1, threads: int | None = None
+    function: Callable,
+    arguments: Sequence[tuple],
+    at_once: int = 1,
+    threads: int | None = None,
+    variables: dict[str, str] | None = None,
 ) -> list:
     """Results of a function of a module, each call in a process of its own.
 
@@ -19,9 +23,11 @@ def in_fresh_processes(
       arguments: one tuple a call.
       at_once: how many processes may run at a time.
       threads: threads of TensorFlow there; None leaves it to TensorFlow.
+      variables: what to set in their environment before TensorFlow is loaded.
     """
+    setup = (threads, variables or {})
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        calls = [pool.submit(_in_fresh_process, function, a, threads) for a in arguments]
+        calls = [pool.submit(_in_fresh_process, function, a, setup) for a in arguments]
         return [call.result() for call in calls]
 
 
@@ -38,8 +44,9 @@ def quiet_stderr() -> Iterator[None]:
         os.close(null)
 
 
-def load_tensorflow(threads: int | None = None) -> None:
+def load_tensorflow(threads: int | None = None, variables: dict[str, str] | None = None) -> None:
     """Imports TensorFlow without its notices, for a number of threads."""
+    os.environ.update(variables or {})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():
         import diffumin_tf  # noqa: F401  (first, so that Keras 2 is settled)
@@ -55,9 +62,9 @@ def load_tensorflow(threads: int | None = None) -> None:
     tf.get_logger().setLevel("ERROR")
 
 
-def _in_fresh_process(function: Callable, arguments: tuple, threads: int | None) -> object:
+def _in_fresh_process(function: Callable, arguments: tuple, setup: tuple) -> object:
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
-        1, spawn, initializer=load_tensorflow, initargs=(threads,)
+        1, spawn, initializer=load_tensorflow, initargs=setup
     ) as pool:
         return pool.submit(function, *arguments).result()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
 
@@ -15,10 +16,14 @@ from benchmarks.plan import Plan
 from benchmarks.settings import Setting, random_batch
 from benchmarks.tables import table
 
-_STEPS = 3
+# What runs beside what differs from step to step, and with it the peak.
+_STEPS, _REPEATS = 3, 5
 _STATUS, _CLEAR_REFS = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # what proc(5) says resets VmHWM
 _AT_ONCE = 2
+# With oneDNN, TensorFlow keeps what it once had in a pool, and a step that needs no more than the
+# one before it would seem to need nothing.
+_WITHOUT_POOL = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 _known: dict[tuple[str, Setting], dict] = {}
 
@@ -29,9 +34,8 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict | None:
         say("memory: left out, because this system has no /proc/self/clear_refs")
         return None
     settings = {str(length): plan.standard(length) for length in plan.lengths}
-    say(f"memory: training steps at L={', '.join(settings)}, each in a process of its own")
-    pairs = [(c, s) for s in reversed(settings.values()) for c in (REFERENCE, PRODUCT)]
-    peaks = steps_memory(pairs)
+    say(f"memory: training steps at L={', '.join(settings)}, in processes of their own")
+    peaks = peaks_of([(c, setting) for c in (REFERENCE, PRODUCT) for setting in settings.values()])
     rows = [
         {"length": int(name), "contender": contender, **peaks[contender, setting]}
         for name, setting in settings.items()
@@ -73,39 +77,55 @@ def tables(result: dict | None) -> list[str]:
 
 def observable() -> bool:
     """Whether peaks of memory can be observed here."""
-    return bool(tf.config.list_physical_devices("GPU")) or _CLEAR_REFS.exists()
+    return _gpu() or _CLEAR_REFS.exists()
 
 
-def steps_memory(pairs: Iterable[tuple[str, Setting]]) -> dict[tuple[str, Setting], dict]:
-    """`step_memory` of contenders at settings, each measured once."""
+def peaks_of(pairs: Iterable[tuple[str, Setting]]) -> dict[tuple[str, Setting], dict]:
+    """`measure_here` of contenders at settings, each measured once."""
     missing = [pair for pair in dict.fromkeys(pairs) if pair not in _known]
-    # Two processes at a time would share the one GPU and disturb each other's numbers.
-    at_once = 1 if tf.config.list_physical_devices("GPU") else min(_AT_ONCE, os.cpu_count() or 1)
-    found = apart.in_fresh_processes(step_memory, missing, at_once)
-    _known.update(zip(missing, found, strict=True))
+    # The reference has one graph for all lengths, which takes longest to make.
+    together = [s for contender, s in missing if contender == REFERENCE]
+    jobs = [(REFERENCE, together)] if together else []
+    jobs += [(PRODUCT, [s]) for contender, s in missing if contender == PRODUCT]
+    # Two processes that share a GPU would disturb each other.
+    at_once = 1 if _gpu() else min(_AT_ONCE, os.cpu_count() or 1)
+    found = apart.in_fresh_processes(measure_here, jobs, at_once, variables=_WITHOUT_POOL)
+    for (contender, settings), peaks in zip(jobs, found, strict=True):
+        _known.update({(contender, s): peak for s, peak in zip(settings, peaks, strict=True)})
     return _known
 
 
-def step_memory(contender: str, setting: Setting) -> dict[str, int]:
-    """Memory of training steps in this process.
+def measure_here(contender: str, settings: Sequence[Setting]) -> list[dict[str, int]]:
+    """Memory of training steps in this process, for settings that can share a graph.
 
     Returns:
-      ``step_bytes``: the peak during steps above the level before them, and ``process_bytes``:
-      the highest level of the process, which includes the preparation of the graph.
+      For each setting ``step_bytes``: the peak during steps above the level before them, and
+      ``process_bytes``: the highest level of the process so far, preparing the graph included.
     """
-    step = contenders.BY_NAME[contender](setting)[TRAINING]
-    batch = random_batch(setting, 0)
-    step(batch)  # prepares the graph, which is no part of a step
-    before, highest = _level(), _peak()
-    _reset_peak()
-    for _ in range(_STEPS):
-        step(batch)
-    return {"step_bytes": _peak() - before, "process_bytes": max(highest, _peak())}
+    step = contenders.BY_NAME[contender](max(settings, key=lambda s: s.length))[TRAINING]
+    peaks, highest = [], 0
+    for setting in settings:
+        batch = random_batch(setting, 0)
+        step(batch)  # prepares the graph, which is no part of a step
+        above = []
+        for _ in range(_REPEATS):
+            highest, before = max(highest, _peak()), _level()
+            _reset_peak()
+            for _ in range(_STEPS):
+                step(batch)
+            above.append(_peak() - before)
+        highest = max(highest, _peak())
+        peaks.append({"step_bytes": statistics.median(above), "process_bytes": highest})
+    return peaks
+
+
+def _gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _level() -> int:
     """Bytes in use, after what is free was given back."""
-    if tf.config.list_physical_devices("GPU"):
+    if _gpu():
         return tf.config.experimental.get_memory_info("GPU:0")["current"]
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:
@@ -114,13 +134,13 @@ def _level() -> int:
 
 
 def _peak() -> int:
-    if tf.config.list_physical_devices("GPU"):
+    if _gpu():
         return tf.config.experimental.get_memory_info("GPU:0")["peak"]
     return _status("VmHWM")
 
 
 def _reset_peak() -> None:
-    if tf.config.list_physical_devices("GPU"):
+    if _gpu():
         tf.config.experimental.reset_memory_stats("GPU:0")
     else:
         _CLEAR_REFS.write_text(_RESET_PEAK)

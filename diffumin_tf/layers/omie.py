@@ -10,18 +10,13 @@ import tensorflow as tf
 
 from diffumin_tf.layers import checks
 from diffumin_tf.layers.field_aligned_channels import FieldAlignedChannels
-from diffumin_tf.layers.unit_vectors import unit_vectors
+from diffumin_tf.layers.gram_schmidt import orthonormalise
 
 CHANNEL_INITS = ("field_aligned", "random")
 AGGREGATIONS = ("mean", "sum", "softmax")
 
 # Far below the scale of trained embeddings, so that it only speaks for a candidate that is zero.
 _BIAS_DEVIATION = 1e-4
-# A unit vector whose rest is shorter than this after projection is, in float32, rounding noise.
-_DEPENDENT = 1e-6
-# One pass leaves errors of the size of the condition number; a second removes them ("twice is
-# enough", Kahan and Parlett).
-_GRAM_SCHMIDT_PASSES = 2
 # Keeps 16.1 % of 1000 at 161 although 16.1 * 1000 / 100 is a little above 161 in floating point.
 _CEIL_SLACK = 1e-6
 
@@ -279,30 +274,3 @@ def _mark(places: tf.Tensor, kept: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
         [shape[0] * shape[1] * length],
     )
     return tf.transpose(tf.reshape(marks, [shape[0], shape[1], length]) > 0, [0, 2, 1])
-
-
-def orthonormalise(vectors: tf.Tensor) -> tf.Tensor:
-    """Orthonormalise vectors in their order by Gram–Schmidt with a positive diagonal.
-
-    ```
-    o_i = u_i / ‖u_i‖,   u_i = w_i − Σ_{j<i} (w_i · o_j) o_j
-    ```
-
-    A vector that depends on those before it, to float32 precision, gives zero.
-
-    Args:
-        vectors: `[B, C, d]`, float32, with static C.
-
-    Returns:
-        `[B, C, d]`, float32.
-    """
-    channels: list[tf.Tensor] = []
-    for vector in tf.unstack(vectors, axis=1):
-        vector = unit_vectors(vector)
-        for _ in range(_GRAM_SCHMIDT_PASSES if channels else 0):
-            earlier = tf.stack(channels, axis=1)
-            shares = tf.einsum("bd,bcd->bc", vector, earlier)
-            rest = vector - tf.einsum("bc,bcd->bd", shares, earlier)
-            vector = unit_vectors(rest, shortest=_DEPENDENT)
-        channels.append(vector)
-    return tf.stack(channels, axis=1)

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import OrthogonalMultiInterestExtractor as Extractor
-from diffumin_tf.layers.omie import orthonormalise
+from diffumin_tf.layers.gram_schmidt import orthonormalise
 from tests.layers import oracles
 from tests.layers.helpers import (
     OTHER_SHAPE,
