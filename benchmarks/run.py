@@ -95,12 +95,17 @@ def _define(values: flags.FlagValues) -> None:
     here = posixpath.dirname(__file__)
     flags.DEFINE_bool("quick", False, "Measure less, and less often.", values)
     flags.DEFINE_list("only", None, f"Stages to run, of {','.join(STAGES)}.", values)
-    flags.DEFINE_string("output", posixpath.join(here, "results.json"), "Results.", values)
+    flags.DEFINE_string(
+        "output",
+        posixpath.join(here, "results.json"),
+        "JSON file to write; the plot lies beside it.",
+        values,
+    )
     flags.DEFINE_string(
         "baseline", posixpath.join(here, "baseline.json"), "Ratios to compare with.", values
     )
     flags.DEFINE_bool("write_baseline", False, "Make the ratios the new baseline.", values)
-    flags.DEFINE_multi_string("set", [], "key=value, overrides a configuration key.", values)
+    flags.DEFINE_multi_string("set", [], "key=value, overrides a configuration key", values)
     flags.DEFINE_bool("help", False, "Show this help.", values, short_name="h")
 
 

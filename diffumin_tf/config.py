@@ -20,7 +20,7 @@ IGNORED_KEYS = frozenset(
     "user_name xla".split()
 )
 
-# A longer list of shorter steps saves less padding than its groups cost.
+# Quarters pad a history to four times its length at most; below 64 there is little to save.
 _BUCKET_FACTOR, _SHORTEST_BUCKET = 4, 64
 
 Day = Annotated[int, Field(ge=19000101, le=29991231)]
@@ -97,7 +97,7 @@ class TaskConfig(_Section):
     embedding: Embedding = Embedding()
     embed_dim: PositiveInt = 8
     seq_len: PositiveInt = 50
-    length_buckets: tuple[PositiveInt, ...] | None = None
+    length_buckets: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
     subseq_len: NonNegativeInt = 20
 
     use_omie: bool = True

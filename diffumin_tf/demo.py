@@ -120,7 +120,7 @@ _PLANS = {
             "batch_size": 64,
             "shuffle_buffer_size": 2_000,
             "embedding.initial_stddev": 0.2,
-            "jit_compile": False,
+            "jit_compile": False,  # a run of minutes does not earn its compilation
             "seq_len": 5_000,
             "top_p": 20,
         },

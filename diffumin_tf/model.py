@@ -31,7 +31,11 @@ def features_of(config: TaskConfig) -> Features:
 
 
 def compiled_for_any_batch(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`function` of one nest of tensors as a graph that is traced once for all batch sizes."""
+    """`function` of one nest of tensors as a graph that is traced once for all batch sizes.
+
+    The first batch settles everything else: names, types, and the padded lengths of histories, as
+    `FeaturePath.grouped` keeps them.
+    """
     traced: list[Callable[[Any], Any]] = []
 
     def call(batch: Any) -> Any:
@@ -114,8 +118,9 @@ class RankingModel(tfrs.Model):
 
     def _embed(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Replaces the rows of the fields by embeddings; histories are looked up when needed."""
+        rest = {name: value for name, value in inputs.items() if name != "histories"}
         return {
-            **inputs,
+            **rest,
             "fields": self.embedding(inputs["fields"]),
             "history": History(inputs["histories"], self.embedding),
         }

@@ -73,8 +73,8 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
 
     Returns:
       ``cat_feature`` int64 [B, columns], ``dense_feature`` float32 [B, columns], each
-      variable-length history field int64 [B, (ragged)]; when labelled, ``label`` int64 [B] and
-      ``auxiliary_info`` int64 [B, columns].
+      variable-length history field ragged int64 [B, lengths]; when labelled, ``label`` int64 [B]
+      and ``auxiliary_info`` int64 [B, columns].
     """
     dtypes = {"cat_feature": tf.int64, "dense_feature": tf.float32}
     if labelled:

@@ -139,6 +139,8 @@ class Denoiser(tf.keras.layers.Layer):
         live: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> tf.Tensor:
+        shape = [noisy.shape[0], self.channel_num, self.width]
+        context = checks.tensor("context", context, "[B, C, d]", shape)
         prepared = self.prepare(context, channels, live)
         if tf.convert_to_tensor(timestep).shape.rank:
             shape = [noisy.shape[0], self.channel_num]

@@ -92,7 +92,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         loss_weight: float = 0.01,
         dropout_rate: float = 0.0,
         stop_target_gradient: bool = False,
-        sampler_grad_steps: int | None = None,
+        sampler_grad_steps: int | None = 1,
         parts: int = 1,
         jit_compile: bool = False,
         seed: int = 0,

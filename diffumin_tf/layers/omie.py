@@ -142,6 +142,11 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         else:
             valid = checks.tensor("mask", mask, "[B, L]", [batch, length], tf.bool)
 
+        length = tf.shape(history)[1]
+        if not history.shape[1]:  # an empty history is one masked place
+            missing = tf.maximum(1 - length, 0)
+            history = tf.pad(history, [[0, 0], [0, missing], [0, 0]])
+            valid = tf.pad(valid, [[0, 0], [0, missing]])
         channels = self.channels_of(candidate)
         places, there = self.choose(history, valid, channels)
         picked = tf.gather(history, places, batch_dims=1)
@@ -151,11 +156,14 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
             interests=interests,
             channels=channels,
             live=tf.reduce_any(kept, axis=2),
-            kept=_mark(places, kept, tf.shape(history)[1]),
+            kept=_mark(places, kept, tf.shape(history)[1])[:, :length],
         )
 
     def channels_of(self, candidate: tf.Tensor) -> tf.Tensor:
-        """The orthonormal channels O `[B, C, d]` of candidates `[B, d]`, float32."""
+        """The orthonormal channels O `[B, C, d]` of candidates `[B, d]`, float32.
+
+        Like `choose` and `aggregate`, a part of `call` that needs a layer that is built.
+        """
         vectors = tf.reshape(self.projection(candidate), [-1, self.channels, self.width])
         return orthonormalise(vectors)
 

@@ -32,9 +32,10 @@ class TransformerEncoder(tf.keras.layers.Layer):
         tokens: `[B, N, d]`, float32.
         mask: `[B, N]`, bool, or None. Which tokens are valid; None means all.
         training: bool. Whether to apply dropout.
+        last_only: bool. Whether only the last token is wanted, without the work for the others.
 
     Returns:
-        `[B, N, d]`, float32.
+        `[B, N, d]`, float32, or `[B, 1, d]` if `last_only`.
 
     Raises:
         ValueError: if an argument is out of range or an input has the wrong shape.
@@ -86,28 +87,16 @@ class TransformerEncoder(tf.keras.layers.Layer):
         tokens: tf.Tensor,
         mask: tf.Tensor | None = None,
         training: bool | None = None,
+        last_only: bool = False,
     ) -> tf.Tensor:
         tokens = checks.tensor("tokens", tokens, "[B, N, d]", [None, None, self.width])
         if mask is not None:
             mask = checks.tensor("mask", mask, "[B, N]", tokens.shape[:2], tf.bool)
-        for block in self.blocks:
-            tokens = block(tokens, tokens, key_mask=mask, training=training)
-        return tokens
-
-    def last(
-        self,
-        tokens: tf.Tensor,
-        mask: tf.Tensor | None = None,
-        training: bool | None = None,
-    ) -> tf.Tensor:
-        """The last token of `call`, `[B, d]`, without the work that nobody reads.
-
-        Arguments as in `call`.
-        """
         *blocks, final = self.blocks
         for block in blocks:
             tokens = block(tokens, tokens, key_mask=mask, training=training)
-        return final(tokens[:, -1:], tokens, key_mask=mask, training=training)[:, 0]
+        query = tokens[:, -1:] if last_only else tokens
+        return final(query, tokens, key_mask=mask, training=training)
 
     def get_config(self) -> dict[str, Any]:
         return {

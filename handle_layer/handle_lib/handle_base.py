@@ -15,7 +15,17 @@ class InputUnit(tf.keras.layers.Layer):
 
     A subclass sets `default_features` (or leaves it None, then the config must list features),
     builds its layers in ``__init__`` and composes them in ``call``. It adds its auxiliary losses
-    with ``add_loss``.
+    with ``add_loss``. A unit that averages the history::
+
+      class AverageHistory(InputUnit):
+          def call(self, inputs, training=False):
+              behaviours, mask = self.history(inputs).whole()  # [B, L, d], [B, L]
+              weights = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
+              total = tf.reduce_sum(weights * behaviours, axis=1)
+              return total / tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
+
+    Where a unit picks few behaviours of a long history, `History.choose` and `History.embed`
+    differentiate those alone.
 
     Args:
       config: the experiment.

@@ -148,7 +148,8 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
     def _encoded_candidate(self, recent, mask, candidate, training) -> tf.Tensor:
         tokens = tf.concat([recent, candidate[:, tf.newaxis]], axis=1)
         valid = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)
-        return self._short_term.last(tokens, valid, training=training)
+        encoded = self._short_term(tokens, valid, training=training, last_only=True)
+        return encoded[:, 0]
 
 
 class Eleme_DiffuMIN(Long_term_DiffuMIN):  # noqa: N801  (the name of the release)

@@ -40,8 +40,9 @@ def furthest(one, other):
     return max(np.abs(a - b).max() for a, b in zip(flat(one), flat(other), strict=True))
 
 
-def test_all_steps_are_differentiated_unless_told_otherwise():
-    every = trained(layer_of())
+def test_the_last_step_is_differentiated_unless_told_otherwise_and_none_means_all():
+    assert_same(trained(layer_of()), trained(layer_of(sampler_grad_steps=1)))
+    every = trained(layer_of(sampler_grad_steps=None))
     for steps in (3, 50):
         assert_same(trained(layer_of(sampler_grad_steps=steps)), every)
 
@@ -49,7 +50,7 @@ def test_all_steps_are_differentiated_unless_told_otherwise():
 @pytest.mark.parametrize("prediction_type", ["sample", "epsilon"])
 @pytest.mark.parametrize("grad_steps", [1, 2])
 def test_fewer_steps_change_gradients_and_nothing_generated(grad_steps, prediction_type):
-    whole = layer_of(prediction_type=prediction_type)
+    whole = layer_of(prediction_type=prediction_type, sampler_grad_steps=None)
     layer = layer_of(prediction_type=prediction_type, sampler_grad_steps=grad_steps)
     every, some = trained(whole), trained(layer)
     assert_same(some[0], every[0])

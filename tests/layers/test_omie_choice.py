@@ -120,3 +120,10 @@ def test_of_equal_behaviours_the_more_recent_are_kept():
     places, _, _, kept = halves(layer, history, np.ones([BATCH, 20], bool), channels)
     np.testing.assert_array_equal(places[:, 0], np.tile([11, 1, 3, 4, 5, 6], [BATCH, 1]))
     assert kept[:, 0].numpy().all()
+
+
+def test_a_history_without_any_place_gives_no_interest():
+    extractor = Extractor(channels=2, seq_len=10)
+    found = extractor(tf.zeros([3, 0, 4]), normal(0, 3, 4))
+    assert found.interests.shape == (3, 2, 4) and not found.interests.numpy().any()
+    assert found.kept.shape == (3, 0, 2) and not found.live.numpy().any()
