@@ -153,7 +153,7 @@ def change(model, path, rate, table_rate):
 
 def undone(model):
     """Shifts that the batch norm of the tower takes out: their gradients are rounding, or zero."""
-    shifts = ("interests/beta:0", "dense_norm/beta:0", "Long_term_DiffuMIN/block_0/beta:0")
+    shifts = ("interests/beta:0", "dense_norm/beta:0", "short_term/beta:0")
     # Both norms of an encoder block have this name; the last one comes last.
     found = {w.name: w.ref() for w in model.trainable_variables if w.name.endswith(shifts)}
     assert len(found) == len(shifts)
