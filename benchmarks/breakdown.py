@@ -56,11 +56,12 @@ def tables(result: list[dict]) -> list[str]:
 
 
 def _milliseconds(plan: Plan, setting: Setting, kind: str) -> dict[str, Spread]:
-    batch, model = random_batch(setting, 0), build_model(setting)
-    calls = _Calls(model, batch.inputs, training=kind == TRAINING)
+    batch, training = random_batch(setting, 0), kind == TRAINING
+    calls = _Calls(contenders.model_of(setting), batch.inputs, training)
     parts, whole = calls.again(), contenders.product(setting)[kind]
-    if kind == TRAINING:
-        parts["optimisers"] = _optimisers(model, calls.looked_up())
+    if training:
+        # The same update again and again would spoil a model that others use.
+        parts["optimisers"] = _optimisers(build_model(setting), calls.looked_up())
     steps = {name: lambda _, run=run: run() for name, run in parts.items()}
     steps[WHOLE] = lambda _: whole(batch)
     timed = clock.in_turn(steps, [None], plan.rounds, plan.round_seconds * _SHARE_OF_ROUND)

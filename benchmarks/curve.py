@@ -31,7 +31,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict:
             }
         )
     if memory.observable():
-        say("curve: memory of the product, each L in a process of its own")
+        say("curve: memory of the product, in a process of its own")
         peaks = memory.peaks_of((PRODUCT, plan.standard(length)) for length in plan.curve)
     for row in rows:
         peak = peaks.get((PRODUCT, plan.standard(row["length"])))

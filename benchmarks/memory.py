@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import pathlib
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
@@ -17,10 +16,11 @@ from benchmarks.settings import Setting, random_batch
 from benchmarks.tables import table
 
 # What runs beside what differs from step to step, and with it the peak.
-_STEPS, _REPEATS = 3, 5
+_STEPS, _REPEATS = 2, 12
 _STATUS, _CLEAR_REFS = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # what proc(5) says resets VmHWM
 _AT_ONCE = 2
+_M_MMAP_THRESHOLD, _MAPPED_FROM = -3, 2**16  # of mallopt(3); bytes
 # With oneDNN, TensorFlow keeps what it once had in a pool, and a step that needs no more than the
 # one before it would seem to need nothing.
 _WITHOUT_POOL = {"TF_ENABLE_ONEDNN_OPTS": "0"}
@@ -35,7 +35,9 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict | None:
         return None
     settings = {str(length): plan.standard(length) for length in plan.lengths}
     say(f"memory: training steps at L={', '.join(settings)}, in processes of their own")
-    peaks = peaks_of([(c, setting) for c in (REFERENCE, PRODUCT) for setting in settings.values()])
+    pairs = [(c, setting) for c in (REFERENCE, PRODUCT) for setting in settings.values()]
+    # Those of the curve take no time to speak of in a process that is there.
+    peaks = peaks_of([*pairs, *((PRODUCT, plan.standard(length)) for length in plan.curve)])
     rows = [
         {"length": int(name), "contender": contender, **peaks[contender, setting]}
         for name, setting in settings.items()
@@ -82,29 +84,31 @@ def observable() -> bool:
 
 def peaks_of(pairs: Iterable[tuple[str, Setting]]) -> dict[tuple[str, Setting], dict]:
     """`measure_here` of contenders at settings, each measured once."""
-    missing = [pair for pair in dict.fromkeys(pairs) if pair not in _known]
-    # The reference has one graph for all lengths, which takes longest to make.
-    together = [s for contender, s in missing if contender == REFERENCE]
-    jobs = [(REFERENCE, together)] if together else []
-    jobs += [(PRODUCT, [s]) for contender, s in missing if contender == PRODUCT]
+    jobs: dict[tuple, list[Setting]] = {}
+    for contender, setting in dict.fromkeys(pairs):
+        if (contender, setting) not in _known:
+            job = (contender, contenders.shared(contender, setting))
+            jobs.setdefault(job, []).append(setting)
     # Two processes that share a GPU would disturb each other.
     at_once = 1 if _gpu() else min(_AT_ONCE, os.cpu_count() or 1)
-    found = apart.in_fresh_processes(measure_here, jobs, at_once, variables=_WITHOUT_POOL)
-    for (contender, settings), peaks in zip(jobs, found, strict=True):
-        _known.update({(contender, s): peak for s, peak in zip(settings, peaks, strict=True)})
+    arguments = [(contender, settings) for (contender, _), settings in jobs.items()]
+    found = apart.in_fresh_processes(measure_here, arguments, at_once, variables=_WITHOUT_POOL)
+    for (contender, _), peaks in zip(arguments, found, strict=True):
+        _known.update({(contender, setting): peak for setting, peak in peaks.items()})
     return _known
 
 
-def measure_here(contender: str, settings: Sequence[Setting]) -> list[dict[str, int]]:
-    """Memory of training steps in this process, for settings that can share a graph.
+def measure_here(contender: str, settings: Sequence[Setting]) -> dict[Setting, dict[str, int]]:
+    """Memory of training steps in this process, for settings that share a graph.
 
     Returns:
-      For each setting ``step_bytes``: the peak during steps above the level before them, and
+      By setting ``step_bytes``: the highest peak during steps above the level before them, and
       ``process_bytes``: the highest level of the process so far, preparing the graph included.
     """
-    step = contenders.BY_NAME[contender](max(settings, key=lambda s: s.length))[TRAINING]
-    peaks, highest = [], 0
-    for setting in settings:
+    _return_freed_memory()
+    peaks, highest = {}, 0
+    for setting in sorted(settings, key=lambda s: s.length):
+        step = contenders.BY_NAME[contender](setting)[TRAINING]
         batch = random_batch(setting, 0)
         step(batch)  # prepares the graph, which is no part of a step
         above = []
@@ -115,7 +119,7 @@ def measure_here(contender: str, settings: Sequence[Setting]) -> list[dict[str, 
                 step(batch)
             above.append(_peak() - before)
         highest = max(highest, _peak())
-        peaks.append({"step_bytes": statistics.median(above), "process_bytes": highest})
+        peaks[setting] = {"step_bytes": max(above), "process_bytes": highest}
     return peaks
 
 
@@ -123,8 +127,15 @@ def _gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+def _return_freed_memory() -> None:
+    """Has glibc return the memory of a tensor when it is freed, so that the level tells its use."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
+
+
 def _level() -> int:
-    """Bytes in use, after what is free was given back."""
+    """Bytes in use."""
     if _gpu():
         return tf.config.experimental.get_memory_info("GPU:0")["current"]
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import clock, synthetic
+from benchmarks import clock, contenders, synthetic
 from benchmarks.clock import Spread
 from benchmarks.plan import Plan
-from benchmarks.settings import Setting, build_model
+from benchmarks.settings import Setting
 from benchmarks.tables import spread, table
 from diffumin_tf.data import dataset, records
 from diffumin_tf.data.features import FeaturePath
@@ -44,7 +44,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict:
         vocabulary = posixpath.join(folder, "vocabulary.txt")
         records.write_text(vocabulary, "".join(f"{i}\n" for i in ids))
         rows_of = {"vocabulary": VocabularyRows(vocabulary), "hash": HashedRows(setting.rows)}
-        update = compiled_for_any_batch(build_model(setting).train_step)
+        update = compiled_for_any_batch(contenders.model_of(setting).train_step)
         rows = []
         for name in ("full", "mixed"):
             say(f"pipeline: reading and training on {name} histories")

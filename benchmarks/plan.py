@@ -30,7 +30,7 @@ class Plan:
     curve: tuple[int, ...] = (500, 1000, 2000, 5000, 10_000, 20_000)
     breakdown: tuple[int, ...] = (500, 5000)
     one_thread: tuple[tuple[int, int], ...] = ((64, 4), (64, 10), (256, 4), (256, 10))
-    rounds: int = 7
+    rounds: int = 5
     round_seconds: float = 0.5
     records: int = 512
     passes: int = 4

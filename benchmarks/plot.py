@@ -73,7 +73,7 @@ def _speed(results: dict, axis, kind: str) -> None:
             axis.annotate(
                 f"{speed:,.0f}",
                 (length, speed),
-                xytext=(0, 8 if above else -15),
+                xytext=(0, 10 if above else -20),
                 textcoords="offset points",
                 ha="left" if place == 0 else "center",
                 fontsize=8,
@@ -82,6 +82,11 @@ def _speed(results: dict, axis, kind: str) -> None:
     axis.set(xlabel="behaviours L", ylabel="samples/s (more is better)")
     low, high = axis.get_ylim()
     axis.set_ylim(low / 1.4, high * 1.4)
+    axis.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    axis.xaxis.minorticks_off()
+    axis.yaxis.set_major_formatter("{x:,.0f}")
+    axis.yaxis.set_minor_formatter("{x:,.0f}")
+    axis.tick_params(axis="y", which="minor", labelsize=7)
     axis.grid(True, which="both", alpha=0.25)
     axis.legend()
 
@@ -100,7 +105,7 @@ def _memory(results: dict, axis) -> None:
         bars = axis.bar(spots, megabytes, 0.36, label=contender, color=colour)
         axis.bar_label(bars, [f"{value:,.0f}" for value in megabytes], fontsize=8)
     axis.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
-    axis.set(yscale="log", title="memory of a training step", xlabel="behaviours L")
+    axis.set(title="memory of a training step", xlabel="behaviours L")
     axis.set_ylabel("MB (less is better)")
     axis.grid(True, axis="y", alpha=0.25)
     axis.legend()
@@ -119,6 +124,8 @@ def _curve(results: dict, axis) -> None:
             axis.plot((0, lengths[-1]), fitted, "--", color=colour, alpha=0.6, label=label)
     axis.set(title="product: a step by history length", xlabel="behaviours L", ylabel="ms")
     axis.set_ylim(bottom=0)
+    axis.locator_params(axis="x", nbins=5)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.grid(True, alpha=0.25)
     axis.legend()
 
@@ -140,4 +147,11 @@ def _breakdown(results: dict, axis) -> None:
     axis.set(title="product: where a step's time goes", xlabel="ms")
     handles, labels = axis.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    axis.legend(unique.values(), unique.keys(), fontsize=8)
+    axis.legend(
+        unique.values(),
+        unique.keys(),
+        fontsize=8,
+        ncols=3,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.13),
+    )

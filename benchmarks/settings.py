@@ -158,15 +158,14 @@ def random_batch(setting: Setting, seed: int) -> Batch:
 
 
 def build_model(setting: Setting, plain_optimizers: bool = False) -> RankingModel:
-    """A compiled model with fresh weights, in a process set up as `Experiment` sets up its own.
+    """A compiled model with fresh weights.
 
     Args:
       setting: its size.
       plain_optimizers: takes Adam and Adagrad of the library instead of those of the product.
     """
     config = setting.config
-    tf.keras.utils.set_random_seed(config.seed)
-    tf.config.experimental.enable_op_determinism()
+    _set_up_process(config.seed)
     model = RankingModel(config, setting.schema, setting.rows)
     model.create_weights()
     if plain_optimizers:
@@ -179,3 +178,10 @@ def build_model(setting: Setting, plain_optimizers: bool = False) -> RankingMode
     model.table_optimizer.build([table])
     model.optimizer.build([v for v in model.trainable_variables if v is not table])
     return model
+
+
+@functools.cache  # once: it also makes TensorFlow forget which graphs it has prepared
+def _set_up_process(seed: int) -> None:
+    """What `Experiment` does."""
+    tf.keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()

@@ -21,22 +21,18 @@ _ALL_STEPS_AT = (5000, "eleme")
 
 def measure(plan: Plan, say: Callable[[str], None]) -> dict:
     """Rows by setting, kind and contender, and the ratios of product to reference."""
-    rows, ratios, references = [], {TRAINING: {}, SCORING: {}}, {}
-    settings = plan.compared()
-    for name, setting in settings.items():
-        is_new = setting.exp not in references
-        if is_new:
-            same = [other for other in settings.values() if other.exp == setting.exp]
-            references[setting.exp] = contenders.reference(max(same, key=lambda s: s.length))
+    rows, ratios, traced = [], {TRAINING: {}, SCORING: {}}, set()
+    for name, setting in plan.compared().items():
         for kind in (TRAINING, SCORING):
             say(f"timing: {kind}, {_words(name)}, product and reference in turn")
-            steps = _steps(name, setting, kind, references[setting.exp])
+            steps = _steps(name, setting, kind)
             timed = _in_turn(plan, setting, steps)
             for contender, times in timed.items():
                 row = _row(name, setting, kind, contender, times, timed[REFERENCE])
-                if contender == REFERENCE and not is_new:
-                    row["first_seconds"] = None  # one graph serves all lengths
+                if steps[contender] in traced:
+                    row["first_seconds"] = None  # one graph serves several lengths
                 rows.append(row)
+            traced |= set(steps.values())
             ratios[kind][name] = clock.ratios(timed[REFERENCE], timed[PRODUCT]).median
     return {"rows": rows, "ratios": ratios}
 
@@ -67,8 +63,8 @@ def product_alone(plan: Plan, setting: Setting) -> dict[str, Timed]:
     return _in_turn(plan, setting, contenders.product(setting))
 
 
-def _steps(name: str, setting: Setting, kind: str, reference: dict[str, Step]) -> dict[str, Step]:
-    steps = {PRODUCT: contenders.product(setting)[kind], REFERENCE: reference[kind]}
+def _steps(name: str, setting: Setting, kind: str) -> dict[str, Step]:
+    steps = {c: build(setting)[kind] for c, build in contenders.BY_NAME.items()}
     key = int(name) if name.isdigit() else name
     steps_differ = setting.config.sampler_grad_steps is not None
     if kind == TRAINING and steps_differ and key in _ALL_STEPS_AT:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import clock, compare, floor, run, settings, timing
+from benchmarks import clock, compare, contenders, floor, run, settings, timing
 from benchmarks.plan import Plan
 from benchmarks.settings import Setting
 from diffumin_tf.errors import ConfigError
@@ -25,7 +25,7 @@ CHANGES = {"batch_size": 4, "kept": 2, "recent": 3, "infer_timesteps": 2, "rows"
 
 
 def tiny(**changes):
-    return Setting(6, deep_layers=(5,), overrides=TINY, **{**CHANGES, **changes})
+    return Setting(**{"length": 6, "deep_layers": (5,), "overrides": TINY, **CHANGES, **changes})
 
 
 def test_rows_stay_within_the_table_and_few_are_frequent():
@@ -46,6 +46,14 @@ def test_both_contenders_get_the_same_samples():
 def test_a_key_that_a_setting_decides_cannot_be_overridden():
     with pytest.raises(ConfigError, match="'seq_len=9': the benchmark itself decides this key"):
         _ = dataclasses.replace(tiny(), overrides=("seq_len=9",)).config
+
+
+def test_lengths_share_a_graph_unless_the_product_would_keep_less():
+    for contender, shares in (("product", False), ("reference", True)):
+        graphs = {contenders.shared(contender, tiny(length=length)) for length in (3, 5, 6)}
+        assert len(graphs) == 1
+        short = contenders.shared(contender, tiny(length=2))
+        assert (short in graphs) == shares
 
 
 def test_the_counted_work_is_that_of_the_equations():
@@ -88,8 +96,8 @@ def test_a_tiny_run_gives_ratios_that_are_numbers(tmp_path):
         with_eleme=False,
         rounds=2,
         round_seconds=0.01,
-        changes=(*CHANGES.items(), ("deep_layers", (5,))),
-        overrides=TINY,
+        changes=tuple({**CHANGES, "deep_layers": (5,), "infer_timesteps": 1}.items()),
+        overrides=(*TINY, "channel_num=2"),
     )
     lines = []
     found = timing.measure(plan, lines.append)
