@@ -122,6 +122,7 @@ class TaskConfig(_Section):
     sampler_grad_steps: PositiveInt | None = 1
     prediction_type: Literal["sample", "epsilon"] = "sample"
     temp: PositiveFloat = 0.05
+    contrastive_negatives: Literal["global", "replica"] = "global"
     lamda1: NonNegativeFloat = 0.01
     lamda2: NonNegativeFloat = 0.001
 
@@ -140,7 +141,18 @@ class TaskConfig(_Section):
     early_stopping_patience: NonNegativeInt = 0
     save_summary_steps: PositiveInt = 100
     save_checkpoints_secs: PositiveInt = 600
+    save_checkpoints_steps: NonNegativeInt = 0
     keep_checkpoint_max: PositiveInt = 5
+    pretrain_model_dir: str | None = None
+    vars_to_warm_start: str | tuple[str, ...] = ".*"
+
+    strategy: Literal["one_device", "mirrored", "multi_worker_mirrored", "parameter_server"] = (
+        "one_device"
+    )
+    replicas: PositiveInt | None = None
+    input_shards: PositiveInt = 1
+    max_bad_records: NonNegativeInt = 0
+    max_rollbacks: NonNegativeInt = 0
 
     @property
     def buckets(self) -> tuple[int, ...]:
