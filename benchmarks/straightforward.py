@@ -26,8 +26,8 @@ class Straightforward:
 
     Parts that have one obvious form (interest summary, batch norm, projection heads, tower) are
     called as they are, so their moving averages move here as they do there. The noise comes from
-    the model's generator, in the order and shapes in which the model draws it: with the generator
-    reset before each, both return the same numbers. Gradients pass through all sampling steps.
+    the model's stream, in the order and shapes in which the model draws it: with the stream reset
+    before each, both return the same numbers. Gradients pass through all sampling steps.
 
     Every method takes `inputs`: `fields` int32 [B, n], `behaviours` int32 [B, L, F] with any L,
     `mask` bool [B, L], `dense` float32 [B, m] and, to tell users apart, `user` int64 [B].
@@ -155,7 +155,7 @@ class Straightforward:
         x0, losses = unit_vectors(interests), {}
         if training:
             losses["diffusion"] = dmig.loss_weight * self._diffusion_loss(x0, channels, live)
-            noise = dmig.generator.normal(tf.shape(x0))
+            noise = dmig.random.normal(tf.shape(x0))
         else:
             noise = dmig.sampling_noise
         timesteps = [*dmig.sampling_timesteps.tolist(), CLEAN]
@@ -174,8 +174,8 @@ class Straightforward:
     def _diffusion_loss(self, x0, channels, live) -> tf.Tensor:
         """L_d, the mean over live channels of the squared error at a random timestep."""
         dmig = self._unit._generate
-        timesteps = dmig.generator.uniform(tf.shape(live), 0, dmig.schedule.timesteps, tf.int32)
-        noise = dmig.generator.normal(tf.shape(x0))
+        timesteps = dmig.random.integers(tf.shape(live), dmig.schedule.timesteps)
+        noise = dmig.random.normal(tf.shape(x0))
         target = x0 if dmig.prediction_type == "sample" else noise
         if dmig.stop_target_gradient:
             target = tf.stop_gradient(target)

@@ -1,17 +1,19 @@
-"""The command line: ``diffumin prepare | train | evaluate | predict | export | demo``."""
+"""The command line: ``diffumin prepare | train | daily | evaluate | predict | export | demo``."""
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from diffumin_tf.errors import DiffuminError
+from diffumin_tf.errors import DiffuminError, Preempted
+from diffumin_tf.startup import quietly
 
 _USAGE = """usage: diffumin COMMAND [--flag=value …]
 
   prepare    raw tables → records     --spec S --input D --output O
   train      train, evaluate, export  --exp exp/user1/X --model_dir M [--set key=value …]
+             (started again, it goes on from its last checkpoint)
+  daily      day by day: score, train --exp E --model_dir M --first 20220506 --last 20220508
   evaluate   metrics of a trained run --model_dir M [--split test] [--set key=value …]
   predict    label<TAB>prediction     --model_dir M --output O [--split test] [--header] [--user]
   export     write a SavedModel       --model_dir M
@@ -39,15 +41,27 @@ def _train(argv: Sequence[str]) -> None:
     flags.DEFINE_string("exp", None, "Experiment folder, or its name under exp/user1.", values)
     flags.DEFINE_string("model_dir", None, "Folder of the run; default model_path.", values)
     _define_overrides(values)
+    _define_cluster(values)
     _parse(values, "train", argv, required=("exp",))
-    from diffumin_tf.experiment import Experiment, find_experiment, has_split
+    _join_cluster(values)
+    from diffumin_tf.experiment import find_experiment
+    from diffumin_tf.training_command import train
 
-    experiment = Experiment.create(find_experiment(values.exp), values.model_dir, values.set)
-    result = experiment.train()
-    print(f"{result.steps} steps at {result.samples_per_second:,.0f} samples/s")
-    splits = [s for s in ("valid", "test") if has_split(experiment.config, s)]
-    _print_metrics(experiment.evaluate(splits))
-    print(f"exported {experiment.export()}")
+    train(find_experiment(values.exp), values.model_dir, values.set)
+
+
+def _daily(argv: Sequence[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_string("exp", None, "Experiment folder, or its name under exp/user1.", values)
+    flags.DEFINE_string("model_dir", None, "Folder for the runs of all days.", values)
+    flags.DEFINE_integer("first", None, "First day, yyyymmdd.", flag_values=values)
+    flags.DEFINE_integer("last", None, "Last day, yyyymmdd.", flag_values=values)
+    _define_overrides(values)
+    _parse(values, "daily", argv, required=("exp", "model_dir", "first", "last"))
+    from diffumin_tf.daily import daily
+    from diffumin_tf.experiment import find_experiment
+
+    daily(find_experiment(values.exp), values.model_dir, values.first, values.last, values.set)
 
 
 def _evaluate(argv: Sequence[str]) -> None:
@@ -55,11 +69,13 @@ def _evaluate(argv: Sequence[str]) -> None:
     _define_run(values)
     _define_overrides(values)
     _parse(values, "evaluate", argv, required=("model_dir",))
+    from diffumin_tf.evaluation.report import metric_lines
     from diffumin_tf.experiment import Experiment
 
     experiment = Experiment.open(values.model_dir, values.set)
     # Other data or settings than the run's own do not belong into its metrics.json.
-    _print_metrics(experiment.evaluate([values.split], write=not values.set))
+    for line in metric_lines(experiment.evaluate([values.split], write=not values.set)):
+        print(line)
 
 
 def _predict(argv: Sequence[str]) -> None:
@@ -101,6 +117,7 @@ def _demo(argv: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "prepare": _prepare,
     "train": _train,
+    "daily": _daily,
     "evaluate": _evaluate,
     "predict": _predict,
     "export": _export,
@@ -111,6 +128,29 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 def _define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which data.", values)
+
+
+def _define_cluster(values: flags.FlagValues) -> None:
+    flags.DEFINE_enum("job_name", None, ["chief", "worker", "ps"], "Job of this process.", values)
+    flags.DEFINE_integer("task_index", 0, "Its place in the job.", flag_values=values)
+    for job in ("chief", "worker", "ps"):
+        flags.DEFINE_string(f"{job}_hosts", "", f"host:port,… of {job} tasks.", values)
+
+
+def _join_cluster(values: flags.FlagValues) -> None:
+    from diffumin_tf.training import cluster
+
+    if values.job_name is None:
+        if values.chief_hosts or values.worker_hosts or values.ps_hosts:
+            raise _UsageError("diffumin train: --job_name is required where there are --…_hosts")
+        return
+    cluster.set_environment(
+        values.job_name,
+        values.task_index,
+        values.chief_hosts,
+        values.worker_hosts,
+        values.ps_hosts,
+    )
 
 
 def _define_overrides(values: flags.FlagValues) -> None:
@@ -142,12 +182,6 @@ def _parse(
             raise _UsageError(f"diffumin {command}: --{name} is required")
 
 
-def _print_metrics(results: dict[str, dict]) -> None:
-    for split, metrics in results.items():
-        shown = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in metrics.items())
-        print(f"{split}: {'  '.join(shown)}")
-
-
 def main(argv: Sequence[str]) -> int:
     """Runs one command.
 
@@ -155,8 +189,8 @@ def main(argv: Sequence[str]) -> int:
       argv: the command and its flags, without the program's name.
 
     Returns:
-      Exit code: 0 when everything asked for was done, 1 after an error, 2 for wrong usage, 130
-      when interrupted.
+      Exit code: 0 when everything asked for was done, or training was saved after SIGTERM; 1
+      after an error, 2 for wrong usage, 130 when interrupted.
     """
     if not argv or argv[0] in ("help", "--help", "-h"):
         print(_USAGE, end="")
@@ -169,6 +203,9 @@ def main(argv: Sequence[str]) -> int:
     except _UsageError as error:
         print(error, file=sys.stderr)
         return 2
+    except Preempted as stop:
+        print(stop)
+        return 0
     except DiffuminError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -180,28 +217,13 @@ def main(argv: Sequence[str]) -> int:
 
 def run() -> None:
     """Entry point of the console script."""
-    _load_tensorflow_quietly()
-    sys.exit(main(sys.argv[1:]))
-
-
-def _load_tensorflow_quietly() -> None:
-    """Keeps TensorFlow's C++ notices from burying the progress, unless the user set a level.
-
-    Those written before TensorFlow's log is initialised heed no variable: hence the descriptor.
-    """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
+    with quietly():
         import tensorflow as tf
 
-        tf.constant(0)
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(null)
+        # Training settles devices and cluster first, and does this then.
+        if sys.argv[1:2] not in (["train"], ["demo"], ["daily"]):
+            tf.config.list_logical_devices()
+    sys.exit(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

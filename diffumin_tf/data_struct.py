@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError
 
+SCHEMA_FILE = "data_struct.json"
+
 GROUPS = ("label", "auxiliary_info", "cat_feature", "dense_feature")
 _RANGE = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<start>\d+):(?P<stop>\d+)\]$")
 _ELEMENT = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<index>\d+)\]$")

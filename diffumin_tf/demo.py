@@ -16,7 +16,8 @@ from diffumin_tf.data import dataset, records, synthetic, synthetic_logs
 from diffumin_tf.data.prepare import prepare
 from diffumin_tf.errors import DataError
 from diffumin_tf.evaluation import metrics
-from diffumin_tf.experiment import Experiment, find_experiment, write_metrics
+from diffumin_tf.experiment import Experiment, find_experiment
+from diffumin_tf.run_folder import write_metrics
 
 _MARKER = "demo.json"
 _SCORED = 10

@@ -15,3 +15,7 @@ class DataError(DiffuminError):
 
 class TrainingError(DiffuminError):
     """Training cannot go on (for example, the loss is not finite)."""
+
+
+class Preempted(DiffuminError):
+    """The process was told to end, and ends with everything saved."""

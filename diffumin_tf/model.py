@@ -11,7 +11,7 @@ from diffumin_tf.config import Features, TaskConfig
 from diffumin_tf.data.features import FeatureLayout, HistoryGroup
 from diffumin_tf.data_struct import DataStruct
 from diffumin_tf.history import History
-from diffumin_tf.layers import IdEmbedding, Tower
+from diffumin_tf.layers import IdEmbedding, Tower, replicas
 from diffumin_tf.layers.xla import compiled_in_training
 
 
@@ -87,14 +87,22 @@ class RankingModel(tfrs.Model):
             name="tower",
         )
         self._run_tower = compiled_in_training(
-            lambda inputs, training: self.tower(inputs, training=training), config.jit_compile
+            lambda inputs, training: self.tower(inputs, training=training),
+            config.jit_compile,
+            communicates=True,
         )
+        # A sum, of which `click_loss` makes the mean over the global batch.
         self.task = tfrs.tasks.Ranking(
-            loss=tf.keras.losses.BinaryCrossentropy(from_logits=True), name="click"
+            loss=tf.keras.losses.BinaryCrossentropy(
+                from_logits=True, reduction=tf.keras.losses.Reduction.SUM
+            ),
+            name="click",
         )
         self._sample_rate = config.sample_rate
         self.auc = tf.keras.metrics.AUC(from_logits=True, name="auc")
         self.table_optimizer: tf.keras.optimizers.Optimizer | None = None
+        # `fit` need not reduce what every replica returns averaged already.
+        self.distribute_reduction_method = "first"
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         embedded = self._embed(inputs)
@@ -142,41 +150,83 @@ class RankingModel(tfrs.Model):
         table_optimizer: tf.keras.optimizers.Optimizer,
         **kwargs,
     ) -> None:
-        """Sets the optimiser of the embedding table and that of everything else."""
+        """Sets the optimiser of the embedding table and that of everything else.
+
+        Where the weights exist, so does then what the optimisers remember of them: a checkpoint
+        that is read finds all that it holds, and no graph needs to create variables.
+        """
         super().compile(optimizer=optimizer, **kwargs)
         self.table_optimizer = table_optimizer
+        if self.embedding.built:
+            table, rest = self._table_and_rest()
+            table_optimizer.build(table)
+            optimizer.build(rest)
+
+    def click_loss(self, label: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:
+        """Mean binary cross-entropy.
+
+        Args:
+          label: float32 [B].
+          logit: float32 [B].
+
+        Returns:
+          Scalar float32; under `tf.distribute` it is the average over replicas that is the mean
+          over the global batch.
+        """
+        summed = self.task(label[:, tf.newaxis], logit[:, tf.newaxis], compute_metrics=False)
+        return replicas.mean(summed, tf.cast(tf.size(logit), tf.float32))
 
     def compute_loss(
         self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor], training: bool = False
     ) -> tf.Tensor:
-        """Binary cross-entropy of one batch of (inputs, label)."""
+        """`click_loss` of one batch of (inputs, label)."""
         features, label = inputs
         logit = self(features, training=training)
         self.auc.update_state(label, logit)
-        return self.task(label[:, tf.newaxis], logit[:, tf.newaxis], compute_metrics=False)
+        return self.click_loss(label, logit)
 
-    def train_step(self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One update on (inputs, label).
+    def update(self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One update on (inputs, label), of one device or of all replicas together.
 
         The table's gradient goes to its optimiser as `tf.IndexedSlices`, never densified. A loss
-        that is not finite raises before any weight changes.
+        that is not finite, on whichever replica, raises on all of them before any weight changes.
+
+        Returns:
+          ``loss``, that of the clicks, and ``total_loss``, averaged over replicas.
         """
+        features, label = inputs
         with tf.GradientTape() as tape:
-            loss = self.compute_loss(inputs, training=True)
+            logit = self(features, training=True)
+            loss = self.click_loss(label, logit)
             total = loss + tf.add_n(self.losses) if self.losses else loss
-            total = tf.debugging.check_numerics(total, "training loss")
-        table = self.embedding.trainable_variables
-        rest = [v for v in self.trainable_variables if all(v is not t for t in table)]
-        gradients = tape.gradient(total, table + rest)
-        with tf.control_dependencies([total]):
+        losses = replicas.average({"loss": loss, "total_loss": total})
+        checked = tf.debugging.check_numerics(losses["total_loss"], "training loss")
+        # The backward pass starts from here, so that no replica has gone on to what the replicas
+        # do together while another one raises.
+        with tf.control_dependencies([checked]):
+            share = tf.constant(1.0 / replicas.count())
+            self.auc.update_state(label, logit)
+        table, rest = self._table_and_rest()
+        gradients = tape.gradient(total, table + rest, output_gradients=share)
+        with tf.control_dependencies([checked]):
             self.table_optimizer.apply_gradients(zip(gradients[: len(table)], table, strict=True))
             self.optimizer.apply_gradients(zip(gradients[len(table) :], rest, strict=True))
-        return {**self._logs(self.metrics), "loss": loss, "total_loss": total}
+        return {**losses, "total_loss": checked}
+
+    def train_step(self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
+        """`update`, and the metrics after it."""
+        losses = self.update(inputs)
+        return {**self._logs(self.metrics), **losses}
 
     def test_step(self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
         """Loss and metrics of one batch of (inputs, label), without an update."""
-        loss = self.compute_loss(inputs, training=False)
+        loss = replicas.average(self.compute_loss(inputs, training=False))
         return {**self._logs([self.auc]), "loss": loss}
+
+    def _table_and_rest(self) -> tuple[list[tf.Variable], list[tf.Variable]]:
+        """What the optimiser of the table trains, one variable or its shards, and all else."""
+        table = self.embedding.trainable_variables
+        return table, [v for v in self.trainable_variables if all(v is not t for t in table)]
 
     @staticmethod
     def _logs(metrics: Iterable[tf.keras.metrics.Metric]) -> dict[str, tf.Tensor]:

@@ -53,14 +53,14 @@ def batch(path, seed=0, size=BATCH):
     return inputs, tf.constant(data.label, tf.float32)
 
 
-def grouped_batch(model, seed=0, size=BATCH):
-    """The same batch with its histories in groups."""
+def grouped_batch(model, seed=0, size=BATCH, rows=slice(None)):
+    """The same batch, or some of its rows, with the histories in groups."""
     data = samples(size, seed)
-    raw = {"cat_feature": data.cat_feature, "dense_feature": data.dense_feature}
-    raw |= {n: tf.RaggedTensor.from_row_splits(*ids) for n, ids in data.sequences.items()}
+    raw = {"cat_feature": data.cat_feature[rows], "dense_feature": data.dense_feature[rows]}
+    raw |= {n: tf.RaggedTensor.from_row_splits(*ids)[rows] for n, ids in data.sequences.items()}
     inputs = path_of(model, SCHEMA_OBJECT, BUCKETS).grouped(raw)
-    inputs["user"] = tf.constant(data.auxiliary_info[:, 0])
-    return inputs, tf.constant(data.label, tf.float32)
+    inputs["user"] = tf.constant(data.auxiliary_info[rows, 0])
+    return inputs, tf.constant(data.label[rows], tf.float32)
 
 
 def with_unknown_ids(inputs, share=0.3):

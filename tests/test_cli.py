@@ -94,6 +94,14 @@ def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
         (["train", "--exp=nowhere"], "--exp 'nowhere': no task_conf.json in nowhere"),
         (["train", "--exp={exp}"], "give --model_dir or set model_path"),
         (
+            ["train", "--exp={exp}", "--model_dir=m", "--set=strategy=multi_worker_mirrored"],
+            "strategy 'multi_worker_mirrored' needs a cluster of workers",
+        ),
+        (
+            ["train", "--exp={exp}", "--job_name=worker", "--worker_hosts=a"],
+            "--job_name, --task_index: worker address 'a' must read host:port",
+        ),
+        (
             ["train", "--exp={exp}", "--model_dir=m", "--set=epochs=1"],
             "task_conf.json with epochs=1: unknown key 'epochs' (value 1); did you mean 'epoch'?",
         ),
@@ -130,6 +138,9 @@ def test_a_mistake_is_one_message_and_exit_code_1(
         ),
         (["train", "--exp"], "diffumin train: "),
         (["train"], "diffumin train: --exp is required"),
+        (["train", "--exp=x", "--ps_hosts=p:1"], "diffumin train: --job_name is required"),
+        (["train", "--exp=x", "--job_name=boss"], "diffumin train: flag --job_name=boss: value"),
+        (["daily", "--exp=x", "--model_dir=m", "--first=1"], "diffumin daily: --last is required"),
         (["evaluate", "--split=test"], "diffumin evaluate: --model_dir is required"),
         (["predict", "--model_dir=m"], "diffumin predict: --output is required"),
         (
@@ -147,9 +158,11 @@ def test_wrong_usage_is_exit_code_2(capsys, arguments, message):
     assert printed.out == "" and printed.err.startswith(message)
 
 
+CLUSTER = ["job_name", "task_index", "chief_hosts", "worker_hosts", "ps_hosts"]
 FLAGS = {
     "prepare": ["spec", "input", "output"],
-    "train": ["exp", "model_dir", "set"],
+    "train": ["exp", "model_dir", "set", *CLUSTER],
+    "daily": ["exp", "model_dir", "set", "first", "last"],
     "evaluate": ["model_dir", "split", "set"],
     "predict": ["model_dir", "split", "set", "output", "header", "user"],
     "export": ["model_dir"],

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from diffumin_tf import experiment as experiment_lib
+from diffumin_tf import splits
 from diffumin_tf.data import records
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.experiment import Experiment, find_experiment
@@ -39,6 +39,7 @@ def test_a_run_trains_and_tells_how_it_went(trained):
 
 def test_a_run_leaves_what_later_commands_need(trained):
     assert set(os.listdir(trained.model_dir)) == {
+        ".lock",
         "best",
         "checkpoints",
         "config.json",
@@ -47,6 +48,7 @@ def test_a_run_leaves_what_later_commands_need(trained):
         "logs",
         "metrics.json",
         "vocabulary.txt",
+        "vocabulary_pending.npy",
     }
     assert trained.export.parent == trained.model_dir / "export" and trained.export.name.isdigit()
     assert json.loads((trained.model_dir / "data_struct.json").read_text()) == SCHEMA
@@ -125,10 +127,23 @@ def test_the_days_of_a_split_alone_are_scored(plain):
     assert (valid.users != test.users).any()
 
 
-def test_a_folder_that_holds_a_run_is_never_used_again(plain):
+def test_a_folder_that_holds_a_run_takes_no_other_one(plain):
     exp, experiment = plain
-    with pytest.raises(ConfigError, match="model: holds a run already; choose another"):
-        create(exp, experiment.model_dir)
+    with pytest.raises(
+        ConfigError, match="model: holds a run with other settings: .*seed 1 .now 2.*"
+    ):
+        create(exp, experiment.model_dir, *PLAIN, "seed=2")
+
+
+def test_a_run_that_is_done_is_continued_with_more_epochs_and_says_so(plain, tmp_path):
+    exp, experiment = plain
+    shutil.copytree(experiment.model_dir, tmp_path / "model")
+    lines = []
+    arguments = str(exp), str(tmp_path / "model"), [*PLAIN, "epoch=2"]
+    again = Experiment.create(*arguments, report=lines.append)
+    assert "epoch was 1, is 2 from here on" in lines
+    assert again.train(lines.append).steps == 20
+    assert "going on from step 10, epoch 1" in lines
 
 
 def test_the_folder_of_a_run_may_stand_in_the_configuration(plain, tmp_path):
@@ -263,10 +278,10 @@ def test_a_manifest_tells_how_many_samples_an_epoch_has(plain, tmp_path):
     exp, experiment = plain
     files = [f"{tmp_path}/2024010{day}/part-0" for day in (1, 2)]
     config = experiment.config.model_copy(update={"train_data_path": str(tmp_path)})
-    assert experiment_lib._count_examples(config, files) is None
+    assert splits.count_examples(config, files) is None
     days = {f"2024010{day}": {"examples": 10**day} for day in (1, 2, 3)}
     records.write_text(f"{tmp_path}/manifest.json", json.dumps({"days": days}))
-    assert experiment_lib._count_examples(config, files) == 110
+    assert splits.count_examples(config, files) == 110
 
 
 def test_an_experiment_is_found_by_its_path_or_its_name(tmp_path, monkeypatch):

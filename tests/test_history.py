@@ -173,7 +173,7 @@ def test_a_graph_that_was_traced_for_groups_takes_other_groups():
 def losses_and_gradients(model, inputs, label):
     for module in model.submodules:
         if isinstance(module, DiffusionMultiInterestGenerator):
-            module.generator.reset_from_seed(0)
+            module.random.draws.assign(0)
     with tf.GradientTape() as tape:
         losses = [model.compute_loss((inputs, label), training=True), *model.losses]
         total = tf.add_n(losses)

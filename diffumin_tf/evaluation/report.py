@@ -12,6 +12,15 @@ from diffumin_tf.evaluation.scoring import Scores
 _LINES_PER_PART = 1_000_000
 
 
+def metric_lines(results: dict[str, dict]) -> list[str]:
+    """Metrics of splits for people, a line a split."""
+    lines = []
+    for split, metrics in results.items():
+        shown = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in metrics.items())
+        lines.append(f"{split}: {'  '.join(shown)}")
+    return lines
+
+
 def write_predictions(scores: Scores, folder: str, header: bool = False, user: bool = False) -> int:
     """Writes ``<folder>/part-*`` in the order of the samples.
 

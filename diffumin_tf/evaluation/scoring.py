@@ -1,11 +1,14 @@
 """Scores of a whole data set, in its order."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from diffumin_tf.evaluation import metrics
+from diffumin_tf.layers import replicas
 from diffumin_tf.model import RankingModel, compiled_for_any_batch
 
 
@@ -21,7 +24,7 @@ class Scores:
 
     labels: np.ndarray
     pctr: np.ndarray
-    users: np.ndarray | None
+    users: np.ndarray | None = None
 
     def metrics(self) -> dict[str, float | int | None]:
         """AUC, GAUC, log loss, calibration and the number of examples."""
@@ -50,3 +53,41 @@ def score(predict, batches: Iterable) -> Scores:
     return Scores(
         np.concatenate(labels), np.concatenate(pctr), np.concatenate(users) if users else None
     )
+
+
+class ReplicaScorer:
+    """Scores by all replicas of a model that is being trained; every process gets all scores.
+
+    Args:
+      model: built in the scope of the strategy.
+      strategy: the strategy.
+    """
+
+    def __init__(self, model: RankingModel, strategy: tf.distribute.Strategy) -> None:
+        self._model = model
+        self._strategy = strategy
+        self._graph: Callable[..., Any] | None = None
+
+    def __call__(self, batches: Iterable, spec: Callable[[], Any]) -> Scores:
+        """Scores every global batch of (inputs, label).
+
+        Args:
+          batches: in order, for the replicas of this process.
+          spec: gives the type of a batch once the first was read.
+        """
+        columns: list[list[np.ndarray]] = []
+        for batch in batches:
+            if self._graph is None:
+                self._graph = tf.function(self._on_replicas, input_signature=[spec()])
+            columns.append([column.numpy() for column in self._graph(batch)])
+        return Scores(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+    def _on_replicas(self, batch: Any) -> tuple[tf.Tensor, ...]:
+        def on_replica(batch: Any) -> tuple[tf.Tensor, ...]:
+            inputs, label = batch
+            users = (inputs["user"],) if "user" in inputs else ()
+            columns = (label, self._model.predict_click(inputs)["pctr"], *users)
+            return replicas.gather(columns, replicas.place(tf.shape(label)[0]))
+
+        columns = self._strategy.run(on_replica, args=(batch,))
+        return tuple(self._strategy.experimental_local_results(column)[0] for column in columns)

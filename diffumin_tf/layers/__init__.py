@@ -1,6 +1,7 @@
 """The layers of DiffuMIN, one a file; each can be used in any Keras 2 model."""
 
 from diffumin_tf.layers.attention import MultiHeadAttention, TransformerBlock
+from diffumin_tf.layers.batch_norm import BatchNorm
 from diffumin_tf.layers.candidate_projection import FieldAlignedProjection
 from diffumin_tf.layers.cmic import ContrastiveMultiInterestCalibrator
 from diffumin_tf.layers.denoiser import Denoiser
@@ -12,10 +13,12 @@ from diffumin_tf.layers.id_embedding import IdEmbedding
 from diffumin_tf.layers.interest_summary import InterestSummary
 from diffumin_tf.layers.noise_schedule import NoiseSchedule
 from diffumin_tf.layers.omie import Interests, OrthogonalMultiInterestExtractor
+from diffumin_tf.layers.random_stream import RandomStream
 from diffumin_tf.layers.tower import Tower
 from diffumin_tf.layers.transformer_encoder import TransformerEncoder
 
 __all__ = [
+    "BatchNorm",
     "ContrastiveMultiInterestCalibrator",
     "Denoiser",
     "Dice",
@@ -28,6 +31,7 @@ __all__ = [
     "MultiHeadAttention",
     "NoiseSchedule",
     "OrthogonalMultiInterestExtractor",
+    "RandomStream",
     "SeededDropout",
     "Tower",
     "TransformerBlock",

@@ -6,8 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from diffumin_tf.layers import checks
+from diffumin_tf.layers import checks, replicas
 from diffumin_tf.layers.unit_vectors import unit_vectors
+
+NEGATIVES = ("global", "replica")
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -23,12 +25,14 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
     neither pulled nor pushed. In training `loss_weight · L_cl` is added to the losses of the model,
     and the metric `contrastive_loss` follows L_cl; at inference the heads g, g* are not evaluated.
     The generated interests pass through unchanged, so that in a functional model the layer stays
-    between its inputs and the outputs. Under `tf.distribute` the batch is that of one replica.
+    between its inputs and the outputs. Under `tf.distribute` the mean is over the global batch.
 
     Args:
         temp: float above 0. Temperature; cosine similarities are divided by it.
         loss_weight: float. Weight of L_cl in the loss of the model (`lamda2`).
         hidden_factor: int. Hidden width of a projection head, in multiples of d.
+        negatives: `"global"` (n runs over the samples of all replicas, as on one device) or
+            `"replica"` (over those of its own, which costs no communication).
 
     Call arguments:
         interests: `[B, C, d]`, float32. Extracted interests r.
@@ -60,12 +64,14 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
         temp: float = 0.05,
         loss_weight: float = 0.001,
         hidden_factor: int = 4,
+        negatives: str = "global",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.temp = checks.positive_number("temp", temp)
         self.loss_weight = checks.not_negative("loss_weight", loss_weight)
         self.hidden_factor = checks.positive_int("hidden_factor", hidden_factor)
+        self.negatives = checks.choice("negatives", negatives, NEGATIVES)
         self.contrastive_loss = tf.keras.metrics.Mean(name="contrastive_loss")
 
     def build(self, input_shape: tf.TensorShape) -> None:
@@ -103,6 +109,7 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
             "temp": self.temp,
             "loss_weight": self.loss_weight,
             "hidden_factor": self.hidden_factor,
+            "negatives": self.negatives,
         }
 
     def _head(self, name: str) -> tf.keras.Sequential:
@@ -125,12 +132,32 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
     ) -> tf.Tensor:
         anchors = unit_vectors(self.extracted_head(interests))
         others = unit_vectors(self.generated_head(generated))
+        others, other_users, other_live, own = self._others(others, user_ids, live)
         logits = tf.einsum("bcd,ncd->cbn", anchors, others) / self.temp
 
-        own = tf.eye(tf.shape(live)[0], dtype=tf.bool)
-        same_user = own if user_ids is None else user_ids[:, tf.newaxis] == user_ids
-        negative = ~same_user & tf.transpose(live)[:, tf.newaxis]
+        same_user = own if user_ids is None else user_ids[:, tf.newaxis] == other_users
+        negative = ~same_user & tf.transpose(other_live)[:, tf.newaxis]
         masked = tf.where(own | negative, logits, logits.dtype.min)
-        losses = tf.reduce_logsumexp(masked, axis=-1) - tf.linalg.diag_part(logits)
+        positive = tf.reduce_sum(tf.where(own, logits, 0.0), axis=-1)
+        losses = tf.reduce_logsumexp(masked, axis=-1) - positive
         counted = tf.cast(tf.transpose(live), tf.float32)
-        return tf.reduce_sum(losses * counted) / tf.maximum(tf.reduce_sum(counted), 1.0)
+        return replicas.mean(tf.reduce_sum(losses * counted), tf.reduce_sum(counted))
+
+    def _others(
+        self, others: tf.Tensor, user_ids: tf.Tensor | None, live: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor, tf.Tensor]:
+        """The samples n to compare with.
+
+        Returns:
+            Their vectors `[n, C, d]`, users `[n]` and live channels `[n, C]`, and which of them a
+            sample itself is, `[B, n]`, bool.
+        """
+        samples = tf.shape(live)[0]
+        if self.negatives == "replica" or replicas.count() == 1:
+            return others, user_ids, live, tf.eye(samples, dtype=tf.bool)
+        placed = replicas.place(samples)
+        users = [] if user_ids is None else [user_ids]
+        others, live, *users = replicas.gather([others, tf.cast(live, tf.float32), *users], placed)
+        offset, total = placed
+        own = tf.range(total) == (offset + tf.range(samples))[:, tf.newaxis]
+        return others, users[0] if users else None, live > 0, own

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
+from diffumin_tf.layers.batch_norm import BatchNorm
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -48,7 +49,7 @@ class Dice(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.epsilon = checks.positive_number("epsilon", epsilon)
         self.momentum = checks.rate("momentum", momentum)
-        self.normalize = tf.keras.layers.BatchNormalization(
+        self.normalize = BatchNorm(
             epsilon=self.epsilon,
             momentum=self.momentum,
             center=False,

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.layers import checks
+from diffumin_tf.layers import checks, replicas
 from diffumin_tf.layers.denoiser import Denoiser, Prepared, Time
 from diffumin_tf.layers.noise_schedule import CLEAN, SCHEDULES, NoiseSchedule
+from diffumin_tf.layers.random_stream import RandomStream
 from diffumin_tf.layers.unit_vectors import unit_vectors
 from diffumin_tf.layers.xla import compiled_in_training
 
@@ -29,7 +30,8 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
 
     In training `loss_weight · L_d` is added to the losses of the model, and the metric
     `diffusion_loss` follows L_d. At inference the noise of r* is one fixed draw, held as a weight:
-    the same request always gives the same result, alone or in any batch.
+    the same request always gives the same result, alone or in any batch. Under `tf.distribute` the
+    mean is over the global batch, and its noise is that of one device.
 
     Args:
         timesteps: int. Timesteps T of the diffusion process.
@@ -121,7 +123,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         self.denoiser = Denoiser(
             n_layers, num_heads, dff_factor, dropout_rate, seed=self.seed + 1, name="denoiser"
         )
-        self.generator = tf.random.Generator.from_seed(self.seed)
+        self.random = RandomStream(self.seed)
         self.diffusion_loss = tf.keras.metrics.Mean(name="diffusion_loss")
 
     def build(self, input_shape: tf.TensorShape) -> None:
@@ -153,10 +155,12 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
 
         if not training:
             return self._infer(interests, channels, live)
-        t = self.generator.uniform(tf.shape(live), 0, self.schedule.timesteps, tf.int32)
-        loss_noise = self.generator.normal(tf.shape(interests))
-        noise = self.generator.normal(tf.shape(interests))
-        generated, loss = self._learn(interests, channels, live, t, loss_noise, noise, training)
+        placed = replicas.place(tf.shape(live)[0])
+        t = self.random.integers(tf.shape(live), self.schedule.timesteps, placed)
+        loss_noise = self.random.normal(tf.shape(interests), placed)
+        noise = self.random.normal(tf.shape(interests), placed)
+        generated, *errors = self._learn(interests, channels, live, t, loss_noise, noise, training)
+        loss = replicas.mean(*errors)
         self.add_loss(self.loss_weight * loss)
         self.diffusion_loss.update_state(loss)
         return generated
@@ -207,13 +211,18 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         loss_noise: tf.Tensor,
         noise: tf.Tensor,
         training: bool,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """r* `[B, C, d]` and L_d."""
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """r* `[B, C, d]`, and the sum and the number of the errors that L_d is the mean of."""
         x0 = unit_vectors(interests)
         prepared = self.denoiser.prepare(x0, channels, live)
-        loss = self._loss(x0, prepared, live, t, loss_noise)
+        errors = self._errors(x0, prepared, t, loss_noise)
+        counted = tf.cast(live, tf.float32)
         generated = self._sample(x0, prepared, noise, training)
-        return tf.where(live[:, :, tf.newaxis], generated, 0.0), loss
+        return (
+            tf.where(live[:, :, tf.newaxis], generated, 0.0),
+            tf.reduce_sum(errors * counted),
+            tf.reduce_sum(counted),
+        )
 
     def _predict(
         self, noisy: tf.Tensor, prepared: Prepared, time: Time, training: bool
@@ -225,17 +234,16 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
             predicted *= self.width**-0.5
         return predicted
 
-    def _loss(
-        self, x0: tf.Tensor, prepared: Prepared, live: tf.Tensor, t: tf.Tensor, noise: tf.Tensor
+    def _errors(
+        self, x0: tf.Tensor, prepared: Prepared, t: tf.Tensor, noise: tf.Tensor
     ) -> tf.Tensor:
+        """Squared errors of the denoiser at the timesteps t, `[B, C]`."""
         noisy = self.schedule.add_noise(x0, noise, t)
         predicted = self._predict(noisy, prepared, self.denoiser.embed_time(t), training=True)
         target = x0 if self.prediction_type == "sample" else noise
         if self.stop_target_gradient:
             target = tf.stop_gradient(target)
-        errors = tf.reduce_sum(tf.square(predicted - target), axis=-1)
-        counted = tf.cast(live, tf.float32)
-        return tf.reduce_sum(errors * counted) / tf.maximum(tf.reduce_sum(counted), 1.0)
+        return tf.reduce_sum(tf.square(predicted - target), axis=-1)
 
     def _sample(
         self, x0: tf.Tensor, prepared: Prepared, noise: tf.Tensor, training: bool

@@ -7,18 +7,23 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
+from diffumin_tf.layers.random_stream import RandomStream
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
 class SeededDropout(tf.keras.layers.Layer):
-    """Dropout that draws from a `tf.random.Generator` of its own.
+    """Dropout that draws from a `RandomStream` of its own.
 
     `tf.keras.layers.Dropout` draws from a state that no checkpoint holds, so a resumed run would
     not repeat the run that was never interrupted. At inference the input passes through untouched.
 
+    Under `tf.distribute` every replica draws for itself, because dropout also stands inside of
+    loops and compiled functions, where replicas cannot tell each other their sizes: N replicas
+    drop other units than one device would, and as many.
+
     Args:
         rate: float in [0, 1). Share of units set to zero; the others are scaled by `1/(1 - rate)`.
-        seed: int. Seed of the generator.
+        seed: int. Seed of the stream.
 
     Call arguments:
         inputs: any shape, float32.
@@ -42,12 +47,12 @@ class SeededDropout(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.rate = checks.rate("rate", rate)
         self.seed = checks.integer("seed", seed)
-        self.generator = tf.random.Generator.from_seed(self.seed) if self.rate else None
+        self.random = RandomStream(self.seed) if self.rate else None
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if not training or not self.rate:
             return inputs
-        keep = self.generator.uniform(tf.shape(inputs)) >= self.rate
+        keep = self.random.uniform_of_replica(tf.shape(inputs)) >= self.rate
         return tf.where(keep, inputs / (1.0 - self.rate), 0.0)
 
     def get_config(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,7 +21,8 @@ class IdEmbedding(tf.keras.layers.Layer):
     ```
 
     Row 0 stands for padding, missing values and unknown ids. The gradient of the table is a
-    `tf.IndexedSlices`, so an optimiser touches the rows of a batch only.
+    `tf.IndexedSlices`, so an optimiser touches the rows of a batch only. A parameter server
+    strategy may cut the table into shards; each is then a variable with a gradient of its own.
 
     Args:
         rows: int. Rows of the table, row 0 included.
@@ -71,19 +73,17 @@ class IdEmbedding(tf.keras.layers.Layer):
         row_ids = tf.convert_to_tensor(row_ids)
         if not row_ids.dtype.is_integer:
             raise ValueError(f"`row_ids` must be integers, received dtype {row_ids.dtype.name}.")
-        known = tf.cast(row_ids != PADDING_ROW, tf.float32)[..., tf.newaxis]
-        return tf.gather(self.table, row_ids) * known
+        return self._read(row_ids) * _known(row_ids)
 
     def scan(self, row_ids: tf.Tensor) -> tf.Tensor:
         """`call` without gradient, for looking at many more rows than will train."""
-        found = tf.gather(self.table, row_ids)
+        if self._shards:
+            return tf.stop_gradient(self._scan_shards(row_ids))
+        found = self._read(row_ids)
         # Row 0 is zero unless somebody assigned the table, so that the product is rarely needed.
         is_zero = tf.reduce_all(tf.gather(self.table, PADDING_ROW) == 0.0)
-
-        def without_padding() -> tf.Tensor:
-            return found * tf.cast(row_ids != PADDING_ROW, tf.float32)[..., tf.newaxis]
-
-        return tf.stop_gradient(tf.cond(is_zero, lambda: found, without_padding))
+        scanned = tf.cond(is_zero, lambda: found, lambda: found * _known(row_ids))
+        return tf.stop_gradient(scanned)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -93,7 +93,43 @@ class IdEmbedding(tf.keras.layers.Layer):
             "initializer": tf.keras.initializers.serialize(self.initializer),
         }
 
-    def _initial_table(self, shape: list[int], dtype: tf.DType) -> tf.Tensor:
+    @property
+    def _shards(self) -> list[tf.Variable]:
+        """The variables that hold the table one after the other; none if it is one variable."""
+        return getattr(self.table, "variables", [])
+
+    def _read(self, row_ids: tf.Tensor) -> tf.Tensor:
+        if self._shards:
+            return tf.nn.embedding_lookup(self._shards, row_ids)
+        return tf.gather(self.table, row_ids)
+
+    def _scan_shards(self, row_ids: tf.Tensor) -> tf.Tensor:
+        """Reads each row once, however often it comes, because servers are far away."""
+        different, places = tf.unique(tf.reshape(row_ids, [-1]))
+        found = tf.gather(self(different), tf.reshape(places, tf.shape(row_ids)))
+        return tf.ensure_shape(found, [*row_ids.shape, self.dim])
+
+    def _initial_table(
+        self,
+        shape: Sequence[int],
+        dtype: tf.DType,
+        partition_shape: Sequence[int] | None = None,
+        partition_offset: Sequence[int] | None = None,
+    ) -> tf.Tensor:
+        """The table or, where partition_shape and partition_offset are given, one shard of it."""
+        shard = {}
+        if partition_shape is not None:
+            shape = tf.TensorShape(partition_shape).as_list()
+            shard = {"partition_shape": shape, "partition_offset": partition_offset}
+        if partition_offset is not None and partition_offset[0] > 0:
+            return self.initializer(shape, dtype=dtype, **shard)
         rows, dim = shape
+        if shard:
+            shard["partition_shape"] = [rows - 1, dim]
         padding = tf.zeros([1, dim], dtype)
-        return tf.concat([padding, self.initializer([rows - 1, dim], dtype=dtype)], axis=0)
+        return tf.concat([padding, self.initializer([rows - 1, dim], dtype=dtype, **shard)], axis=0)
+
+
+def _known(row_ids: tf.Tensor) -> tf.Tensor:
+    """1 where a row is not that of padding, else 0, `[..., 1]`, float32."""
+    return tf.cast(row_ids != PADDING_ROW, tf.float32)[..., tf.newaxis]

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
+from diffumin_tf.layers.batch_norm import BatchNorm
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -50,9 +51,7 @@ class InterestSummary(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.floor = checks.positive_number("floor", floor)
         self.momentum = checks.rate("momentum", momentum)
-        self.normalize = tf.keras.layers.BatchNormalization(
-            momentum=self.momentum, name="log_length_norm"
-        )
+        self.normalize = BatchNorm(momentum=self.momentum, name="log_length_norm")
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.sizes = checks.static_sizes("interests", input_shape, "[B, C, d]", known=2)

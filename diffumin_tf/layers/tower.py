@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
+from diffumin_tf.layers.batch_norm import BatchNorm
 from diffumin_tf.layers.dice import Dice
 from diffumin_tf.layers.dropout import SeededDropout
 
@@ -107,11 +108,7 @@ class Tower(tf.keras.layers.Layer):
             tf.keras.layers.Dense(width, use_bias=not self.batch_norm, name=f"dense_{depth}"),
         ]
         if self.batch_norm:
-            layers.append(
-                tf.keras.layers.BatchNormalization(
-                    momentum=self.momentum, name=f"batch_norm_{depth}"
-                )
-            )
+            layers.append(BatchNorm(momentum=self.momentum, name=f"batch_norm_{depth}"))
         name = f"{self.activation}_{depth}"
         if self.activation == "dice":
             layers.append(Dice(momentum=self.momentum, name=name))

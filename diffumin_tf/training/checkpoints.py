@@ -1,73 +1,180 @@
-"""Checkpoints of a run: the latest few, and the best by validation."""
+"""Checkpoints of a run: the latest few, from which it goes on, and the best by validation."""
 
+import contextlib
+import os
 import posixpath
+import re
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
+from diffumin_tf.data.records import is_disk_full, write_text
 from diffumin_tf.errors import DataError, TrainingError
 from diffumin_tf.model import RankingModel
+from diffumin_tf.training.state import TrainingState
 
 BEST = "best"
 LATEST = "checkpoints"
+_PREFIX = "ckpt"
+# What TensorFlow raises on reading a file that is cut short, damaged, gone, or of another model.
+_UNREADABLE = (
+    tf.errors.OpError,
+    AssertionError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    DataError,
+)
 
 
 class Checkpoints:
-    """Saves a model with its optimisers and its step, and the weights of the best one apart.
+    """Saves a model with its optimisers and its place in the data, and the best weights apart.
+
+    A checkpoint appears complete or not at all: its index file is written last. Where several
+    workers train, each must call the same methods at the same step, since what they hold in parts
+    is summed up; the chief alone writes into the folder of the run.
 
     Args:
       model_dir: folder of the run.
-      model: a compiled model whose weights exist.
-      step: int64 variable, updates done.
+      model: a compiled model whose weights and optimiser slots exist.
+      state: place in the data and in early stopping.
       keep: latest checkpoints kept.
+      worker: None for the chief; the name of any other worker.
     """
 
-    def __init__(self, model_dir: str, model: RankingModel, step: tf.Variable, keep: int) -> None:
+    def __init__(
+        self,
+        model_dir: str,
+        model: RankingModel,
+        state: TrainingState,
+        keep: int,
+        worker: str | None = None,
+    ) -> None:
         self._model = model
-        self._step = step
-        state = tf.train.Checkpoint(
+        self._state = state
+        self._keep = keep
+        self._scratch = worker and posixpath.join(model_dir, f".{worker.replace(' ', '-')}")
+        self._folder = posixpath.join(model_dir, LATEST)
+        self._whole = tf.train.Checkpoint(
             model=model,
             optimizer=model.optimizer,
             table_optimizer=model.table_optimizer,
-            step=step,
+            state=state,
         )
-        self._latest = tf.train.CheckpointManager(
-            state, posixpath.join(model_dir, LATEST), max_to_keep=keep
-        )
-        self._best = tf.train.CheckpointManager(
-            tf.train.Checkpoint(weights=model.variables), best_folder(model_dir), max_to_keep=1
-        )
+        self._weights = tf.train.Checkpoint(weights=model.variables)
+        self._best_folder = best_folder(model_dir)
+        self._saved_step = -1
 
     def save(self) -> str:
-        """Saves the state of training.
+        """Saves the state of training; once a step at most.
 
         Raises:
-          TrainingError: a weight is not finite; nothing is saved.
+          TrainingError: a weight is not finite, or the disk is full; nothing is saved.
         """
         for variable in self._model.variables:
             if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
                 raise TrainingError(
-                    f"step {int(self._step)}: weight {variable.name} is not finite; "
+                    f"step {self._state.step}: weight {variable.name} is not finite; "
                     f"last good checkpoint: {self.last_good}"
                 )
-        return self._latest.save(checkpoint_number=self._step)
+        if self._saved_step != self._state.step:
+            self._write(self._whole, self._folder, self._keep)
+            self._saved_step = self._state.step
+        return self._path(self._folder)
 
     def save_best(self) -> str:
         """Saves the weights as the best ones so far."""
-        return self._best.save(checkpoint_number=self._step)
+        return self._write(self._weights, self._best_folder, keep=1)
+
+    def restore(self, report: Callable[[str], None]) -> bool:
+        """Puts everything back as the newest readable checkpoint has it; False without any.
+
+        A torn or damaged one is named, passed over in favour of the one before, and removed.
+
+        Raises:
+          TrainingError: there are checkpoints, and none can be read; they stay.
+        """
+        paths, damaged = complete(self._folder), []
+        for path in reversed(paths):
+            try:
+                self._whole.read(path).assert_existing_objects_matched()
+            except _UNREADABLE as error:
+                report(f"{path}: cannot be read, trying the one before: {_first_line(error)}")
+                damaged.append(path)
+                continue
+            self._saved_step = self._state.step
+            for other in damaged if not self._scratch else ():
+                _remove(other)
+            return True
+        if damaged:
+            raise TrainingError(
+                f"{self._folder}: none of the {len(paths)} checkpoints can be read; choose another "
+                "--model_dir, or remove them to start from the beginning"
+            )
+        return False
 
     def restore_best(self) -> None:
         """Puts the best weights back into the model."""
-        self._best.restore_or_initialize()
+        for path in complete(self._best_folder)[-1:]:
+            self._weights.read(path).assert_existing_objects_matched()
 
     @property
     def last_good(self) -> str:
         """Path of the latest checkpoint, or words that there is none."""
-        return self._latest.latest_checkpoint or "none was saved yet"
+        return (complete(self._folder) or ["none was saved yet"])[-1]
+
+    def _path(self, folder: str) -> str:
+        return posixpath.join(folder, f"{_PREFIX}-{self._state.step}")
+
+    def _write(self, content: tf.train.Checkpoint, folder: str, keep: int) -> str:
+        path = self._path(self._scratch or folder)
+        tf.io.gfile.makedirs(posixpath.dirname(path))
+        try:
+            content.write(path)
+            _to_disk(path)
+        except (tf.errors.OpError, OSError) as error:
+            _remove(path)
+            if not is_disk_full(error):
+                raise
+            raise TrainingError(
+                f"{path}: no space left on the disk; nothing of it was kept; last good "
+                f"checkpoint: {self.last_good}; make room and start the same command again"
+            ) from None
+        if self._scratch:
+            tf.io.gfile.rmtree(self._scratch)
+            return path
+        paths = complete(folder)
+        for old in paths[:-keep]:
+            _remove(old)
+        _list_for_others(folder, paths[-keep:])
+        return path
 
 
 def best_folder(model_dir: str) -> str:
     """Where the best weights of a run lie."""
     return posixpath.join(model_dir, BEST)
+
+
+def complete(folder: str) -> list[str]:
+    """Paths of the complete checkpoints in a folder, the newest last."""
+    if not tf.io.gfile.isdir(folder):
+        return []
+    found = [re.fullmatch(rf"({_PREFIX}-(\d+))\.index", n) for n in tf.io.gfile.listdir(folder)]
+    names = sorted((int(match[2]), match[1]) for match in found if match)
+    return [posixpath.join(folder, name) for _, name in names]
+
+
+def clean(model_dir: str) -> None:
+    """Removes what a killed process left of checkpoints that it was writing."""
+    for folder in (posixpath.join(model_dir, LATEST), best_folder(model_dir)):
+        if not tf.io.gfile.isdir(folder):
+            continue
+        whole = {posixpath.basename(path) for path in complete(folder)}
+        for name in tf.io.gfile.listdir(folder):
+            started = re.match(rf"({_PREFIX}-\d+)\.", name)
+            if (started and started[1] not in whole) or ".tmp" in name or "_temp" in name:
+                with contextlib.suppress(tf.errors.OpError):
+                    tf.io.gfile.remove(posixpath.join(folder, name))
 
 
 def restore_weights(model_dir: str, model: RankingModel) -> str:
@@ -81,18 +188,53 @@ def restore_weights(model_dir: str, model: RankingModel) -> str:
     Raises:
       DataError: the run has no checkpoint, or one of another model.
     """
-    path = tf.train.latest_checkpoint(best_folder(model_dir))
+    paths = complete(best_folder(model_dir))
     state = tf.train.Checkpoint(weights=model.variables)
-    if path is None:
-        path = tf.train.latest_checkpoint(posixpath.join(model_dir, LATEST))
+    if not paths:
+        paths = complete(posixpath.join(model_dir, LATEST))
         state = tf.train.Checkpoint(model=model)
-    if path is None:
+    if not paths:
         raise DataError(
             f"{model_dir}: no checkpoint in {BEST} or {LATEST}; did `diffumin train` finish?"
         )
     try:
-        status = state.read(path)
+        status = state.read(paths[-1])
         status.assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
-        raise DataError(f"{path}: does not fit {model_dir}/config.json: {error}") from None
-    return path
+    except _UNREADABLE as error:
+        raise DataError(f"{paths[-1]}: does not fit {model_dir}/config.json: {error}") from None
+    return paths[-1]
+
+
+def _list_for_others(folder: str, paths: list[str]) -> None:
+    """Writes the file by which TensorFlow's own tools find the latest checkpoint."""
+    names = [posixpath.basename(path) for path in paths]
+    lines = [f'model_checkpoint_path: "{names[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+    write_text(posixpath.join(folder, "checkpoint"), "\n".join(lines) + "\n")
+
+
+def _files(path: str) -> Iterator[str]:
+    yield from tf.io.gfile.glob(path + ".*")
+
+
+def _remove(path: str) -> None:
+    """Removes a checkpoint, its index first, so that the rest is never taken for one."""
+    for file in [f"{path}.index", *_files(path)]:
+        with contextlib.suppress(tf.errors.OpError):
+            tf.io.gfile.remove(file)
+
+
+def _to_disk(path: str) -> None:
+    """Waits until the system wrote the files, so that a power failure does not tear them."""
+    if "://" in path:
+        return
+    for file in [*_files(path), posixpath.dirname(path)]:
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:200]

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
+from diffumin_tf.model import RankingModel
 
 # A row's gradient is a mean over the batch, some 1e-4; the usual 0.1 would drown its square.
 _INITIAL_ACCUMULATOR = 1e-8
@@ -39,7 +40,15 @@ def build(
       ``learning_rate`` for the table, whose sparse update touches the rows of the batch only.
     """
     adam = tf.keras.optimizers.Adam(config.lazyAdam_learning_rate, name="adam")
-    adagrad = RowAdagrad(
+    # Workers of parameter servers update a row at the same time: what both add counts, where of
+    # what both assign one would be lost.
+    shared = config.strategy == "parameter_server"
+    adagrad = (tf.keras.optimizers.Adagrad if shared else RowAdagrad)(
         config.learning_rate, initial_accumulator_value=_INITIAL_ACCUMULATOR, name="adagrad"
     )
     return adam, adagrad
+
+
+def compile_model(model: RankingModel, config: TaskConfig) -> None:
+    """Compiles a model whose weights exist with the optimisers of its configuration."""
+    model.compile(*build(config))

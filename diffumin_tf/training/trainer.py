@@ -2,21 +2,36 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
-from diffumin_tf.errors import TrainingError
-from diffumin_tf.model import RankingModel, compiled_for_any_batch
+from diffumin_tf.errors import Preempted, TrainingError
+from diffumin_tf.model import RankingModel
 from diffumin_tf.training.checkpoints import Checkpoints
+from diffumin_tf.training.preemption import Preemption
+from diffumin_tf.training.progress import Progress
+from diffumin_tf.training.state import TrainingState
+from diffumin_tf.training.step import Requests, TrainingStep
+from diffumin_tf.training.strategy import Distribution
+from diffumin_tf.training.summaries import Summaries
 
-PROGRESS_SECONDS = 10.0
 
-# What tf.summary.scalar writes; that function needs the tensorboard package to write, not to show.
-_SCALAR = tf.compat.v1.SummaryMetadata(
-    plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class=1
-)
+class TrainingData(Protocol):
+    """Where the batches of an epoch come from.
+
+    Attributes:
+      spec: types of a batch, known once an epoch was begun.
+      examples: samples of an epoch; None when unknown.
+    """
+
+    spec: Any
+    examples: int | None
+
+    def epoch(self, number: int, skip: int) -> Iterator:
+        """Batches of (inputs, label) of an epoch, the first `skip` left out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +40,9 @@ class TrainingResult:
 
     Attributes:
       steps: updates done.
-      best_step: step whose weights the model holds now.
+      best_step: step whose weights are the best ones.
       best_auc: their validation AUC, None without a validation split.
-      samples_per_second: over the whole run, the first step and validation left out.
+      samples_per_second: since this process began, the first step and validation left out.
     """
 
     steps: int
@@ -37,14 +52,17 @@ class TrainingResult:
 
 
 class Trainer:
-    """Trains a compiled model; leaves the best weights in it.
+    """Trains a compiled model from where its state says to the end.
 
     Args:
       model: compiled, its weights created.
       config: epochs, validation, early stopping, checkpoint and summary intervals.
+      state: where training is; from a checkpoint, or fresh.
       checkpoints: where states go.
-      summary_dir: folder for TensorBoard.
+      summaries: takes scalars for TensorBoard.
       validate: computes the validation metrics of the model as it is; None without validation.
+      distribution: how the model is spread over devices.
+      preemption: tells that the process must end.
       report: takes a line of progress.
     """
 
@@ -52,197 +70,163 @@ class Trainer:
         self,
         model: RankingModel,
         config: TaskConfig,
-        step: tf.Variable,
+        state: TrainingState,
         checkpoints: Checkpoints,
-        summary_dir: str,
+        summaries: Summaries,
         validate: Callable[[], dict[str, float]] | None,
+        distribution: Distribution,
+        preemption: Preemption,
         report: Callable[[str], None] = print,
     ) -> None:
         self._model = model
         self._config = config
-        self._step = step
+        self._state = state
         self._checkpoints = checkpoints
-        self._summaries = tf.summary.create_file_writer(summary_dir)
+        self._summaries = summaries
         self._validate = validate
+        self._preemption = preemption
         self._report = report
-        self._train_step = compiled_for_any_batch(model.train_step)
-        self._best_auc: float | None = None
-        self._best_step = 0
-        self._without_improvement = 0
+        self._step = TrainingStep(model, distribution)
+        self._keeps_signals = distribution.workers > 1
+        self._reported_step = -1
         self._last_save = time.monotonic()
 
-    def fit(
-        self, epoch_batches: Callable[[int], Iterable], examples_per_epoch: int | None
-    ) -> TrainingResult:
-        """Runs the epochs.
-
-        Args:
-          epoch_batches: batches of (inputs, label) of an epoch, by its number from 0.
-          examples_per_epoch: for the time left; None when unknown.
+    def fit(self, data: TrainingData) -> TrainingResult:
+        """Runs the epochs that are left.
 
         Raises:
-          TrainingError: the loss is not finite; names the step and the last good checkpoint.
+          TrainingError: the loss is not finite, and `max_rollbacks` are used up; names the step
+            and the last good checkpoint.
+          Preempted: the process was told to end; everything is saved.
         """
-        progress = _Progress(self._config.epoch, examples_per_epoch)
+        state = self._state
+        progress = Progress(
+            self._config.epoch,
+            data.examples,
+            state.samples,
+            state.batch * self._config.batch_size,
+        )
         try:
-            for epoch in range(self._config.epoch):
-                if not self._epoch(epoch, epoch_batches(epoch), progress):
-                    break
-                progress.end_of_epoch()
+            with self._preemption.deferred():
+                while state.epoch < self._config.epoch and not state.stopped:
+                    self._epoch(data, progress)
         except KeyboardInterrupt:
-            self._report(f"step {int(self._step)}: interrupted; saved {self._checkpoints.save()}")
+            self._report(f"step {state.step}: interrupted; saved {self._checkpoints.save()}")
             raise
         self._save()
-        if self._validate is None:
+        if self._validate is None and state.best_step != state.step:
             self._keep_best(None)
-        self._checkpoints.restore_best()
         self._summaries.flush()
-        return TrainingResult(
-            int(self._step), self._best_step, self._best_auc, progress.overall_speed()
+        return TrainingResult(state.step, state.best_step, state.best_auc, progress.overall_speed())
+
+    def _epoch(self, data: TrainingData, progress: Progress) -> None:
+        """What is left of an epoch, with the validation at its end."""
+        state, every = self._state, self._config.evaluate_every_steps
+        if every and state.batch and state.step % every == 0 and not self._evaluated(progress):
+            return
+        logs: dict[str, Any] = {}
+        for batch in data.epoch(state.epoch, state.batch):
+            try:
+                logs, samples, requests = self._step(batch, data.spec, self._requests(progress))
+            except tf.errors.InvalidArgumentError as error:
+                self._roll_back(error)
+                return
+            state.advance(samples)
+            progress.count(samples)
+            self._after_step(requests, logs, progress)
+            if every and state.step % every == 0 and not self._evaluated(progress):
+                return
+        if logs and self._reported_step != state.step:
+            self._tell(logs, progress)
+        if self._evaluated(progress):
+            progress.end_of_epoch()
+            state.next_epoch()
+
+    def _requests(self, progress: Progress) -> Requests:
+        """What this process wants done after the step; with several workers, all will do it."""
+        seconds = time.monotonic() - self._last_save
+        return Requests(
+            stop=self._preemption.requested,
+            save=seconds > self._config.save_checkpoints_secs,
+            report=progress.is_due(),
         )
 
-    def _epoch(self, epoch: int, batches: Iterable, progress: "_Progress") -> bool:
-        """One epoch; False when early stopping ends the run."""
-        every = self._config.evaluate_every_steps
-        evaluated = reported = -1
-        for inputs, label in batches:
-            logs = self._update(inputs, label)
-            progress.count(len(label))
-            step = int(self._step)
-            if step % self._config.save_summary_steps == 0:
-                self._summarise("train/", logs, {"samples_per_second": progress.recent_speed()})
-            if progress.is_due():
-                reported = step
-                self._report(progress.line(epoch, step, logs))
-                self._model.reset_metrics()
-            if time.monotonic() - self._last_save > self._config.save_checkpoints_secs:
-                self._save()
-            if every and step % every == 0:
-                evaluated = step
-                if not self._evaluate(progress):
-                    return False
-        step = int(self._step)
-        if reported != step:
-            self._report(progress.line(epoch, step, logs))
-        return evaluated == step or self._evaluate(progress)
+    def _after_step(self, requests: Requests, logs: dict[str, Any], progress: Progress) -> None:
+        step, config = self._state.step, self._config
+        if step % config.save_summary_steps == 0:
+            speed = {"samples_per_second": progress.recent_speed()}
+            self._summaries.write("train/", step, {**self._step.values(logs), **speed})
+        if requests.report:
+            self._tell(logs, progress)
+        by_steps = config.save_checkpoints_steps
+        if requests.stop:
+            raise Preempted(
+                f"step {step}: stopped by SIGTERM; saved {self._checkpoints.save()}; "
+                "start the same command again to go on"
+            )
+        if requests.save or (by_steps and step % by_steps == 0):
+            self._save()
 
-    def _update(self, inputs: dict[str, tf.Tensor], label: tf.Tensor) -> dict[str, tf.Tensor]:
-        try:
-            logs = self._train_step((inputs, label))
-        except tf.errors.InvalidArgumentError as error:
-            if "training loss" not in error.message:
-                raise
+    def _tell(self, logs: dict[str, Any], progress: Progress) -> None:
+        state = self._state
+        self._reported_step = state.step
+        self._report(progress.line(state.epoch, state.step, self._step.values(logs)))
+        self._model.reset_metrics()
+
+    def _roll_back(self, error: tf.errors.InvalidArgumentError) -> None:
+        """Back to the last checkpoint, with the data since then skipped."""
+        if "training loss" not in error.message:
+            raise error
+        state = self._state
+        where = f"step {state.step + 1}: the loss is not finite"
+        epoch, batch, rollbacks = state.epoch, state.batch + 1, state.rollbacks
+        allowed = self._config.max_rollbacks
+        if rollbacks >= allowed or not self._checkpoints.restore(self._report):
             raise TrainingError(
-                f"step {int(self._step) + 1}: the loss is not finite; lower learning_rate or "
-                f"lazyAdam_learning_rate; last good checkpoint: {self._checkpoints.last_good}"
+                f"{where}; lower learning_rate or lazyAdam_learning_rate"
+                + (f", or raise max_rollbacks {allowed}" if allowed else "")
+                + f"; last good checkpoint: {self._checkpoints.last_good}"
             ) from None
-        self._step.assign_add(1)
-        return logs
+        skipped = batch - state.batch if state.epoch == epoch else batch
+        state.epoch, state.batch, state.rollbacks = epoch, batch, rollbacks + 1
+        self._report(
+            f"{where}; back to the weights of step {state.step}, {skipped} batches skipped "
+            f"(rollback {state.rollbacks} of {allowed})"
+        )
 
-    def _evaluate(self, progress: "_Progress") -> bool:
-        """Validates; False when there was no improvement for too long."""
-        if self._validate is None:
+    def _evaluated(self, progress: Progress) -> bool:
+        """Validates, once a step; False when there was no improvement for too long."""
+        state = self._state
+        if self._validate is None or state.validated_step == state.step:
             return True
         self._save()  # before anything can go wrong with the validation data
-        with progress.paused():
+        with progress.paused(), self._preemption.deferred(self._keeps_signals):
             metrics = self._validate()
-        self._summarise("valid/", metrics)
+        self._summaries.write("valid/", state.step, metrics)
         auc = metrics["auc"]
         if auc is None:
             raise TrainingError("the validation split holds one class only; it has no AUC")
-        improved = self._best_auc is None or auc > self._best_auc
+        improved = state.best_auc is None or auc > state.best_auc
         self._report(
-            f"step {int(self._step)}: validation auc {auc:.4f} logloss {metrics['logloss']:.4f} "
+            f"step {state.step}: validation auc {auc:.4f} logloss {metrics['logloss']:.4f} "
             f"calibration {metrics['calibration']:.3f}{' (best so far)' if improved else ''}"
         )
+        state.validated_step = state.step
         if improved:
             self._keep_best(auc)
-            self._without_improvement = 0
             return True
-        self._without_improvement += 1
+        state.without_improvement += 1
         patience = self._config.early_stopping_patience
-        if patience and self._without_improvement >= patience:
-            self._report(f"stopping early: best was step {self._best_step}")
-            return False
-        return True
+        if patience and state.without_improvement >= patience:
+            self._report(f"stopping early: best was step {state.best_step}")
+            state.stopped = True
+        return not state.stopped
 
     def _keep_best(self, auc: float | None) -> None:
-        self._best_auc, self._best_step = auc, int(self._step)
+        state = self._state
+        state.best_auc, state.best_step, state.without_improvement = auc, state.step, 0
         self._checkpoints.save_best()
 
     def _save(self) -> None:
         self._checkpoints.save()
         self._last_save = time.monotonic()
-
-    def _summarise(self, prefix: str, *groups: dict) -> None:
-        with self._summaries.as_default(step=self._step):
-            for name, value in (item for group in groups for item in group.items()):
-                if value is not None:
-                    tf.summary.write(prefix + name, tf.cast(value, tf.float32), metadata=_SCALAR)
-
-
-class _Progress:
-    """Counts samples and time; says how fast it goes and how long it takes."""
-
-    def __init__(self, epochs: int, examples_per_epoch: int | None) -> None:
-        self._epochs = epochs
-        self._per_epoch = examples_per_epoch
-        self._done = 0
-        self._first = 0
-        self._start = self._window_start = time.monotonic()
-        self._window_done = 0
-        self._this_epoch = 0
-
-    def count(self, samples: int) -> None:
-        if not self._done:  # the first step compiles; it says nothing about the speed
-            self._first = self._window_done = samples
-            self._start = self._window_start = time.monotonic()
-        self._done += samples
-        self._this_epoch += samples
-
-    def end_of_epoch(self) -> None:
-        self._per_epoch = self._this_epoch
-        self._this_epoch = 0
-
-    def paused(self) -> "_Pause":
-        return _Pause(self)
-
-    def shift(self, seconds: float) -> None:
-        self._start += seconds
-        self._window_start += seconds
-
-    def is_due(self) -> bool:
-        return time.monotonic() - self._window_start > PROGRESS_SECONDS
-
-    def overall_speed(self) -> float:
-        return (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
-
-    def recent_speed(self) -> float:
-        samples = self._done - self._window_done
-        if not samples:
-            return self.overall_speed()
-        return samples / max(time.monotonic() - self._window_start, 1e-9)
-
-    def line(self, epoch: int, step: int, logs: dict[str, tf.Tensor]) -> str:
-        speed = self.recent_speed()
-        self._window_start, self._window_done = time.monotonic(), self._done
-        parts = [f"epoch {epoch + 1}/{self._epochs} step {step}"]
-        parts += [f"{name} {float(value):.4f}" for name, value in logs.items()]
-        parts.append(f"{speed:,.0f} samples/s")
-        if self._per_epoch and speed:
-            left = max(self._per_epoch * self._epochs - self._done, 0) / self.overall_speed()
-            parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
-        return "  ".join(parts)
-
-
-class _Pause:
-    """Leaves the time of a block out of the progress."""
-
-    def __init__(self, progress: _Progress) -> None:
-        self._progress = progress
-
-    def __enter__(self) -> None:
-        self._entered = time.monotonic()
-
-    def __exit__(self, *exception) -> None:
-        self._progress.shift(time.monotonic() - self._entered)

@@ -8,6 +8,7 @@ from diffumin_tf.config import Features, TaskConfig
 from diffumin_tf.data.features import FeatureLayout
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.layers import (
+    BatchNorm,
     ContrastiveMultiInterestCalibrator,
     DiffusionMultiInterestGenerator,
     FieldAlignedProjection,
@@ -57,9 +58,7 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
             )
             self._encode = compiled_in_training(self._encoded_candidate, config.jit_compile)
         if self.features.dense:
-            self._dense_norm = tf.keras.layers.BatchNormalization(
-                momentum=config.batch_norm_momentum, name="dense_norm"
-            )
+            self._dense_norm = BatchNorm(momentum=config.batch_norm_momentum, name="dense_norm")
 
     def _check_widths(self) -> None:
         config, width = self.config, self.width
@@ -109,7 +108,10 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
             )
         if config.use_dmig and config.use_cmic:
             self._calibrate = ContrastiveMultiInterestCalibrator(
-                temp=config.temp, loss_weight=config.lamda2, name="cmic"
+                temp=config.temp,
+                loss_weight=config.lamda2,
+                negatives=config.contrastive_negatives,
+                name="cmic",
             )
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> tf.Tensor:

@@ -51,7 +51,7 @@ def dmig_layers(model):
 
 def reset_noise(model):
     for dmig in dmig_layers(model):
-        dmig.generator.reset_from_seed(7)
+        dmig.random.draws.assign(7)
 
 
 def all_of(rows):
@@ -96,8 +96,7 @@ def training_outcome(model, forward, label):
     reset_noise(model)
     with tf.GradientTape() as tape:
         logits, losses = forward()
-        click = model.task(label[:, tf.newaxis], logits[:, tf.newaxis], compute_metrics=False)
-        total = tf.add_n([click, *losses])
+        total = tf.add_n([model.click_loss(label, logits), *losses])
     variables = model.trainable_variables
     gradients = tape.gradient(total, variables, unconnected_gradients="zero")
     return logits, losses, [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]

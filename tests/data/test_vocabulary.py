@@ -1,5 +1,7 @@
 """Ids to rows: hashing, vocabulary files, and which ids are admitted."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -71,7 +73,7 @@ def test_a_vocabulary_never_gives_a_row_to_padding(tmp_path):
 def test_the_most_frequent_ids_come_first_and_rare_ones_not_at_all(tmp_path):
     path = str(tmp_path / "vocabulary.txt")
     batches = [np.array([[5, 5, 0], [9, 7, 0]]), np.array([5, 9, 3, 7, BIG, BIG, -4, -4])]
-    assert vocabulary.write_vocabulary(path, batches, min_count=2) == 4
+    assert vocabulary.write_vocabulary(path, batches, min_count=2) == (4, 4, 1)
     assert open(path).read() == f"5\n7\n9\n{BIG}\n"
     rows_of = vocabulary.VocabularyRows(path)
     np.testing.assert_array_equal(
@@ -107,6 +109,121 @@ def test_no_batch_and_no_frequent_id_are_one_clear_error(tmp_path):
     with pytest.raises(DataError, match="min_count 9: none of the 3 ids"):
         vocabulary.write_vocabulary(path, [np.array([1, 2, 3, 3, 0])], min_count=9)
     assert not (tmp_path / "vocabulary.txt").exists()
+
+
+def grow(folder, day, batches, min_count=3):
+    """Writes the vocabulary of a day on top of that of the day before, if there is one."""
+    (folder / f"{day}").mkdir()
+    before = folder / f"{day - 1}" / "vocabulary.txt"
+    path = folder / f"{day}" / "vocabulary.txt"
+    result = vocabulary.write_vocabulary(
+        str(path), [np.array(b) for b in batches], min_count, str(before) if day else None
+    )
+    return result, [int(line) for line in path.read_text().splitlines()]
+
+
+def test_old_ids_keep_their_lines_and_new_ones_follow_by_frequency(tmp_path):
+    _, first = grow(tmp_path, 0, [[8, 8, 8, 5, 5, 5, 5]])
+    assert first == [5, 8]
+    result, second = grow(tmp_path, 1, [[8] * 9, [7] * 3 + [9] * 4 + [BIG] * 3 + [0] * 9 + [6]])
+    assert second == [5, 8, 9, 7, BIG] and result == (5, 3, 1)
+    result, third = grow(tmp_path, 2, [[8, 5, 7]])
+    assert third == second and result == (5, 0, 1)
+
+
+def test_sightings_add_up_over_the_days_until_an_id_is_admitted(tmp_path):
+    assert grow(tmp_path, 0, [[4, 4, 4, 7, BIG]]) == ((1, 1, 2), [4])
+    assert grow(tmp_path, 1, [[4, 7, 6]]) == ((1, 0, 3), [4])
+    assert grow(tmp_path, 2, [[7, BIG], [6, 7]]) == ((2, 1, 2), [4, 7])
+    assert grow(tmp_path, 3, [[BIG, 7, 7, 7]]) == ((3, 1, 1), [4, 7, BIG])
+    ids, counts = np.load(tmp_path / "3" / vocabulary.PENDING, allow_pickle=False)
+    assert (ids.tolist(), counts.tolist()) == ([6], [2])
+
+
+def test_a_vocabulary_without_a_file_of_sightings_had_none(tmp_path):
+    grow(tmp_path, 0, [[4, 4, 4, 7, 7]])
+    (tmp_path / "0" / vocabulary.PENDING).unlink()
+    assert grow(tmp_path, 1, [[7]]) == ((1, 0, 1), [4])
+
+
+def test_a_lower_threshold_admits_ids_that_do_not_occur_any_more(tmp_path):
+    grow(tmp_path, 0, [[4, 4, 4, 7, 7, 6]])
+    assert grow(tmp_path, 1, [[4]], min_count=2) == ((2, 1, 1), [4, 7])
+
+
+def test_a_vocabulary_can_be_written_over_the_one_it_grows_from(tmp_path):
+    path = str(tmp_path / "vocabulary.txt")
+    vocabulary.write_vocabulary(path, [np.array([4, 4, 7])], 2)
+    vocabulary.write_vocabulary(path, [np.array([7, 9])], 2, path)
+    assert open(path).read() == "4\n7\n"
+    assert sorted(os.listdir(tmp_path)) == ["vocabulary.txt", vocabulary.PENDING]
+
+
+def test_any_vocabulary_can_grow_whatever_its_order_and_line_ends(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "vocabulary.txt").write_bytes(f"30\r\n{BIG}\r\n0\r\n10".encode())
+    assert grow(tmp_path, 1, [[2, 2, 2, 10, 10, 10]])[1] == [30, BIG, 0, 10, 2]
+    rows_of = vocabulary.VocabularyRows(str(tmp_path / "1" / "vocabulary.txt"))
+    np.testing.assert_array_equal(rows_of(tf.constant([30, BIG, 10, 2], tf.int64)), [1, 2, 4, 5])
+
+
+def test_growth_does_not_depend_on_the_order_or_the_cutting_of_a_day(tmp_path):
+    rng = np.random.default_rng(0)
+    days = rng.zipf(1.3, [3, 4000]) % 500 * (2**54 + 1)
+    seen: dict[int, int] = {}
+    for day, ids in enumerate(days):
+        batches = np.array_split(rng.permutation(ids), 1 + 3 * day)
+        result, lines = grow(tmp_path, day, batches, min_count=5)
+        for i in ids[ids > 0]:
+            seen[i] = seen.get(i, 0) + 1
+        often = {i for i, count in seen.items() if count >= 5}
+        assert set(lines) == often and len(lines) == len(often)
+        assert result.size == len(often) and result.pending == len(seen) - len(often)
+
+
+def test_what_is_remembered_is_bounded_and_the_rarest_go_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(vocabulary, "_PENDING_IDS", 3)
+    grow(tmp_path, 0, [[9, 9, 9, 1, 8, 2, 2]])
+    result, _ = grow(tmp_path, 1, [[5, 4, 4]])
+    assert result.pending == 3
+    ids, counts = np.load(tmp_path / "1" / vocabulary.PENDING)
+    assert (ids.tolist(), counts.tolist()) == ([2, 4, 5], [2, 2, 1])  # 1 and 8 came earlier only
+
+
+@pytest.mark.parametrize(
+    "text", ["12\nabc\n", "12\n\n13\n", "12\n12\n", "12\n1.5\n", "1,2\n", "", f"{2**64}\n", None]
+)
+def test_a_damaged_older_vocabulary_is_named(tmp_path, text):
+    older, path = str(tmp_path / "older.txt"), tmp_path / "vocabulary.txt"
+    if text is not None:
+        (tmp_path / "older.txt").write_text(text)
+    with pytest.raises(ConfigError, match=f"{older}: no vocabulary \\(one decimal id a line"):
+        vocabulary.write_vocabulary(str(path), [np.array([5, 5])], 2, older)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("damage", ["short", "text", "unsorted", "float", "flat", "pickle"])
+def test_a_damaged_file_of_sightings_is_named(tmp_path, damage):
+    grow(tmp_path, 0, [[9, 9, 9, 1, 2, 2]])
+    file = tmp_path / "0" / vocabulary.PENDING
+    contents = {
+        "unsorted": np.array([[2, 1], [1, 1]]),
+        "float": np.array([[1.0, 2.0], [1.0, 1.0]]),
+        "flat": np.array([1, 2]),
+        "pickle": np.array([[1, None], [2, {}]], dtype=object),
+    }
+    if damage in contents:
+        np.save(file, contents[damage])
+    else:
+        file.write_bytes(file.read_bytes()[:-3] if damage == "short" else b"12 3\n")
+    with pytest.raises(DataError, match=f"{file}: damaged.*remove it to count rare ids from zero"):
+        grow(tmp_path, 1, [[5]])
+
+
+def test_ids_are_found_in_any_order():
+    ids = np.array([30, BIG, -4, 10])
+    wanted = np.array([10, 11, BIG, 30, BIG - 1, 2**62])
+    assert vocabulary.find_ids(ids, wanted).tolist() == [3, -1, 1, 0, -1, -1]
 
 
 def test_only_the_training_days_and_the_columns_in_use_are_counted(tmp_path):

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import DiffusionMultiInterestGenerator as Generator
+from diffumin_tf.layers import RandomStream
 from tests.layers import oracles
 from tests.layers.helpers import (
     assert_batch_mates_never_matter,
@@ -56,9 +57,9 @@ def test_loss_equals_the_equations(prediction_type):
     interests, channels, live = inputs()
     layer(interests, channels, live)
     randomise(layer, scale=0.15)
-    draws = tf.random.Generator.from_seed(3)
+    draws = RandomStream(3)
     layer(interests, channels, live, training=True)
-    timesteps = draws.uniform([4, 3], 0, 40, tf.int32).numpy()
+    timesteps = draws.integers([4, 3], 40).numpy()
     noise = draws.normal([4, 3, 6]).numpy()
     alphas = oracles.linear_alphas_cumprod(40, 1e-4, 0.02)
     weights, errors = denoiser_weights(layer.denoiser), []
@@ -195,7 +196,7 @@ def test_a_checkpoint_resumes_the_random_numbers(tmp_path):
     layer(*inputs(), training=True)
     path = tf.train.Checkpoint(layer=layer).write(str(tmp_path / "checkpoint"))
     expected = layer(*inputs(), training=True)
-    resumed = Generator(**SMALL, dropout_rate=0.3, seed=2)
+    resumed = Generator(**SMALL, dropout_rate=0.3, seed=1)
     resumed(*inputs())
     tf.train.Checkpoint(layer=resumed).read(path).assert_consumed()
     assert_same(resumed(*inputs(), training=True), expected)

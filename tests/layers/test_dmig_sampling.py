@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import DiffusionMultiInterestGenerator as Generator
+from diffumin_tf.layers import RandomStream
 from diffumin_tf.layers.noise_schedule import CLEAN
 from tests.layers.helpers import OTHER_SHAPE, assert_finite, assert_same, flat, normal, randomise
 
@@ -20,7 +21,7 @@ def layer_of(**changes):
     layer = Generator(**{**SMALL, "n_layers": 2, "seed": 3, **changes})
     layer(INTERESTS, CHANNELS, LIVE)
     randomise(layer, scale=0.15)
-    layer.generator.reset_from_seed(3)
+    layer.random.draws.assign(0)
     return layer
 
 
@@ -64,8 +65,8 @@ def test_gradients_are_those_of_a_sampler_stopped_before_the_last_steps(
     grad_steps, prediction_type
 ):
     layer = layer_of(sampler_grad_steps=grad_steps, prediction_type=prediction_type)
-    draws = tf.random.Generator.from_seed(3)
-    draws.uniform([5, 3], 0, 40, tf.int32)  # timesteps and noise of the loss
+    draws = RandomStream(3)
+    draws.integers([5, 3], 40)  # timesteps and noise of the loss
     draws.normal([5, 3, 4])
     noise = draws.normal([5, 3, 4])
 
@@ -115,7 +116,7 @@ def test_compiled_it_gives_the_same_values_losses_and_gradients():
 def test_dropout_reaches_the_steps_without_gradient(jit_compile):
     layer = layer_of(**QUICK, dropout_rate=0.3, jit_compile=jit_compile)
     first = layer(INTERESTS, CHANNELS, LIVE, training=True)
-    layer.generator.reset_from_seed(3)
+    layer.random.draws.assign(0)
     second = layer(INTERESTS, CHANNELS, LIVE, training=True)
     assert_finite([first, second])
     assert furthest(first, second) > 1e-3

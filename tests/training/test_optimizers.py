@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.training import optimizers
+from tests import two_devices
 
 UNIT = {"input_units": ["handle_rec_unit:Long_term_DiffuMIN"]}
 ROWS = [[3, 5, 3, 0, 3], [7, 7, 7, 7, 7], [1, 2, 3, 4, 5]]
@@ -16,7 +17,7 @@ def trained(optimizer, gradients):
     step = tf.function(lambda gradient: optimizer.apply_gradients([(gradient, table)]))
     for gradient in gradients:
         step(gradient)
-    return table.numpy(), optimizer.variables[-1].numpy()
+    return table.numpy(), optimizer.variables[-1].numpy() if gradients else None
 
 
 def sparse(seed, rows, scale):
@@ -53,3 +54,39 @@ def test_each_optimiser_has_the_rate_of_its_key():
     assert optimizers.RowAdagrad.from_config(adagrad.get_config()).get_config() == (
         adagrad.get_config()
     )
+
+
+def test_workers_of_parameter_servers_add_to_the_rows_of_the_table():
+    config = TaskConfig.model_validate({**UNIT, "strategy": "parameter_server"})
+    _, adagrad = optimizers.build(config)
+    assert type(adagrad) is tf.keras.optimizers.Adagrad
+    _, alone = optimizers.build(TaskConfig.model_validate(UNIT))
+    assert adagrad.get_config() == alone.get_config()
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_replicas_move_the_table_as_one_device_does_though_they_share_rows(dense):
+    """ROWS repeat rows within a replica and between the two."""
+    rows, split = ROWS[0] + ROWS[1], 4
+    whole = sparse(0, rows, 1.0)
+    parts = [
+        tf.IndexedSlices(whole.values[part], whole.indices[part], whole.dense_shape)
+        for part in (slice(None, split), slice(split, None))
+    ]
+    if dense:
+        parts = [tf.convert_to_tensor(part) for part in parts]
+    expected, accumulator = trained(optimizers.RowAdagrad(0.05), [whole, whole])
+    with two_devices.mirrored().scope():
+        table = tf.Variable(trained(optimizers.RowAdagrad(0.0), [])[0])
+        optimizer = optimizers.RowAdagrad(0.05)
+        optimizer.build([table])
+
+    @tf.function
+    def step(gradient):
+        optimizer.apply_gradients([(gradient, table)])
+
+    for _ in range(2):
+        two_devices.run(step, parts)
+    for variable, one in ((table, expected), (optimizer.variables[-1], accumulator)):
+        for copy in two_devices.mirrored().experimental_local_results(variable):
+            np.testing.assert_allclose(copy.numpy(), one, rtol=1e-5)

@@ -1,6 +1,5 @@
 """The training loop with a scripted model: what it keeps, when it stops, what it tells."""
 
-import glob
 import math
 import re
 import types
@@ -9,78 +8,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.config import TaskConfig
 from diffumin_tf.errors import DataError, TrainingError
 from diffumin_tf.experiment import Experiment
-from diffumin_tf.training import checkpoints, trainer
+from diffumin_tf.training import checkpoints, progress, trainer
 from tests.small_log import write_experiment
-
-BATCHES, SIZE = 4, 8
-
-
-class Counting(tf.Module):
-    """A model whose weight is the number of its updates, as long as its input is finite."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = tf.Variable(0.0, name="weight")
-        self.optimizer = tf.keras.optimizers.Adam()
-        self.table_optimizer = tf.keras.optimizers.Adagrad()
-        self.resets = 0
-
-    def train_step(self, batch):
-        inputs, _ = batch
-        loss = tf.debugging.check_numerics(tf.reduce_mean(inputs["x"]), "training loss")
-        with tf.control_dependencies([loss]):
-            self.weight.assign_add(1.0)
-        return {"auc": loss / 2.0, "loss": loss}
-
-    def reset_metrics(self):
-        self.resets += 1
+from tests.training.events import scalars
+from tests.training.scripted import BATCHES, SIZE, Counting, Training
 
 
-class Training:
-    """A trainer of that model in a folder of its own."""
-
-    def __init__(self, folder, aucs=None, **changes):
-        self.folder, self.lines, self.asked = str(folder), [], []
-        self.model = Counting()
-        self.step = tf.Variable(0, dtype=tf.int64)
-        self.config = TaskConfig(input_units=["x:Y"], **changes)
-        self.checkpoints = checkpoints.Checkpoints(
-            self.folder, self.model, self.step, self.config.keep_checkpoint_max
-        )
-        self.aucs = None if aucs is None else iter(aucs)
-        self.trainer = trainer.Trainer(
-            self.model,
-            self.config,
-            self.step,
-            self.checkpoints,
-            f"{self.folder}/logs",
-            None if aucs is None else self.validate,
-            self.lines.append,
-        )
-
-    def validate(self):
-        self.asked.append(int(self.model.weight))
-        return {"auc": next(self.aucs), "logloss": 0.5, "calibration": 1.0, "gauc": None}
-
-    def fit(self, values=(1.0,) * BATCHES, examples=BATCHES * SIZE):
-        label = tf.zeros([SIZE])
-        batches = [({"x": tf.fill([SIZE], value)}, label) for value in values]
-        return self.trainer.fit(lambda epoch: batches, examples)
-
-    def saved_steps(self, name=checkpoints.LATEST):
-        files = glob.glob(f"{self.folder}/{name}/ckpt-*.index")
-        return sorted(int(re.search(r"ckpt-(\d+)", file)[1]) for file in files)
-
-
-def test_the_best_weights_are_restored_at_the_end(tmp_path):
+def test_the_best_weights_are_kept(tmp_path):
     training = Training(tmp_path, [0.6, 0.8, 0.7], epoch=3)
     result = training.fit()
     assert training.asked == [4, 8, 12]
     assert (result.steps, result.best_step, result.best_auc) == (12, 8, 0.8)
-    assert training.model.weight.numpy() == 8
+    assert training.best_weight() == 8
     assert training.saved_steps(checkpoints.BEST) == [8]
     assert [("best so far" in line) for line in training.lines if "validation" in line] == [
         True,
@@ -98,7 +39,7 @@ def test_early_stopping_waits_as_often_as_told(tmp_path):
     aucs = [0.6, 0.5, 0.7, 0.6, 0.69, 0.99]
     training = Training(tmp_path, aucs, epoch=6, early_stopping_patience=2)
     result = training.fit()
-    assert (result.steps, result.best_step, training.model.weight.numpy()) == (20, 12, 12)
+    assert (result.steps, result.best_step, training.best_weight()) == (20, 12, 12)
     assert "stopping early: best was step 12" in training.lines
 
 
@@ -124,13 +65,16 @@ def test_without_validation_the_last_weights_are_kept(tmp_path):
     training = Training(tmp_path, epoch=2)
     result = training.fit()
     assert (result.steps, result.best_step, result.best_auc) == (8, 8, None)
-    assert training.model.weight.numpy() == 8 and training.saved_steps(checkpoints.BEST) == [8]
+    assert training.best_weight() == 8 and training.saved_steps(checkpoints.BEST) == [8]
 
 
 def test_no_more_checkpoints_are_kept_than_told(tmp_path):
     training = Training(tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5], epoch=5, keep_checkpoint_max=2)
     training.fit()
     assert training.saved_steps() == [16, 20] and training.saved_steps(checkpoints.BEST) == [20]
+    # TensorFlow's own tools find them too.
+    latest = tf.train.latest_checkpoint(f"{training.folder}/{checkpoints.LATEST}")
+    assert latest.endswith("ckpt-20")
 
 
 @pytest.fixture
@@ -139,23 +83,33 @@ def clock(monkeypatch):
     clock = types.SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
     monkeypatch.setattr(trainer, "time", clock)
+    monkeypatch.setattr(progress, "time", clock)
 
     def step_of(training):
-        def step(batch):
-            clock.now += 2.0
-            return training.model.train_step(batch)
+        step = training.trainer._step
 
-        training.trainer._train_step = step
+        def slow(*arguments):
+            clock.now += 2.0
+            return step(*arguments)
+
+        slow.values = step.values
+        training.trainer._step = slow
 
     clock.slow_down = step_of
     return clock
 
 
 def test_checkpoints_are_written_when_their_time_has_come(tmp_path, clock):
-    training = Training(tmp_path, save_checkpoints_secs=7, keep_checkpoint_max=50)
+    training = Training(tmp_path, save_checkpoints_secs=5, keep_checkpoint_max=50)
     clock.slow_down(training)
     training.fit((1.0,) * 11)
     assert training.saved_steps() == [4, 8, 11]
+
+
+def test_checkpoints_are_written_after_so_many_steps(tmp_path):
+    training = Training(tmp_path, save_checkpoints_steps=3, keep_checkpoint_max=50, epoch=2)
+    training.fit()
+    assert training.saved_steps() == [3, 6, 8]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -175,9 +129,8 @@ def test_there_may_be_no_good_checkpoint(tmp_path):
 
 
 def test_other_errors_of_a_step_are_not_taken_for_a_loss(tmp_path):
-    training = Training(tmp_path)
-    training.model.train_step = lambda batch: {"loss": tf.debugging.check_numerics(math.nan, "x")}
-    training.trainer._train_step = training.model.train_step
+    training = Training(tmp_path, max_rollbacks=3)
+    training.model.update = lambda batch: {"loss": tf.debugging.check_numerics(math.nan, "x")}
     with pytest.raises(tf.errors.InvalidArgumentError):
         training.fit()
 
@@ -185,7 +138,7 @@ def test_other_errors_of_a_step_are_not_taken_for_a_loss(tmp_path):
 def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
     training = Training(tmp_path)
     training.checkpoints.save()
-    training.step.assign(7)
+    training.state.step = 7
     training.model.weight.assign(math.inf)
     with pytest.raises(TrainingError, match=r"step 7: weight weight:0 is not finite; .*ckpt-0$"):
         training.checkpoints.save()
@@ -198,7 +151,7 @@ def test_a_validation_split_of_one_class_is_one_clear_error(tmp_path):
 
 
 def test_a_line_of_progress_tells_loss_auc_speed_and_time_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", -1.0)
     training = Training(tmp_path, epoch=2)
     training.fit((2.0,) * BATCHES)
     number = r"[\d,]+ samples/s"
@@ -231,13 +184,7 @@ def test_the_speed_leaves_validation_out(tmp_path, clock):
 
 def test_tensorboard_gets_the_scalars_of_training_and_validation(tmp_path):
     Training(tmp_path, [0.5, 0.6], epoch=2, save_summary_steps=2).fit((3.0,) * BATCHES)
-    (file,) = glob.glob(f"{tmp_path}/logs/events*")
-    found = {}
-    for record in tf.data.TFRecordDataset(file).as_numpy_iterator():
-        event = tf.compat.v1.Event.FromString(record)
-        for value in event.summary.value:
-            assert value.metadata.plugin_data.plugin_name == "scalars"
-            found.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    found = scalars(f"{tmp_path}/logs")
     assert found["train/loss"] == {2: 3.0, 4: 3.0, 6: 3.0, 8: 3.0}
     assert found["train/auc"].keys() == found["train/samples_per_second"].keys() == {2, 4, 6, 8}
     assert found["valid/auc"] == pytest.approx({4: 0.5, 8: 0.6})
@@ -253,9 +200,7 @@ def test_restoring_needs_a_checkpoint_that_fits(tmp_path):
     other.weight = tf.Variable([1.0, 2.0])
     with pytest.raises(DataError, match=r"best/ckpt-4: does not fit .*b/config.json"):
         checkpoints.restore_weights(str(tmp_path / "b"), other)
-    fitting = Counting()
-    assert checkpoints.restore_weights(str(tmp_path / "b"), fitting).endswith("ckpt-4")
-    assert fitting.weight.numpy() == 4
+    assert training.best_weight() == 4
 
 
 def test_a_real_model_with_a_weight_that_is_not_finite_stops_at_its_first_step(tmp_path):
@@ -272,10 +217,9 @@ def test_a_real_model_with_a_weight_that_is_not_finite_stops_at_its_first_step(t
 def test_an_interrupted_run_is_saved_and_says_where(tmp_path):
     training = Training(tmp_path, epoch=2)
 
-    def batches():
-        yield from [({"x": tf.ones([SIZE])}, tf.zeros([SIZE]))] * 3
+    def interrupt():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training.trainer.fit(lambda epoch: batches(), None)
+        training.fit([1.0, 1.0, 1.0, interrupt])
     assert re.search(r"step 3: interrupted; saved .*ckpt-3$", training.lines[-1])

@@ -1,0 +1,85 @@
+"""Batch normalisation by the statistics of the global batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from diffumin_tf.layers import replicas
+
+
+@tf.keras.utils.register_keras_serializable(package="diffumin_tf")
+class BatchNorm(tf.keras.layers.BatchNormalization):
+    """`tf.keras.layers.BatchNormalization` over the samples of all replicas together.
+
+    ```
+    y = γ (x − mean) / √(variance + epsilon) + β,   mean = Σ x / n,   variance = Σ (x − mean)² / n
+    ```
+
+    in training, the sums over all replicas and the variance in a second pass, once the mean is
+    known. The library's `synchronized=True` takes E[x²] − E[x]² instead, in which nothing is left
+    of the variance of a feature whose mean is a thousand times its deviation. A replica may have no
+    samples. With one replica this is the library's layer to the last bit.
+
+    Args:
+        **kwargs: of `tf.keras.layers.BatchNormalization`, without `synchronized` and `fused`.
+
+    Call arguments:
+        inputs: `[B, …, units]`, float32.
+        training: bool. Whether to use, and learn from, the statistics of the batch.
+        mask: `[B, …]`, bool, or None. Which of `inputs` count; None means all.
+
+    Returns:
+        Tensor shaped like `inputs`, float32.
+
+    Example:
+
+    ```python
+    normal = BatchNorm(momentum=0.9)(tf.random.normal([32, 16]), training=True)  # [32, 16]
+    ```
+
+    Source: Ioffe and Szegedy, Batch Normalization (ICML '15).
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        # The fused kernel, which the library takes for images, knows one replica only.
+        super().__init__(**kwargs, fused=False)
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> tf.Variable:
+        if kwargs.get("synchronization") == tf.VariableSynchronization.ON_READ:
+            # Moving averages: the same on all replicas, so that one of them is read and saved; a
+            # mean over replicas would round, and have all processes communicate.
+            kwargs["aggregation"] = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        return super().add_weight(*args, **kwargs)
+
+    def _calculate_mean_and_var(
+        self,
+        inputs: tf.Tensor,
+        reduction_axes: Sequence[int],
+        keep_dims: bool,
+        mask: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        if replicas.count() == 1:
+            return super()._calculate_mean_and_var(inputs, reduction_axes, keep_dims, mask)
+
+        def total(x: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_sum(x, axis=reduction_axes, keepdims=True)
+
+        weights = tf.ones_like(inputs)
+        if mask is not None:
+            weights *= tf.cast(mask, inputs.dtype)[..., tf.newaxis]
+        sums = replicas.total(tf.stack([total(inputs * weights), total(weights)]))
+        count = tf.maximum(sums[1], 1.0)
+        mean = sums[0] / count
+        # The deviations from the mean sum up to zero, and so does the gradient through it.
+        deviations = weights * tf.square(inputs - tf.stop_gradient(mean))
+        variance = replicas.total(total(deviations)) / count
+        if keep_dims:
+            return mean, variance
+        return tf.squeeze(mean, reduction_axes), tf.squeeze(variance, reduction_axes)
+
+    def _support_zero_size_input(self) -> bool:
+        # The library would leave the moving averages of a replica without samples as they are.
+        return replicas.count() == 1 and super()._support_zero_size_input()

@@ -1,0 +1,101 @@
+"""Random numbers whose whole state is one counter in the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from diffumin_tf.layers import checks, replicas
+
+# The same numbers on CPU and GPU; XLA makes other ones of it.
+_ALGORITHM = "philox"
+
+
+class RandomStream(tf.Module):
+    """Random numbers that depend on the seed, the number of the draw and the place in the batch.
+
+    Draw i of replica r of N is rows `[offset, offset + n)` of what one device would draw as its
+    draw i for the global batch, so the number of replicas never matters. The first axis of a draw
+    must therefore be that of the samples. The module belongs to the layer that draws, as an
+    attribute, and its counter to the variables of that layer.
+
+    Args:
+        seed: int. Streams of different seeds have nothing in common.
+
+    Raises:
+        ValueError: if `seed` is no integer.
+
+    Example:
+
+    ```python
+    stream = RandomStream(seed=1)
+    noise = stream.normal([4, 8])  # [4, 8]
+    ```
+    """
+
+    def __init__(self, seed: int, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.seed = checks.integer("seed", seed)
+        # Every replica counts for itself, and all of them alike: no draw waits for another
+        # replica, and a loop or a compiled function may hold one.
+        self.draws = tf.Variable(
+            0,
+            trainable=False,
+            dtype=tf.int64,
+            name="draws",
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+
+    def normal(self, shape: tf.Tensor, placed: replicas.Place | None = None) -> tf.Tensor:
+        """Standard normal numbers.
+
+        Args:
+            shape: `[n, ...]`, int32, n being the samples of this replica.
+            placed: `replicas.place(n)`, for callers that draw more than once. None finds it out.
+
+        Returns:
+            Tensor of that shape, float32.
+        """
+        return self._rows(tf.random.stateless_normal, shape, placed)
+
+    def uniform(self, shape: tf.Tensor, placed: replicas.Place | None = None) -> tf.Tensor:
+        """Uniform numbers in [0, 1); see `normal`."""
+        return self._rows(tf.random.stateless_uniform, shape, placed)
+
+    def integers(
+        self, shape: tf.Tensor, bound: int, placed: replicas.Place | None = None
+    ) -> tf.Tensor:
+        """Uniform integers in [0, bound), int32; see `normal`."""
+
+        def below(shape: tf.Tensor, seed: tf.Tensor, alg: str) -> tf.Tensor:
+            return tf.random.stateless_uniform(shape, seed, 0, bound, tf.int32, alg=alg)
+
+        return self._rows(below, shape, placed)
+
+    def uniform_of_replica(self, shape: tf.Tensor) -> tf.Tensor:
+        """Uniform numbers in [0, 1) of any shape, other ones on every replica.
+
+        For draws inside of XLA or of control flow, where replicas cannot tell their sizes.
+        """
+        number = self._next_draw() * replicas.count() + tf.cast(replicas.index(), tf.int64)
+        return tf.random.stateless_uniform(shape, self._seed(number), alg=_ALGORITHM)
+
+    def _rows(
+        self, draw: Callable[..., tf.Tensor], shape: tf.Tensor, placed: replicas.Place | None
+    ) -> tf.Tensor:
+        seed = self._seed(self._next_draw())
+        if replicas.count() == 1:
+            return draw(shape, seed, alg=_ALGORITHM)
+        offset, total = placed or replicas.place(shape[0])
+        drawn = draw(tf.concat([[total], shape[1:]], axis=0), seed, alg=_ALGORITHM)
+        return drawn[offset : offset + shape[0]]
+
+    def _next_draw(self) -> tf.Tensor:
+        number = tf.identity(self.draws)
+        self.draws.assign_add(1)
+        return number
+
+    def _seed(self, number: tf.Tensor) -> tf.Tensor:
+        return tf.stack([tf.constant(self.seed, tf.int64), number])

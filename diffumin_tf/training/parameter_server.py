@@ -1,0 +1,320 @@
+"""Asynchronous training: the chief of a parameter-server cluster."""
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from diffumin_tf.config import TaskConfig
+from diffumin_tf.data.faults import plain_text
+from diffumin_tf.errors import DiffuminError, Preempted, TrainingError
+from diffumin_tf.model import RankingModel
+from diffumin_tf.training.background import BackgroundValidation, Validated
+from diffumin_tf.training.checkpoints import Checkpoints
+from diffumin_tf.training.part_work import Counts, PartWork
+from diffumin_tf.training.preemption import Preemption
+from diffumin_tf.training.progress import Progress
+from diffumin_tf.training.servers import RESTART, Attendance
+from diffumin_tf.training.state import TrainingState
+from diffumin_tf.training.summaries import Summaries
+from diffumin_tf.training.trainer import TrainingResult
+
+_POLL_SECONDS = 0.2
+_DRAIN_SECONDS = 20.0  # for the steps under way when training must end
+
+
+@dataclasses.dataclass
+class AsynchronousState(TrainingState):
+    """Where an asynchronous run is; ``batch`` stays 0, as the workers are at different places.
+
+    Attributes:
+      parts_done: numbers of the part files of this epoch that are done with.
+    """
+
+    parts_done: list[int] = dataclasses.field(default_factory=list)
+
+    def next_epoch(self) -> None:
+        """Moves to the start of the next epoch."""
+        super().next_epoch()
+        self.parts_done = []
+
+
+class AsynchronousTrainer:
+    """Lets workers train a model whose weights lie on servers, each at its own pace.
+
+    Every worker reads part files of the training split, computes gradients by weights that others
+    change meanwhile, and sends them to the servers, which apply them as they come. The chief hands
+    out files, saves, and validates checkpoints beside training. The folder of the run must be the
+    same for all tasks: each server writes its own part of a checkpoint.
+
+    A checkpoint knows which files are done with. After a restart, with however many workers and
+    servers, the others are read again, from their beginning.
+
+    Args:
+      model: compiled, its weights and optimiser slots created in the scope of the strategy.
+      config: epochs, validation, early stopping, checkpoint and summary intervals.
+      state: where training is; from a checkpoint, or fresh.
+      checkpoints: where states go.
+      work: hands part files to the workers.
+      validation: validates checkpoints, and keeps the best weights.
+      summaries: takes scalars for TensorBoard.
+      attendance: tells which tasks are there.
+      preemption: tells that the process must end.
+      report: takes a line of progress.
+    """
+
+    def __init__(
+        self,
+        model: RankingModel,
+        config: TaskConfig,
+        state: AsynchronousState,
+        checkpoints: Checkpoints,
+        work: PartWork,
+        validation: BackgroundValidation,
+        summaries: Summaries,
+        attendance: Attendance,
+        preemption: Preemption,
+        report: Callable[[str], None] = print,
+    ) -> None:
+        self._model = model
+        self._config = config
+        self._state = state
+        self._checkpoints = checkpoints
+        self._work = work
+        self._validation = validation
+        self._summaries = summaries
+        self._attendance = attendance
+        self._preemption = preemption
+        self._report = report
+        self._progress = Progress(config.epoch, None)
+        self._before = state.step, state.samples
+        self._counts = self._told = self._summarised = work.counts()
+        self._is_amid_epoch = False
+        self._is_validation_due = False
+        self._last_save = time.monotonic()
+
+    def fit(self, examples: int | None) -> TrainingResult:
+        """Runs the epochs that are left.
+
+        Args:
+          examples: samples of an epoch; None when unknown.
+
+        Raises:
+          TrainingError: the loss is not finite, a server is lost, or all workers are.
+          DataError: a file is gone or damaged.
+          Preempted: the process was told to end; everything is saved.
+        """
+        state = self._state
+        in_epoch = max(state.samples - state.epoch * examples, 0) if examples else 0
+        self._progress = Progress(self._config.epoch, examples, state.samples, in_epoch)
+        with self._preemption.deferred(), self._explained(), _quiet_coordinator():
+            try:
+                if self._validation.is_wanted and 0 < state.step != state.validated_step:
+                    # A result that was found after the checkpoint is lost with the process.
+                    self._validation.start(state.step, self._checkpoints.last_good)
+                while state.epoch < self._config.epoch and not state.stopped:
+                    self._epoch()
+                self._last_validation()
+            except KeyboardInterrupt:
+                path = self._leave()
+                self._report(f"step {state.step}: interrupted; saved {path}")
+                raise
+            finally:
+                self._validation.end()
+        self._report(f"updates by worker: {', '.join(map(str, self._counts.by_worker))}")
+        self._summaries.flush()
+        return TrainingResult(
+            state.step, state.best_step, state.best_auc, self._progress.overall_speed()
+        )
+
+    def _epoch(self) -> None:
+        """What is left of an epoch; validation at its end goes on beside the next one."""
+        state = self._state
+        self._work.start(state.epoch, state.parts_done)
+        self._is_amid_epoch = True
+        while not self._work.finished():
+            time.sleep(_POLL_SECONDS)
+            self._attendance.look()
+            self._heed_preemption()
+            before = state.step
+            self._count()
+            self._after_steps(before)
+            if state.stopped:
+                self._end_steps()
+                return
+        self._count()
+        if self._counts.steps > self._told.steps:
+            self._tell()
+        self._is_amid_epoch = False
+        self._progress.end_of_epoch()
+        state.next_epoch()
+        self._is_validation_due = True
+
+    def _count(self) -> None:
+        """Brings the state up to what the workers have done."""
+        before, self._counts = self._counts, self._work.counts()
+        if self._counts.samples > before.samples:
+            self._progress.count(self._counts.samples - before.samples)
+        self._state.step = self._before[0] + self._counts.steps
+        self._state.samples = self._before[1] + self._counts.samples
+
+    def _after_steps(self, before: int) -> None:
+        """All that is due now and then; the step was `before` when this was called last."""
+        state, config = self._state, self._config
+
+        def passed(interval: int) -> bool:
+            return interval > 0 and state.step // interval > before // interval
+
+        if passed(config.save_summary_steps):
+            speed = {"samples_per_second": self._progress.recent_speed()}
+            self._summaries.write("train/", state.step, {**self._values(self._summarised), **speed})
+            self._summarised = self._counts
+        if self._progress.is_due() and self._counts.steps:
+            self._tell()
+        seconds = time.monotonic() - self._last_save
+        if passed(config.save_checkpoints_steps) or seconds > config.save_checkpoints_secs:
+            self._save()
+        self._is_validation_due |= passed(config.evaluate_every_steps)
+        self._validate_beside()
+
+    def _tell(self) -> None:
+        state = self._state
+        self._report(self._progress.line(state.epoch, state.step, self._values(self._told)))
+        self._told = self._counts
+        self._model.reset_metrics()
+
+    def _values(self, since: Counts) -> dict[str, float]:
+        """The metrics, and the mean loss since then."""
+        metrics = {metric.name: float(metric.result()) for metric in self._model.metrics}
+        samples = max(self._counts.samples - since.samples, 1)
+        return {**metrics, "loss": (self._counts.loss - since.loss) / samples}
+
+    def _save(self) -> str:
+        """Saves; returns the path.
+
+        The position is noted first: what is trained on while the weights are being written is done
+        twice after a restart, never left out.
+        """
+        self._count()
+        if self._is_amid_epoch:
+            self._state.parts_done = self._work.done()
+        path = self._checkpoints.save()
+        self._last_save = time.monotonic()
+        return path
+
+    def _validate_beside(self) -> None:
+        """Takes a result that is there; begins the validation that is due if none is under way."""
+        result = self._validation.result()
+        if result:
+            self._heed(result)
+        if self._is_validation_due and self._validation.is_wanted and self._validation.is_idle:
+            path = self._save()
+            self._validation.start(self._state.step, path)
+            self._is_validation_due = False
+
+    def _last_validation(self) -> None:
+        """Validates the last weights, after what is under way."""
+        state, validation = self._state, self._validation
+        self._await_validation()
+        path = self._save()
+        if not validation.is_wanted:
+            if state.best_step != state.step:
+                validation.load(state.step, path)
+                self._keep_best(state.step, None)
+        elif not state.stopped and state.validated_step != state.step:
+            validation.start(state.step, path)
+            self._await_validation()
+
+    def _await_validation(self) -> None:
+        while not self._validation.is_idle:
+            time.sleep(_POLL_SECONDS)
+            self._heed_preemption()
+            result = self._validation.result()
+            if result:
+                self._heed(result)
+
+    def _heed(self, result: Validated) -> None:
+        """Keeps the best weights; notes when there was no improvement for too long."""
+        state, (step, metrics) = self._state, result
+        self._summaries.write("valid/", step, metrics)
+        auc = metrics["auc"]
+        if auc is None:
+            raise TrainingError("the validation split holds one class only; it has no AUC")
+        improved = state.best_auc is None or auc > state.best_auc
+        self._report(
+            f"step {step}: validation auc {auc:.4f} logloss {metrics['logloss']:.4f} "
+            f"calibration {metrics['calibration']:.3f}{' (best so far)' if improved else ''}"
+        )
+        state.validated_step = step
+        if improved:
+            self._keep_best(step, auc)
+            return
+        state.without_improvement += 1
+        patience = self._config.early_stopping_patience
+        if patience and state.without_improvement >= patience:
+            self._report(f"stopping early: best was step {state.best_step}")
+            state.stopped = True
+
+    def _keep_best(self, step: int, auc: float | None) -> None:
+        state = self._state
+        state.best_auc, state.best_step, state.without_improvement = auc, step, 0
+        self._validation.save_best()
+
+    def _heed_preemption(self) -> None:
+        if self._preemption.requested:
+            path = self._leave()
+            raise Preempted(
+                f"step {self._state.step}: stopped by SIGTERM; saved {path}; start the same "
+                "command again on all tasks to go on"
+            )
+
+    def _leave(self) -> str:
+        """Ends training before its time; returns the path of the last checkpoint."""
+        self._end_steps()
+        return self._save()
+
+    def _end_steps(self) -> None:
+        """Lets the workers end the steps that they are in."""
+        self._work.stop()
+        end = time.monotonic() + _DRAIN_SECONDS
+        while not self._work.finished() and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS / 4)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns an error of a worker, or of the connection to it, into one clear sentence."""
+        try:
+            yield
+        except DiffuminError:
+            raise
+        except Exception as raised:
+            # The coordinator wraps some errors in classes of its own.
+            error = getattr(raised, "original_exception", raised)
+            if not isinstance(error, tf.errors.OpError):
+                raise
+            last = f"last good checkpoint: {self._checkpoints.last_good}"
+            if "training loss" in error.message:
+                raise TrainingError(
+                    f"after step {self._state.step}: the loss is not finite; lower learning_rate "
+                    f"or lazyAdam_learning_rate; {last}"
+                ) from None
+            self._work.raise_if_damaged(error)
+            self._attendance.check_servers()
+            raise TrainingError(
+                f"a task of the cluster failed: {plain_text(error)}; {RESTART}; {last}"
+            ) from None
+
+
+@contextlib.contextmanager
+def _quiet_coordinator() -> Iterator[None]:
+    """Keeps back the stack traces that TensorFlow logs of every worker that is lost."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,39 @@
+"""One run at a time in a folder."""
+
+import contextlib
+import fcntl
+import os
+import posixpath
+from collections.abc import Iterator
+
+from diffumin_tf.errors import ConfigError
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def run_lock(model_dir: str) -> Iterator[None]:
+    """Holds the folder of a run; the system lets go of it when the process ends, however it does.
+
+    Folders that are no local paths (``gs://…``) are not locked.
+
+    Raises:
+      ConfigError: another process holds it.
+    """
+    if "://" in model_dir:
+        yield
+        return
+    os.makedirs(model_dir, exist_ok=True)
+    with open(posixpath.join(model_dir, LOCK), "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise ConfigError(
+                f"{model_dir}: another run works here (process {file.read().strip() or '?'}); "
+                "wait for it, or choose another --model_dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

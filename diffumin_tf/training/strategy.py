@@ -1,0 +1,160 @@
+"""The `tf.distribute` strategy of a run, and this process's place in it."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from diffumin_tf.config import TaskConfig
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.startup import quietly
+from diffumin_tf.training import cluster as cluster_lib
+from diffumin_tf.training.cluster import Cluster
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """How a run is spread over devices and machines.
+
+    Attributes:
+      strategy: TensorFlow's default strategy where nothing is distributed.
+      cluster: the machines; None for one.
+    """
+
+    strategy: tf.distribute.Strategy
+    cluster: Cluster | None = None
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the model that share a global batch."""
+        return self.strategy.num_replicas_in_sync
+
+    @property
+    def workers(self) -> int:
+        """Processes that share a global batch."""
+        return self.cluster.size if self.cluster else 1
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the files of the run."""
+        return self.cluster is None or self.cluster.is_chief
+
+    @property
+    def name(self) -> str:
+        """This process in words."""
+        return f"{self.cluster.job} {self.cluster.index}" if self.cluster else "this process"
+
+    def wait_for_all(self) -> None:
+        """Returns once every process has come here."""
+        if self.workers > 1:
+            tf.function(self._meet)()
+
+    def _meet(self) -> tf.Tensor:
+        ones = self.strategy.run(lambda: tf.ones([]))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
+
+
+def one_device() -> Distribution:
+    """Nothing distributed."""
+    return Distribution(tf.distribute.get_strategy())
+
+
+def from_config(config: TaskConfig) -> Distribution:
+    """Starts the strategy that a configuration names; the first thing a process asks TensorFlow.
+
+    Raises:
+      ConfigError: the strategy does not fit TF_CONFIG, the devices or the batch size.
+    """
+    cluster = cluster_lib.of_environment()
+    several = cluster is not None and cluster.size > 1
+    if several and config.strategy in ("one_device", "mirrored"):
+        raise ConfigError(
+            f"strategy is {config.strategy!r} but TF_CONFIG names {cluster.size} tasks, which "
+            "would train one by one into one folder; set strategy to 'multi_worker_mirrored' or "
+            "'parameter_server', or unset TF_CONFIG"
+        )
+    if config.replicas and config.strategy != "mirrored":
+        raise ConfigError(
+            f"replicas is {config.replicas} but strategy {config.strategy!r}: "
+            "only 'mirrored' has a number of replicas to choose"
+        )
+    with quietly():
+        distribution = _STARTS[config.strategy](config, cluster)
+        tf.config.list_logical_devices()
+    if config.batch_size < distribution.replicas:
+        raise ConfigError(
+            f"batch_size is {config.batch_size} but must be {distribution.replicas} or more: it "
+            f"is that of all {distribution.replicas} replicas together"
+        )
+    return distribution
+
+
+def _one_device(config: TaskConfig, cluster: Cluster | None) -> Distribution:
+    return one_device()
+
+
+def _mirrored(config: TaskConfig, cluster: Cluster | None) -> Distribution:
+    gpus = tf.config.list_physical_devices("GPU")
+    wanted = config.replicas or max(len(gpus), 1)
+    if gpus:
+        if wanted > len(gpus):
+            raise ConfigError(f"replicas is {wanted} but this machine has {len(gpus)} GPUs")
+        return Distribution(tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(wanted)]))
+    _split_cpu(wanted)
+    return Distribution(tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(wanted)]))
+
+
+def _split_cpu(parts: int) -> None:
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    there = tf.config.get_logical_device_configuration(cpu)
+    if there is not None and len(there) == parts:
+        return
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(parts)]
+        )
+    except RuntimeError:
+        if len(tf.config.list_logical_devices("CPU")) < parts:
+            raise ConfigError(
+                f"replicas is {parts}: the CPU cannot be split any more, because TensorFlow was "
+                "used in this process before; start a fresh one"
+            ) from None
+
+
+def _multi_worker(config: TaskConfig, cluster: Cluster | None) -> Distribution:
+    if cluster is None or cluster.tasks.get("ps"):
+        raise ConfigError(_needs(config, "workers, the first of which may be called chief"))
+    if config.max_rollbacks:
+        raise ConfigError(
+            f"max_rollbacks is {config.max_rollbacks} but must be 0 with 'multi_worker_mirrored': "
+            "workers whose step failed cannot go on together; start the job again"
+        )
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, tf.errors.OpError) as error:
+        raise ConfigError(f"TF_CONFIG: the workers do not meet: {error}") from None
+    # Where every worker reads all files, all of them have the same number of batches, and need not
+    # ask each other before each whether there is one.
+    strategy.extended.experimental_enable_get_next_as_optional = config.input_shards > 1
+    return Distribution(strategy, cluster)
+
+
+def _parameter_server(config: TaskConfig, cluster: Cluster | None) -> Distribution:
+    wanted = ("chief", "worker", "ps")
+    if cluster is None or any(not cluster.tasks.get(job) for job in wanted):
+        raise ConfigError(_needs(config, "one chief, workers and servers (ps)"))
+    return Distribution(tf.distribute.get_strategy(), cluster)
+
+
+def _needs(config: TaskConfig, jobs: str) -> str:
+    return (
+        f"strategy {config.strategy!r} needs a cluster of {jobs}: set TF_CONFIG, or give "
+        "--job_name, --task_index, --worker_hosts, --chief_hosts, --ps_hosts"
+    )
+
+
+_STARTS = {
+    "one_device": _one_device,
+    "mirrored": _mirrored,
+    "multi_worker_mirrored": _multi_worker,
+    "parameter_server": _parameter_server,
+}

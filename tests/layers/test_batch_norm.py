@@ -1,0 +1,173 @@
+"""Batch normalisation: that of the library on one device, that of the global batch on several."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.layers import BatchNorm, Dice
+from tests import two_devices
+from tests.layers.helpers import assert_same, assert_saving_keeps_outputs, copy_of, normal
+
+MOMENTUM, EPSILON = 0.75, 1e-3
+SPLITS = [(8, 8), (2, 3), (0, 4), (3, 0), (1, 1)]
+
+
+def sample(rows, *shape, mean=0.0, deviation=1.0, seed=0):
+    return np.float32(mean + deviation * normal(seed, rows, *shape).astype(np.float64))
+
+
+def oracle(x, axes=(0,)):
+    """Mean and variance of float32 values, in float64."""
+    x = x.astype(np.float64)
+    return x.mean(axis=axes), x.var(axis=axes)
+
+
+def mirrored_norm(shape, layer=BatchNorm, **arguments):
+    with two_devices.mirrored().scope():
+        norm = layer(momentum=MOMENTUM, epsilon=EPSILON, **arguments)
+        norm.build([None, *shape])
+    return norm
+
+
+def trained(norm, x, sizes, **call):
+    """What both replicas return together."""
+    parts = two_devices.parts((x,), sizes)
+    outputs = two_devices.run(lambda part: norm(*part, training=True, **call), parts)
+    return np.concatenate(outputs)
+
+
+def copies(variable):
+    found = two_devices.mirrored().experimental_local_results(variable)
+    return [copy.numpy() for copy in found]
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4)])
+@pytest.mark.parametrize("sizes", SPLITS, ids=str)
+def test_outputs_and_moving_averages_are_those_of_the_global_batch(sizes, shape):
+    x = sample(sum(sizes), *shape, mean=3.0, deviation=2.0)
+    norm = mirrored_norm(shape)
+    mean, variance = oracle(x, tuple(range(x.ndim - 1)))
+    actual = trained(norm, x, sizes)
+    np.testing.assert_allclose(actual, (x - mean) / np.sqrt(variance + EPSILON), atol=2e-5)
+    for copy in copies(norm.moving_mean):
+        np.testing.assert_allclose(copy, (1 - MOMENTUM) * mean, rtol=1e-5)
+    for copy in copies(norm.moving_variance):
+        np.testing.assert_allclose(copy, MOMENTUM + (1 - MOMENTUM) * variance, rtol=1e-5)
+
+
+def test_the_moving_averages_stay_the_same_on_all_replicas():
+    norm = mirrored_norm((4,))
+    for seed, sizes in enumerate([(3, 5), (0, 2), (7, 1)]):
+        trained(norm, sample(sum(sizes), 4, seed=seed), sizes)
+    for variable in (norm.moving_mean, norm.moving_variance):
+        first, second = copies(variable)
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_array_equal(first, variable.numpy())
+
+
+def spread(norm, x, sizes):
+    """The variance that a layer finds, from its moving average."""
+    trained(norm, x, sizes)
+    return (copies(norm.moving_variance)[0] - MOMENTUM) / (1 - MOMENTUM)
+
+
+def test_a_mean_a_million_times_the_deviation_leaves_the_variance_as_it_is():
+    x = sample(256, 3, mean=1e6, deviation=1.0)
+    _, variance = oracle(x)
+    # float32 has steps of 1/16 there, which is also what one device makes of it.
+    assert np.abs(spread(mirrored_norm((3,)), x, (100, 156)) - variance).max() < 0.02
+    library = mirrored_norm((3,), tf.keras.layers.BatchNormalization, synchronized=True)
+    assert np.abs(spread(library, x, (100, 156)) - variance).min() > 0.5
+
+
+@pytest.mark.parametrize("sizes", [(2, 3), (0, 4)], ids=str)
+def test_gradients_are_those_of_one_device(sizes):
+    x, weight = sample(sum(sizes), 4, mean=2.0), normal(1, sum(sizes), 4)
+    norm, alone = mirrored_norm((4,)), BatchNorm(epsilon=EPSILON)
+    alone.build([None, 4])
+
+    def gradients(layer, x, weight):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(weight * layer(x, training=True) ** 2)
+        return tape.gradient(loss, x)
+
+    expected = gradients(alone, tf.constant(x), weight)
+    parts = two_devices.parts((x, weight), sizes)
+    found = two_devices.run(lambda part: gradients(norm, *part), parts)
+    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-5)
+
+
+def test_masked_rows_do_not_count_on_any_replica():
+    x, mask = sample(6, 5, 2, mean=1.0), np.random.default_rng(0).random([6, 5]) < 0.6
+    norm = mirrored_norm((5, 2))
+    parts = two_devices.parts((x, mask), (2, 4))
+    two_devices.run(lambda part: norm(part[0], training=True, mask=part[1]), parts)
+    mean, variance = oracle(x[mask])
+    np.testing.assert_allclose(norm.moving_mean, (1 - MOMENTUM) * mean, rtol=1e-5)
+    expected = MOMENTUM + (1 - MOMENTUM) * variance
+    np.testing.assert_allclose(norm.moving_variance, expected, rtol=1e-5)
+
+
+def test_channels_first_are_normalised_along_their_axis():
+    x = sample(5, 3, 4, mean=1.0)
+    norm = mirrored_norm((3, 4), axis=1)
+    mean, variance = (m[:, np.newaxis] for m in oracle(x, (0, 2)))
+    expected = (x - mean) / np.sqrt(variance + EPSILON)
+    np.testing.assert_allclose(trained(norm, x, (2, 3)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4)])
+@pytest.mark.parametrize("training", [False, True])
+def test_on_one_device_it_is_the_librarys_layer_to_the_last_bit(training, shape):
+    ours, library = BatchNorm(momentum=0.9), tf.keras.layers.BatchNormalization(momentum=0.9)
+    for seed in range(3):
+        x = tf.constant(sample(6, *shape, mean=1e3, seed=seed))
+        np.testing.assert_array_equal(ours(x, training=training), library(x, training=training))
+    for one, other in zip(ours.get_weights(), library.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_checkpoint_goes_from_replicas_to_one_device_and_back(tmp_path):
+    norm = mirrored_norm((4,))
+    trained(norm, sample(5, 4, mean=2.0), (2, 3))
+    path = tf.train.Checkpoint(norm=norm).write(str(tmp_path / "replicas"))
+    alone = BatchNorm(momentum=MOMENTUM)
+    alone.build([None, 4])
+    tf.train.Checkpoint(norm=alone).read(path).assert_consumed()
+    assert_same(alone.get_weights(), norm.get_weights(), tolerance=0)
+    alone.moving_mean.assign(tf.range(4.0))
+    path = tf.train.Checkpoint(norm=alone).write(str(tmp_path / "alone"))
+    tf.train.Checkpoint(norm=norm).read(path).assert_consumed()
+    for copy in copies(norm.moving_mean):
+        np.testing.assert_array_equal(copy, range(4))
+
+
+def test_inference_uses_the_moving_averages_on_every_replica():
+    norm = mirrored_norm((4,))
+    x = sample(5, 4, mean=2.0)
+    trained(norm, x, (2, 3))
+    mean, variance = copies(norm.moving_mean)[0], copies(norm.moving_variance)[0]
+    parts = two_devices.parts((x,), (2, 3))
+    found = np.concatenate(two_devices.run(lambda part: norm(*part, training=False), parts))
+    np.testing.assert_allclose(found, (x - mean) / np.sqrt(variance + EPSILON), atol=1e-5)
+
+
+def test_survives_config_and_saving(tmp_path):
+    norm, x = BatchNorm(momentum=0.5, epsilon=0.1, name="norm"), tf.constant(sample(5, 4, mean=2.0))
+    norm(x, training=True)
+    expected = norm(x)
+    assert copy_of(norm, x).get_config() == norm.get_config()
+    assert_same(copy_of(norm, x)(x), expected)
+    assert_saving_keeps_outputs(norm, [x], tmp_path)
+
+
+def test_images_are_normalised_over_all_replicas_too():
+    """The library would take a fused kernel for four axes."""
+    with two_devices.mirrored().scope():
+        dice = Dice()
+        dice.build([None, 2, 3, 4])
+    x = sample(5, 2, 3, 4, mean=2.0)
+    trained(dice, x, (2, 3))
+    mean, _ = oracle(x, (0, 1, 2))
+    np.testing.assert_allclose(dice.normalize.moving_mean, 0.01 * mean, rtol=1e-4)

@@ -1,0 +1,266 @@
+"""What replicas share, and that layers on two replicas compute what they compute on one device."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.layers import (
+    ContrastiveMultiInterestCalibrator,
+    Dice,
+    DiffusionMultiInterestGenerator,
+    InterestSummary,
+    OrthogonalMultiInterestExtractor,
+    Tower,
+    TransformerEncoder,
+    replicas,
+)
+from tests import two_devices
+from tests.layers.helpers import must_compile, normal, randomise
+
+SPLITS = [(4, 4), (2, 3), (0, 1), (3, 0)]
+# Sums of float32 in another order, by the largest entry of a tensor.
+TOLERANCE = 1e-5
+
+
+def numbers(*shape):
+    return tf.reshape(tf.range(np.prod(shape), dtype=tf.float32), shape)
+
+
+def test_without_a_strategy_there_is_one_replica_and_no_operation():
+    x = numbers(3, 2)
+
+    def call():
+        assert (replicas.count(), replicas.index()) == (1, 0)
+        assert replicas.place(3) == (0, 3)
+        for same in (
+            replicas.total(x),
+            replicas.average({"x": x})["x"],
+            replicas.gather([x], replicas.place(3))[0],
+        ):
+            assert same is x
+
+    call()
+    assert not tf.function(call).get_concrete_function().graph.get_operations()[1:]
+
+
+def test_outside_of_its_replicas_a_strategy_counts_as_one():
+    with two_devices.mirrored().scope():
+        assert (replicas.count(), replicas.index()) == (1, 0)
+        assert replicas.place(3) == (0, 3)
+        assert float(replicas.mean(tf.constant(6.0), tf.constant(4.0))) == 1.5
+
+
+@pytest.mark.parametrize(("summed", "counted", "expected"), [(6.0, 4.0, 1.5), (0.0, 0.0, 0.0)])
+def test_the_mean_of_one_device_is_the_sum_by_the_count(summed, counted, expected):
+    assert float(replicas.mean(tf.constant(summed), tf.constant(counted))) == expected
+
+
+@pytest.mark.parametrize("sizes", SPLITS)
+def test_the_average_of_the_losses_is_the_mean_of_all_terms(sizes):
+    terms = normal(0, sum(sizes))
+
+    def loss(x):
+        own = replicas.mean(tf.reduce_sum(x), tf.cast(tf.size(x), tf.float32))
+        return own, replicas.average(own)
+
+    losses = two_devices.run(loss, two_devices.parts(terms, sizes))
+    np.testing.assert_allclose(np.mean([own for own, _ in losses]), terms.mean(), rtol=1e-6)
+    for _, averaged in losses:
+        np.testing.assert_allclose(averaged, terms.mean(), rtol=1e-6)
+
+
+def test_the_mean_of_no_terms_is_zero_on_every_replica():
+    losses = two_devices.run(lambda x: replicas.mean(x, x), [tf.constant(0.0)] * 2)
+    np.testing.assert_array_equal(losses, [0.0, 0.0])
+
+
+@pytest.mark.parametrize("sizes", SPLITS)
+def test_every_replica_knows_its_place_and_gathers_all_rows(sizes):
+    rows = {"x": numbers(sum(sizes), 3).numpy(), "id": np.arange(sum(sizes)) + 2**40}
+
+    def gather(own):
+        placed = replicas.place(tf.shape(own["id"])[0])
+        return placed, replicas.gather(own, placed)
+
+    found = two_devices.run(gather, two_devices.parts(rows, sizes))
+    assert [tuple(map(int, placed)) for placed, _ in found] == [
+        (0, sum(sizes)),
+        (sizes[0], sum(sizes)),
+    ]
+    for _, gathered in found:
+        np.testing.assert_array_equal(gathered["x"], rows["x"])
+        np.testing.assert_array_equal(gathered["id"], rows["id"])
+
+
+@pytest.mark.parametrize("sizes", SPLITS)
+def test_gathered_rows_pass_the_gradients_of_all_replicas_back(sizes):
+    rows = normal(0, sum(sizes), 3)
+
+    def gradient(own):
+        weight = tf.cast(replicas.index() + 1, tf.float32)  # replicas look at them differently
+        with tf.GradientTape() as tape:
+            tape.watch(own)
+            gathered = replicas.gather(own, replicas.place(tf.shape(own)[0]))
+            loss = weight * tf.reduce_sum(gathered**3)
+        return tape.gradient(loss, own)
+
+    gradients = two_devices.run(gradient, two_devices.parts(rows, sizes))
+    np.testing.assert_allclose(np.concatenate(gradients), 3 * 3 * rows**2, rtol=1e-5)
+
+
+class Alone(tf.keras.layers.Layer):
+    """A layer whose samples do not meet, called by its first output."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, *inputs, training=False):
+        outputs = self.layer(*inputs)
+        return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def interests(batch):
+    rng = np.random.default_rng(batch)
+    live = rng.random([batch, 3]) < 0.7
+    return normal(0, batch, 3, 4) * live[:, :, np.newaxis], live, rng.integers(0, 3, batch)
+
+
+def calibrator_inputs(batch):
+    r, live, users = interests(batch)
+    return r, normal(1, batch, 3, 4), users, live
+
+
+def generator_inputs(batch):
+    r, live, _ = interests(batch)
+    return r, normal(1, batch, 3, 4), live
+
+
+DIFFUSION = {"timesteps": 40, "infer_timesteps": 2, "start_timestep": 10, "n_layers": 1}
+LAYERS = {
+    "tower with dice": (lambda: Tower([6, 4], momentum=0.5), lambda b: (normal(0, b, 5),)),
+    "tower with prelu": (lambda: Tower([6], "prelu"), lambda b: (normal(0, b, 5),)),
+    "dice": (lambda: Dice(momentum=0.5), lambda b: (3 + normal(0, b, 2, 4),)),
+    "interest summary": (InterestSummary, lambda b: (interests(b)[0],)),
+    "dmig": (lambda: DiffusionMultiInterestGenerator(**DIFFUSION, seed=3), generator_inputs),
+    "dmig of epsilon": (
+        lambda: DiffusionMultiInterestGenerator(**DIFFUSION, prediction_type="epsilon"),
+        generator_inputs,
+    ),
+    "cmic": (lambda: ContrastiveMultiInterestCalibrator(temp=0.3), calibrator_inputs),
+    "cmic without users": (
+        lambda: ContrastiveMultiInterestCalibrator(temp=0.3),
+        lambda b: calibrator_inputs(b)[:2],
+    ),
+    "omie": (
+        lambda: Alone(OrthogonalMultiInterestExtractor(2, top_p=50, seed=1)),
+        lambda b: (normal(0, b, 6, 4), normal(1, b, 4), interests(b)[1].repeat(2, axis=1)),
+    ),
+    "encoder": (
+        lambda: Alone(TransformerEncoder(1, 2, 2)),
+        lambda b: (normal(0, b, 3, 4), interests(b)[1]),
+    ),
+}
+
+
+def learnt(layer, inputs):
+    """Outputs and their gradients, the losses, and the summed gradients of the weights."""
+    inputs = [tf.convert_to_tensor(x) for x in inputs]
+    floats = [x for x in inputs if x.dtype.is_floating]
+    with tf.GradientTape() as tape:
+        tape.watch(floats)
+        outputs = layer(*inputs, training=True)
+        losses = [loss / layer.loss_weight for loss in layer.losses]
+        total = tf.reduce_sum(tf.sin(3 * outputs))
+        total += tf.add_n([tf.zeros([]), *losses]) / replicas.count()
+    gradients = tape.gradient(
+        total, [*floats, *layer.trainable_variables], unconnected_gradients="zero"
+    )
+    return {
+        "samples": (outputs, *gradients[: len(floats)]),
+        "losses": [replicas.average(loss) for loss in losses],
+        "weights": [replicas.total(g) for g in gradients[len(floats) :]],
+    }
+
+
+def built(name, inputs):
+    make, _ = LAYERS[name]
+    layer = make()
+    layer(*inputs)
+    randomise(layer)
+    return layer
+
+
+def assert_near(actual, expected):
+    scale = np.abs(expected).max(initial=0.0)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * scale + 1e-7)
+
+
+@pytest.mark.parametrize("sizes", SPLITS, ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_two_replicas_compute_what_one_device_does(name, sizes):
+    inputs = LAYERS[name][1](sum(sizes))
+    layer = built(name, inputs)
+    with two_devices.mirrored().scope():
+        mirrored = built(name, inputs)
+    mirrored.set_weights(layer.get_weights())
+    expected = learnt(layer, inputs)
+    found = two_devices.run(lambda x: learnt(mirrored, x), two_devices.parts(inputs, sizes))
+    for one, *both in zip(expected["samples"], *(r["samples"] for r in found), strict=True):
+        assert_near(np.concatenate(both), one)
+    for replica in found:
+        for key in ("losses", "weights"):
+            for actual, one in zip(replica[key], expected[key], strict=True):
+                assert_near(actual, one)
+    kept = zip(mirrored.non_trainable_variables, layer.non_trainable_variables, strict=True)
+    for weight, one in kept:
+        for copy in two_devices.mirrored().experimental_local_results(weight):
+            assert_near(copy.numpy(), one.numpy())
+    for metric, one in zip(mirrored.metrics, layer.metrics, strict=True):
+        assert_near(metric.result(), one.result())
+
+
+def test_negatives_of_the_replica_are_those_of_its_own_samples():
+    inputs = calibrator_inputs(5)
+    layer = ContrastiveMultiInterestCalibrator(temp=0.3, negatives="replica")
+    with two_devices.mirrored().scope():
+        mirrored = ContrastiveMultiInterestCalibrator(temp=0.3, negatives="replica")
+        mirrored(*inputs)
+    layer(*inputs)
+    layer.set_weights(mirrored.get_weights())
+    parts = two_devices.parts(inputs, (2, 3))
+    found = two_devices.run(lambda x: learnt(mirrored, x)["losses"][0], parts)
+    alone, live = [], [int(tf.math.count_nonzero(part[3])) for part in parts]
+    for part in parts:
+        alone.append(learnt(layer, part)["losses"][0])
+    expected = np.average(alone, weights=live)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert abs(expected - learnt(layer, inputs)["losses"][0]) > 0.01
+
+
+@pytest.mark.parametrize("negatives", ["local", None])
+def test_unknown_negatives_are_refused(negatives):
+    with pytest.raises(ValueError, match="`negatives` must be one of .* received"):
+        ContrastiveMultiInterestCalibrator(negatives=negatives)
+
+
+def traced(layer, inputs):
+    """The graph of a training call on two replicas."""
+    run = tf.function(
+        lambda x: two_devices.mirrored().run(lambda y: layer(*y, training=True), args=(x,)),
+        autograph=False,
+    )
+    return run.get_concrete_function(two_devices.distributed(two_devices.parts(inputs, (2, 3))))
+
+
+def test_a_compiled_generator_holds_no_communication():
+    inputs = generator_inputs(5)
+    with two_devices.mirrored().scope():
+        layer = DiffusionMultiInterestGenerator(**DIFFUSION, dropout_rate=0.2, jit_compile=True)
+        layer(*inputs)
+    function = traced(layer, inputs)
+    assert must_compile(function)
+    definition = function.graph.as_graph_def()
+    inner = {n.op for f in definition.library.function for n in f.node_def}
+    assert "CollectiveReduceV2" in {n.op for n in definition.node} and inner
+    assert not [op for op in inner if "Collective" in op]

@@ -1,0 +1,178 @@
+"""The whole model on two replicas: what one device computes on the same global batch."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.layers import replicas
+from diffumin_tf.model import compiled_for_any_batch
+from diffumin_tf.training.optimizers import RowAdagrad
+from tests import two_devices
+from tests.small_model import BUCKETS, LEAN, SCHEMA_OBJECT, batch, build, grouped_batch, path_of
+
+# All losses weigh the same, and every kind of statistics is there.
+CHANGES = {**LEAN, "activation": "dice", "lamda1": 1.0, "lamda2": 1.0, "batch_norm_momentum": 0.5}
+SPLITS = [(8, 8), (2, 3), (0, 1), (3, 0)]
+
+
+def pair(rest, table, **changes):
+    """A model on one device and the same on two replicas, with optimisers made anew."""
+    models = []
+    for strategy in (tf.distribute.get_strategy(), two_devices.mirrored()):
+        with strategy.scope():
+            model, _ = build(**CHANGES, **changes)
+            model.compile(rest(), table())
+        models.append(model)
+    return models
+
+
+def batches(model, seed, sizes):
+    """The global batch, and the parts of the replicas."""
+    split = sizes[0]
+    parts = (slice(None, split), slice(split, None))
+    whole = grouped_batch(model, seed, sum(sizes))
+    return whole, [grouped_batch(model, seed, sum(sizes), rows) for rows in parts]
+
+
+def assert_same_weights(mirrored, alone, tolerance, but=frozenset()):
+    for weight, expected in zip(mirrored.weights, alone.weights, strict=True):
+        if expected.ref() in but or "moving" not in weight.name and not weight.trainable:
+            continue
+        for copy in two_devices.mirrored().experimental_local_results(weight):
+            np.testing.assert_allclose(
+                copy.numpy(), expected.numpy(), atol=tolerance, rtol=0, err_msg=weight.name
+            )
+
+
+@pytest.fixture(scope="module")
+def descending():
+    """Models whose update subtracts the gradient, so that weights tell what it was."""
+    alone, mirrored = pair(
+        lambda: tf.keras.optimizers.SGD(1.0), lambda: tf.keras.optimizers.SGD(1.0)
+    )
+    return types.SimpleNamespace(alone=alone, mirrored=mirrored, start=alone.get_weights())
+
+
+@pytest.mark.parametrize("sizes", SPLITS, ids=str)
+def test_losses_gradients_and_moving_averages_are_those_of_one_device(sizes, descending):
+    alone, mirrored = descending.alone, descending.mirrored
+    for model in (alone, mirrored):
+        model.set_weights(descending.start)
+        model.reset_metrics()
+    whole, parts = batches(alone, 0, sizes)
+    expected = alone.update(whole)
+    assert min(expected["loss"], expected["total_loss"] - expected["loss"]) > 0.1
+    for losses in two_devices.run(mirrored.update, parts):
+        for name, loss in losses.items():
+            np.testing.assert_allclose(loss, expected[name], rtol=1e-6, err_msg=name)
+    # Of gradients whose largest entries are 0.1 to 10.
+    assert_same_weights(mirrored, alone, tolerance=5e-6)
+    for metric, one in zip(mirrored.metrics, alone.metrics, strict=True):
+        np.testing.assert_allclose(metric.result(), one.result(), rtol=1e-5, err_msg=metric.name)
+
+
+def undone(model):
+    """Shifts that a later batch norm takes out: Adam makes steps of rounding of their gradients."""
+    shifts = ("interests/beta:0", "dense_norm/beta:0", "short_term/beta:0")
+    return {w.ref() for w in model.trainable_variables if w.name.endswith(shifts)}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Graphs of updates by Adam and by Adagrad on rows, for batches of any size."""
+    alone, mirrored = pair(
+        lambda: tf.keras.optimizers.Adam(0.01, epsilon=1e-4), lambda: RowAdagrad(0.05)
+    )
+    strategy = two_devices.mirrored()
+
+    def parts():
+        for seed, sizes in enumerate([(5, 3), (2, 3), (0, 1)]):
+            yield from batches(alone, seed, sizes)[1]
+
+    open_ended = tf.nest.map_structure(
+        lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), grouped_batch(alone)
+    )
+    data = strategy.distribute_datasets_from_function(
+        lambda _: tf.data.Dataset.from_generator(parts, output_signature=open_ended)
+    )
+    update = tf.function(
+        lambda batch: strategy.run(mirrored.update, args=(batch,)),
+        input_signature=[data.element_spec],
+        autograph=False,
+    )
+    graphs = types.SimpleNamespace(alone=compiled_for_any_batch(alone.update), mirrored=update)
+    return types.SimpleNamespace(alone=alone, mirrored=mirrored, data=data, graphs=graphs)
+
+
+def test_three_updates_of_a_graph_lead_to_the_weights_of_one_device(trained):
+    seen = 0
+    for seed, parts in enumerate(trained.data):
+        sizes = [len(x) for x in two_devices.mirrored().experimental_local_results(parts[1])]
+        expected = trained.graphs.alone(batches(trained.alone, seed, sizes)[0])
+        for losses in two_devices.per_replica(trained.graphs.mirrored(parts)):
+            for name, loss in losses.items():
+                np.testing.assert_allclose(loss, expected[name], rtol=1e-5, err_msg=name)
+        seen += sum(sizes)
+    assert seen == 8 + 5 + 1
+    assert_same_weights(trained.mirrored, trained.alone, 2e-5, undone(trained.alone))
+    for weight in trained.mirrored.variables:
+        if "moving" in weight.name or weight.trainable or "draws" in weight.name:
+            first, second = two_devices.mirrored().experimental_local_results(weight)
+            np.testing.assert_array_equal(first.numpy(), second.numpy(), weight.name)
+
+
+def spoilt(batch):
+    inputs, label = batch
+    return {**inputs, "dense": tf.fill(inputs["dense"].shape, np.float32("nan"))}, label
+
+
+@pytest.mark.parametrize("replica", range(two_devices.COUNT))
+def test_a_loss_that_is_not_finite_on_one_replica_changes_no_weight_and_ends_nothing(
+    replica, trained
+):
+    model, update = trained.mirrored, trained.graphs.mirrored
+    _, parts = batches(model, 5, (2, 3))
+    bad = [spoilt(part) if r == replica else part for r, part in enumerate(parts)]
+    before = [weight.numpy() for weight in model.trainable_variables]
+    kept = model.get_weights()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="training loss"):
+        update(two_devices.distributed(bad))
+    for weight, old in zip(model.trainable_variables, before, strict=True):
+        for copy in two_devices.mirrored().experimental_local_results(weight):
+            np.testing.assert_array_equal(copy.numpy(), old)
+    model.set_weights(kept)  # moving averages
+    losses = two_devices.per_replica(update(two_devices.distributed(parts)))
+    assert np.isfinite([losses[0]["total_loss"], losses[1]["total_loss"]]).all()
+
+
+def test_a_checkpoint_of_replicas_fits_one_device(trained, tmp_path):
+    alone, _ = build(**CHANGES)
+    counters = [v for v in trained.mirrored.variables if "draws" in v.name]
+    assert len(counters) == 1  # that of the generator
+    with two_devices.mirrored().scope():
+        counters[0].assign(7)
+    path = tf.train.Checkpoint(model=trained.mirrored).write(str(tmp_path / "checkpoint"))
+    status = tf.train.Checkpoint(model=alone).read(path)
+    status.assert_existing_objects_matched()
+    assert_same_weights(trained.mirrored, alone, tolerance=0)
+    assert [v.numpy() for v in alone.variables if "draws" in v.name] == [7]
+
+
+def test_the_negatives_follow_the_configuration():
+    model, _ = build(**CHANGES, contrastive_negatives="replica")
+    (unit,) = model.units
+    assert unit._calibrate.negatives == "replica"
+
+
+def test_keras_fits_the_model_on_replicas_and_on_one_device():
+    losses = []
+    for model in pair(lambda: tf.keras.optimizers.SGD(0.1), lambda: RowAdagrad(0.05)):
+        # Keras cuts a batch for the replicas itself, for which histories must be one group.
+        model.run_eagerly = True  # a graph would take longer to build than to save
+        whole = batch(path_of(model, SCHEMA_OBJECT, BUCKETS), 0, 5)
+        data = tf.data.Dataset.from_tensors(whole).unbatch().batch(5)
+        losses.append(model.fit(data, epochs=1, verbose=0).history["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    assert replicas.count() == 1

@@ -1,0 +1,103 @@
+"""A model without arithmetic and a trainer of it, to test the loop around a step."""
+
+import glob
+import re
+
+import tensorflow as tf
+
+from diffumin_tf.config import TaskConfig
+from diffumin_tf.training import checkpoints, strategy, trainer
+from diffumin_tf.training.preemption import Preemption
+from diffumin_tf.training.state import TrainingState
+from diffumin_tf.training.summaries import Summaries
+
+BATCHES, SIZE = 4, 8
+
+
+class Counting(tf.Module):
+    """A model whose weight is the number of its updates, as long as its input is finite."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = tf.Variable(0.0, name="weight")
+        self.seen = tf.Variable(0.0, name="seen")
+        self.optimizer = tf.keras.optimizers.Adam()
+        self.table_optimizer = tf.keras.optimizers.Adagrad()
+        self.metrics = [tf.keras.metrics.Mean(name="auc")]
+        self.resets = 0
+
+    def update(self, batch):
+        inputs, _ = batch
+        loss = tf.debugging.check_numerics(tf.reduce_mean(inputs["x"]), "training loss")
+        with tf.control_dependencies([loss]):
+            self.weight.assign_add(1.0)
+            self.seen.assign_add(loss)
+        self.metrics[0].update_state(loss / 2.0)
+        return {"loss": loss}
+
+    def reset_metrics(self):
+        self.metrics[0].reset_states()
+        self.resets += 1
+
+
+class Values:
+    """Epochs of batches that hold one number each; an exception among them is raised."""
+
+    spec = ({"x": tf.TensorSpec([None])}, tf.TensorSpec([None]))
+
+    def __init__(self, values, examples):
+        self.values, self.examples, self.asked = values, examples, []
+
+    def epoch(self, number, skip):
+        self.asked.append((number, skip))
+        for value in self.values[skip:]:
+            if callable(value):
+                value = value()
+            yield {"x": tf.fill([SIZE], value)}, tf.zeros([SIZE])
+
+
+class Training:
+    """A trainer of that model in a folder."""
+
+    def __init__(self, folder, aucs=None, **changes):
+        self.folder, self.lines, self.asked = str(folder), [], []
+        self.model, self.state = Counting(), TrainingState()
+        self.config = TaskConfig(input_units=["x:Y"], **changes)
+        self.checkpoints = checkpoints.Checkpoints(
+            self.folder, self.model, self.state, self.config.keep_checkpoint_max
+        )
+        self.restored = self.checkpoints.restore(self.lines.append)
+        self.aucs = None if aucs is None else iter(aucs)
+        self.preemption = Preemption()
+        self.trainer = trainer.Trainer(
+            self.model,
+            self.config,
+            self.state,
+            self.checkpoints,
+            Summaries(f"{self.folder}/logs"),
+            None if aucs is None else self.validate,
+            strategy.one_device(),
+            self.preemption,
+            self.lines.append,
+        )
+
+    def validate(self):
+        self.asked.append(int(self.model.weight))
+        auc = next(self.aucs)
+        if callable(auc):
+            auc = auc()
+        return {"auc": auc, "logloss": 0.5, "calibration": 1.0, "gauc": None}
+
+    def fit(self, values=(1.0,) * BATCHES, examples=BATCHES * SIZE):
+        self.data = Values(values, examples)
+        return self.trainer.fit(self.data)
+
+    def saved_steps(self, name=checkpoints.LATEST):
+        files = glob.glob(f"{self.folder}/{name}/ckpt-*.index")
+        return sorted(int(re.search(r"ckpt-(\d+)", file)[1]) for file in files)
+
+    def best_weight(self):
+        """The number of updates of the best weights."""
+        other = Counting()
+        checkpoints.restore_weights(self.folder, other)
+        return int(other.weight)

@@ -1,0 +1,197 @@
+"""Going on with a scripted run: after an end at any place, after damage, after a bad loss."""
+
+import math
+import os
+import pathlib
+import signal
+
+import pytest
+
+from diffumin_tf.errors import Preempted, TrainingError
+from diffumin_tf.training import checkpoints
+from tests.training.scripted import Training
+
+
+class Killed(Exception):
+    """Stands for the end of the process: nothing of the trainer's runs after it."""
+
+
+def killed():
+    raise Killed
+
+
+VALUES = [float(2**place) for place in range(5)]
+AUCS = [0.6, 0.8, 0.7, 0.75, 0.9, 0.85]
+SETTINGS = {"epoch": 2, "evaluate_every_steps": 2, "save_checkpoints_steps": 3}
+
+
+def whole(folder):
+    training = Training(folder, AUCS, **SETTINGS)
+    return training, training.fit(VALUES)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_run_that_ended_between_steps_goes_on_as_if_it_had_not(tmp_path, place):
+    complete, result = whole(tmp_path / "whole")
+    with pytest.raises(Killed):
+        Training(tmp_path / "cut", AUCS, **SETTINGS).fit(VALUES[:place] + [killed])
+    # What the cut run had validated before its last checkpoint is not validated again.
+    state = Training(tmp_path / "cut").state
+    validated = [step for step in (2, 4) if step <= state.validated_step]
+    again = Training(tmp_path / "cut", AUCS[len(validated) :], **SETTINGS)
+    resumed = again.fit(VALUES)
+    assert (resumed.steps, resumed.best_step) == (result.steps, result.best_step)
+    assert again.state == complete.state
+    assert again.model.seen.numpy() == complete.model.seen.numpy() == 2 * sum(VALUES)
+    assert again.best_weight() == complete.best_weight()
+    assert again.data.asked[0] == (state.epoch, state.batch)
+
+
+@pytest.mark.parametrize("place", range(len(AUCS)))
+def test_a_run_that_ended_while_validating_validates_again(tmp_path, place):
+    complete, _ = whole(tmp_path / "whole")
+    with pytest.raises(Killed):
+        Training(tmp_path / "cut", [*AUCS[:place], killed], **SETTINGS).fit(VALUES)
+    again = Training(tmp_path / "cut", AUCS[place:], **SETTINGS)
+    again.fit(VALUES)
+    assert again.asked == complete.asked[place:]
+    assert again.state == complete.state
+    assert again.model.seen.numpy() == complete.model.seen.numpy()
+
+
+def test_early_stopping_remembers_what_it_waited_for(tmp_path):
+    settings = {"epoch": 9, "early_stopping_patience": 2}
+    with pytest.raises(Killed):
+        Training(tmp_path, [0.9, 0.5, killed], **settings).fit()
+    again = Training(tmp_path, [0.6], **settings)
+    result = again.fit()
+    assert (result.steps, result.best_step, result.best_auc) == (12, 4, 0.9)
+    finished = Training(tmp_path, [0.6], **settings)  # its last state is that before validating
+    result = finished.fit()
+    assert (result.steps, result.best_step, result.best_auc) == (12, 4, 0.9)
+    assert finished.data.asked == [(2, 4)]
+
+
+def test_a_finished_run_may_be_given_more_epochs(tmp_path):
+    Training(tmp_path, [0.6], epoch=1).fit()
+    again = Training(tmp_path, [0.6, 0.7], epoch=2)
+    result = again.fit()
+    assert (result.steps, result.best_step) == (8, 8)
+    assert again.data.asked == [(0, 4), (1, 0)]
+
+
+@pytest.mark.parametrize("damage", ["torn data", "torn index", "flipped bit", "no data"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, damage):
+    settings = {"save_checkpoints_steps": 2, "epoch": 1}
+    complete = Training(tmp_path / "whole", **settings)
+    complete.fit(VALUES)
+    training = Training(tmp_path / "cut", **settings)
+    with pytest.raises(Killed):
+        training.fit([*VALUES[:4], killed])
+    assert training.saved_steps() == [2, 4]
+    folder = pathlib.Path(training.folder) / checkpoints.LATEST
+    data, index = folder / "ckpt-4.data-00000-of-00001", folder / "ckpt-4.index"
+    if damage == "torn data":
+        os.truncate(data, data.stat().st_size // 2)
+    elif damage == "torn index":
+        os.truncate(index, index.stat().st_size // 2)
+    elif damage == "flipped bit":
+        content = bytearray(data.read_bytes())
+        content[len(content) // 2] ^= 1
+        data.write_bytes(content)
+    else:
+        data.unlink()
+    again = Training(training.folder, **settings)
+    assert again.restored and again.state.step == 2
+    assert "checkpoints/ckpt-4: cannot be read, trying the one before" in again.lines[0]
+    assert again.saved_steps() == [2]
+    again.fit(VALUES)
+    assert again.model.seen.numpy() == complete.model.seen.numpy()
+    assert again.state == complete.state
+
+
+def test_checkpoints_none_of_which_can_be_read_stay_and_stop_the_run(tmp_path):
+    training = Training(tmp_path, save_checkpoints_steps=2)
+    training.fit()
+    for file in pathlib.Path(tmp_path, checkpoints.LATEST).glob("*.data*"):
+        os.truncate(file, 3)
+    with pytest.raises(TrainingError, match="none of the 2 checkpoints can be read"):
+        Training(tmp_path)
+    assert training.saved_steps() == [2, 4]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    training = Training(tmp_path)
+    training.fit()
+    folder = pathlib.Path(tmp_path, checkpoints.LATEST)
+    before = sorted(os.listdir(folder))
+    (folder / "ckpt-9.data-00000-of-00001.tempstate123").write_bytes(b"x")
+    (folder / "ckpt-9.data-00000-of-00001").write_bytes(b"x")
+    checkpoints.clean(str(tmp_path))
+    assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_loss_may_go_back_to_the_last_checkpoint_and_skip_what_led_to_it(tmp_path, bad):
+    training = Training(tmp_path, save_checkpoints_steps=2, max_rollbacks=1)
+    result = training.fit([1.0, 2.0, 4.0, bad, 16.0, 32.0])
+    assert result.steps == 4 and training.model.seen.numpy() == 1 + 2 + 16 + 32
+    assert training.data.asked == [(0, 0), (0, 4)]
+    assert training.lines[0] == (
+        "step 4: the loss is not finite; back to the weights of step 2, 2 batches skipped "
+        "(rollback 1 of 1)"
+    )
+
+
+def test_rollbacks_end_when_they_are_used_up(tmp_path):
+    training = Training(tmp_path, save_checkpoints_steps=1, max_rollbacks=2)
+    with pytest.raises(TrainingError, match="step 2: .*or raise max_rollbacks 2; last good .*-1$"):
+        training.fit([1.0, math.nan, math.nan, math.nan, 1.0])
+
+
+def test_a_rollback_is_remembered(tmp_path):
+    settings = {"save_checkpoints_steps": 2, "max_rollbacks": 1}
+    training = Training(tmp_path, **settings)
+    with pytest.raises(Killed):
+        training.fit([1.0, 2.0, math.nan, 8.0, 16.0, killed])
+    again = Training(tmp_path, **settings)
+    assert (again.state.step, again.state.batch, again.state.rollbacks) == (4, 5, 1)
+    with pytest.raises(TrainingError):
+        again.fit([1.0, 2.0, math.nan, 8.0, 16.0, math.nan])
+
+
+def test_sigterm_saves_after_the_step_and_says_how_to_go_on(tmp_path):
+    training = Training(tmp_path, [0.5], epoch=1)
+
+    def told_to_end():
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 4.0
+
+    with (
+        training.preemption.watched(),
+        pytest.raises(Preempted, match="step 3: stopped by SIGTERM"),
+    ):
+        training.fit([1.0, 2.0, told_to_end, 8.0])
+    assert training.saved_steps() == [3]
+    again = Training(tmp_path, [0.5], epoch=1)
+    again.fit([1.0, 2.0, 4.0, 8.0])
+    assert again.model.seen.numpy() == 15 and again.data.asked == [(0, 3)]
+
+
+def test_sigterm_while_validating_ends_at_once_since_all_is_saved(tmp_path):
+    def told_to_end():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the validation went on")
+
+    training = Training(tmp_path, [told_to_end], epoch=1)
+    with training.preemption.watched(), pytest.raises(Preempted):
+        training.fit()
+    assert training.saved_steps() == [4]
+
+
+def test_the_former_handler_of_sigterm_is_put_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    training = Training(tmp_path)
+    with training.preemption.watched():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
