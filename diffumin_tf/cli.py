@@ -43,7 +43,7 @@ def _train(argv: Sequence[str]) -> None:
     _define_overrides(values)
     _define_cluster(values)
     _parse(values, "train", argv, required=("exp",))
-    _join_cluster(values)
+    _join_cluster(values, "train")
     from diffumin_tf.experiment import find_experiment
     from diffumin_tf.training_command import train
 
@@ -57,7 +57,9 @@ def _daily(argv: Sequence[str]) -> None:
     flags.DEFINE_integer("first", None, "First day, yyyymmdd.", flag_values=values)
     flags.DEFINE_integer("last", None, "Last day, yyyymmdd.", flag_values=values)
     _define_overrides(values)
+    _define_cluster(values)
     _parse(values, "daily", argv, required=("exp", "model_dir", "first", "last"))
+    _join_cluster(values, "daily")
     from diffumin_tf.daily import daily
     from diffumin_tf.experiment import find_experiment
 
@@ -137,12 +139,12 @@ def _define_cluster(values: flags.FlagValues) -> None:
         flags.DEFINE_string(f"{job}_hosts", "", f"host:port,… of {job} tasks.", values)
 
 
-def _join_cluster(values: flags.FlagValues) -> None:
+def _join_cluster(values: flags.FlagValues, command: str) -> None:
     from diffumin_tf.training import cluster
 
     if values.job_name is None:
         if values.chief_hosts or values.worker_hosts or values.ps_hosts:
-            raise _UsageError("diffumin train: --job_name is required where there are --…_hosts")
+            raise _UsageError(f"diffumin {command}: --job_name is required with --…_hosts")
         return
     cluster.set_environment(
         values.job_name,

@@ -14,6 +14,7 @@ from diffumin_tf import config as config_lib
 from diffumin_tf import registry, run_folder, run_setup
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.data import records
+from diffumin_tf.data.damage import Repairs
 from diffumin_tf.data.features import FeatureLayout, FeaturePath
 from diffumin_tf.data_struct import SCHEMA_FILE, DataStruct
 from diffumin_tf.errors import ConfigError, TrainingError
@@ -56,6 +57,7 @@ class Experiment:
         schema: DataStruct,
         model_dir: str,
         distribution: Distribution | None = None,
+        repairs: Repairs | None = None,
     ) -> None:
         self.config = config
         self.schema = schema
@@ -65,6 +67,9 @@ class Experiment:
         self._rows_of = run_setup.row_mapping(config, model_dir)
         layout = FeatureLayout.of(features_of(config), schema)
         self.path = FeaturePath(schema, layout, config.seq_len, self._rows_of, config.buckets)
+        self._repairs = repairs or run_setup.repairs(
+            config, schema, model_dir, self.distribution, print
+        )
 
     @functools.cached_property
     def model(self) -> RankingModel:
@@ -104,6 +109,7 @@ class Experiment:
         for name in config.input_units:
             registry.input_unit(name)(config, layout)
         run_setup.check_user_column(config, schema)
+        run_setup.check_earlier_run(config)
         repairs = run_setup.repairs(config, schema, model_dir, distribution, report)
         files = run_setup.checked_splits(config, schema, distribution, repairs, report)
         if distribution.is_chief:
@@ -116,11 +122,11 @@ class Experiment:
                     )
                     schema_text = json.dumps(schema.to_dict(), indent=2)
                     records.write_text(posixpath.join(model_dir, SCHEMA_FILE), schema_text + "\n")
-                experiment = cls(config, schema, model_dir, distribution)
-                run_folder.write_config(model_dir, config)
-        distribution.wait_for_all()
-        if not distribution.is_chief:
-            experiment = cls(config, schema, model_dir, distribution)
+        with _lost_workers(distribution):
+            distribution.wait_for_all()
+        experiment = cls(config, schema, model_dir, distribution, repairs)
+        if distribution.is_chief:
+            run_folder.write_config(model_dir, config)
         return experiment
 
     @classmethod
@@ -150,7 +156,7 @@ class Experiment:
                 checkpoints.clean(self.model_dir)
             preemption = stack.enter_context(Preemption().watched())
             stack.enter_context(_lost_workers(self.distribution))
-            result = self._trainer(preemption, report).fit(self._epochs(report))
+            result = self._trainer(preemption, report).fit(self._epochs())
         checkpoints.restore_weights(self.model_dir, self.model)
         return result
 
@@ -161,7 +167,7 @@ class Experiment:
           DataError: the split is not configured, empty or damaged.
         """
         files = files_of(self.config, self.schema, split)
-        batches = self._batches(strategy.one_device(), print)
+        batches = self._batches(strategy.one_device())
         return score(self._predict, batches.read(files, _EVALUATION_BATCH))
 
     def evaluate(self, splits: Sequence[str], write: bool = True) -> dict[str, dict]:
@@ -209,7 +215,7 @@ class Experiment:
             state,
             saved,
             Summaries(logs if spread.is_chief else None),
-            self._validation(model, report) if has_split(config, "valid") else None,
+            self._validation(model) if has_split(config, "valid") else None,
             spread,
             preemption,
             report,
@@ -229,14 +235,12 @@ class Experiment:
             + ("" if taken.with_slots else "; the optimisers start afresh")
         )
 
-    def _epochs(self, report: Callable[[str], None]) -> EpochBatches:
+    def _epochs(self) -> EpochBatches:
         files = files_of(self.config, self.schema, "train")
-        batches = self._batches(self.distribution, report)
+        batches = self._batches(self.distribution)
         return EpochBatches(batches, self.config, files, count_examples(self.config, files))
 
-    def _validation(
-        self, model: RankingModel, report: Callable[[str], None]
-    ) -> Callable[[], dict[str, Any]]:
+    def _validation(self, model: RankingModel) -> Callable[[], dict[str, Any]]:
         """Metrics of the validation split by all replicas of a model."""
         if self.distribution.replicas == 1:
             return lambda: self.score("valid").metrics()
@@ -244,15 +248,14 @@ class Experiment:
         files = files_of(self.config, self.schema, "valid")
 
         def validate() -> dict[str, Any]:
-            batches = self._batches(self.distribution, report)
+            batches = self._batches(self.distribution)
             read = batches.read(files, _EVALUATION_BATCH)
             return scorer(read, lambda: batches.spec).metrics()
 
         return validate
 
-    def _batches(self, distribution: Distribution, report: Callable[[str], None]) -> Batches:
-        repairs = run_setup.repairs(self.config, self.schema, self.model_dir, distribution, report)
-        return Batches(self.config, self.schema, self.path, distribution, repairs)
+    def _batches(self, distribution: Distribution) -> Batches:
+        return Batches(self.config, self.schema, self.path, distribution, self._repairs)
 
 
 def find_experiment(exp: str) -> str:

@@ -1,6 +1,5 @@
 """What is checked and written before a run begins, and what its folder needs to be read again."""
 
-import itertools
 import posixpath
 from collections.abc import Callable, Iterator
 
@@ -46,6 +45,10 @@ def checked_splits(
     )
     for split in splits:
         report(f"{split}: {len(files[split])} files, {files[split][0]} … {files[split][-1]}")
+        start, end = getattr(config, f"{split}_data_start"), getattr(config, f"{split}_data_end")
+        path = getattr(config, f"{split}_data_path") or config.train_data_path
+        for day in dataset.empty_days(path, start, end):
+            report(f"{split}: no records on {day}")
         next(resilient(lambda files, skip: first_record(files, schema), files[split], repairs))
     return files["train"]
 
@@ -57,6 +60,15 @@ def check_user_column(config: TaskConfig, schema: DataStruct) -> None:
         raise ConfigError(
             f"user_column {config.user_column!r}: no such column in {schema.source}"
             f"{did_you_mean(config.user_column, known)}; null means that users are unknown"
+        )
+
+
+def check_earlier_run(config: TaskConfig) -> None:
+    """Raises ConfigError when the run to start from is none."""
+    earlier = config.pretrain_model_dir
+    if earlier and not run_folder.is_run(earlier):
+        raise ConfigError(
+            f"pretrain_model_dir {earlier!r}: no run ({run_folder.CONFIG} is missing)"
         )
 
 
@@ -89,6 +101,7 @@ def settle_vocabulary(
     One that is counted goes on from that of `pretrain_model_dir`.
     """
     embedding, earlier = config.embedding, config.pretrain_model_dir
+    earlier = earlier and posixpath.join(earlier, run_folder.VOCABULARY)
     if embedding.kind != "vocabulary":
         return
     path = posixpath.join(model_dir, run_folder.VOCABULARY)
@@ -102,14 +115,13 @@ def settle_vocabulary(
         return
 
     def ids(files: list[str], skip: int) -> Iterator:
-        batches = dataset.id_batches(files, schema, layout.fields + layout.behaviours)
-        return itertools.islice(batches, skip, None)
+        return dataset.id_batches(files, schema, layout.fields + layout.behaviours, skip=skip)
 
     counted = vocabulary.write_vocabulary(
         path,
         resilient(ids, files, repairs),
         embedding.min_count,
-        earlier and posixpath.join(earlier, run_folder.VOCABULARY),
+        earlier if earlier and tf.io.gfile.exists(earlier) else None,
     )
     report(
         f"vocabulary: {counted.size:,} ids seen {embedding.min_count} times or more"

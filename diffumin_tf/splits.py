@@ -6,7 +6,7 @@ import posixpath
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
-from diffumin_tf.data import dataset
+from diffumin_tf.data import dataset, parsing
 from diffumin_tf.data_struct import SCHEMA_FILE, DataStruct, read_json
 from diffumin_tf.errors import ConfigError, DataError
 
@@ -51,7 +51,7 @@ def refuse_overlap(files: dict[str, list[str]]) -> None:
 
 def first_record(files: list[str], schema: DataStruct) -> tf.data.Dataset:
     """The first record of a split, parsed, so that a wrong schema shows before training."""
-    first = dataset.read_records(files).take(1).batch(1)
+    first = parsing.without_gaps(dataset.read_records(files).take(1).batch(1), files)
     return first.map(lambda serialised: dataset.parse(schema, serialised))
 
 

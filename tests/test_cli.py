@@ -37,6 +37,10 @@ def test_train_does_everything_and_set_wins(exp, tmp_path, capsys):
     assert written["embedding"]["rows"] == 101
     assert list(json.loads((model / "metrics.json").read_text())) == ["valid", "test"]
 
+    assert cli.main(["train", *arguments, *changes]) == 0
+    assert f"{model}: finished after 20 steps; export {version}" in capsys.readouterr().out
+    assert [version] == list((model / "export").iterdir())
+
 
 def test_evaluate_prints_and_writes_the_metrics_of_one_split(trained, tmp_path, capsys):
     model = shutil.copytree(trained.model_dir, tmp_path / "model")
@@ -162,7 +166,7 @@ CLUSTER = ["job_name", "task_index", "chief_hosts", "worker_hosts", "ps_hosts"]
 FLAGS = {
     "prepare": ["spec", "input", "output"],
     "train": ["exp", "model_dir", "set", *CLUSTER],
-    "daily": ["exp", "model_dir", "set", "first", "last"],
+    "daily": ["exp", "model_dir", "set", "first", "last", *CLUSTER],
     "evaluate": ["model_dir", "split", "set"],
     "predict": ["model_dir", "split", "set", "output", "header", "user"],
     "export": ["model_dir"],

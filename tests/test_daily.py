@@ -151,6 +151,8 @@ def test_a_day_that_was_cut_short_goes_on_where_it_was(days, exp, tmp_path, monk
     noted = again.noted()["20240102"]
     assert noted["metrics_before"] == days.noted()["20240102"]["metrics_before"]
     assert "steps" not in noted
+    (tmp_path / "x").mkdir()
+    again.folder = tmp_path / "x" / ".." / "days"  # the same folder by another name
     with monkeypatch.context() as patch:
         patch.setattr(Experiment, "open", None)  # the day is not scored a second time
         assert again.next(DAYS[1], DAYS[1]) is False

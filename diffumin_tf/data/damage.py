@@ -85,6 +85,8 @@ class Repairs:
             if self._sound(file):
                 self._found_sound.add(file)
                 continue
+            if not self._limit:
+                raise DataError(str(find_fault([file], self._schema)))
             found = True
             try:
                 with lost_files_named():

@@ -15,13 +15,16 @@ class BatchNorm(tf.keras.layers.BatchNormalization):
     """`tf.keras.layers.BatchNormalization` over the samples of all replicas together.
 
     ```
-    y = γ (x − mean) / √(variance + epsilon) + β,   mean = Σ x / n,   variance = Σ (x − mean)² / n
+    y = γ (x − mean) / √(variance + epsilon) + β
+
+    n = Σ n_r,   mean = Σ n_r mean_r / n,   variance = Σ (s_r + n_r (mean_r − mean)²) / n
     ```
 
-    in training, the sums over all replicas and the variance in a second pass, once the mean is
-    known. The library's `synchronized=True` takes E[x²] − E[x]² instead, in which nothing is left
-    of the variance of a feature whose mean is a thousand times its deviation. A replica may have no
-    samples. With one replica this is the library's layer to the last bit.
+    in training, where s_r are the squared deviations on replica r from the mean there: numbers of
+    all replicas meet once, and lose no more to rounding than on one device. The library's
+    `synchronized=True` takes E[x²] − E[x]² instead, in which nothing is left of the variance of a
+    feature whose mean is some thousand times its deviation. A replica may have no samples. With one
+    replica this is the library's layer to the last bit.
 
     Args:
         **kwargs: of `tf.keras.layers.BatchNormalization`, without `synchronized` and `fused`.
@@ -40,7 +43,8 @@ class BatchNorm(tf.keras.layers.BatchNormalization):
     normal = BatchNorm(momentum=0.9)(tf.random.normal([32, 16]), training=True)  # [32, 16]
     ```
 
-    Source: Ioffe and Szegedy, Batch Normalization (ICML '15).
+    Source: Ioffe and Szegedy, Batch Normalization (ICML '15); Chan, Golub and LeVeque, Algorithms
+    for Computing the Sample Variance (1983), for the variance of parts put together.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -70,12 +74,17 @@ class BatchNorm(tf.keras.layers.BatchNormalization):
         weights = tf.ones_like(inputs)
         if mask is not None:
             weights *= tf.cast(mask, inputs.dtype)[..., tf.newaxis]
-        sums = replicas.total(tf.stack([total(inputs * weights), total(weights)]))
-        count = tf.maximum(sums[1], 1.0)
-        mean = sums[0] / count
-        # The deviations from the mean sum up to zero, and so does the gradient through it.
-        deviations = weights * tf.square(inputs - tf.stop_gradient(mean))
-        variance = replicas.total(total(deviations)) / count
+        count = total(weights)
+        mean = total(inputs * weights) / tf.maximum(count, 1.0)
+        # Deviations from a mean sum up to zero, and so does the gradient that passes through it.
+        squares = total(weights * tf.square(inputs - tf.stop_gradient(mean)))
+        own = tf.stack([count, mean, squares])[tf.newaxis]
+        every = replicas.gather(own, placed=(replicas.index(), replicas.count()))
+        counts, means, squares = tf.unstack(every, axis=1)
+        count = tf.maximum(tf.reduce_sum(counts, axis=0), 1.0)
+        mean = tf.reduce_sum(counts * means, axis=0) / count
+        apart = counts * tf.square(means - mean)
+        variance = tf.reduce_sum(squares + apart, axis=0) / count
         if keep_dims:
             return mean, variance
         return tf.squeeze(mean, reduction_axes), tf.squeeze(variance, reduction_axes)

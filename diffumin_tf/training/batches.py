@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.data import damage, dataset
 from diffumin_tf.data.features import FeaturePath
@@ -55,32 +53,33 @@ class Batches:
           DataError: a file is gone, or more records are damaged than the configuration allows.
         """
 
-        def make(files: list[str], skip: int) -> Any:
-            def of_pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
-                return dataset.batches(
-                    files,
-                    self._schema,
-                    self._path,
-                    batch_size,
-                    self._config.user_column,
-                    shuffle,
-                    skip=skip,
-                    part=_part(context),
-                    input_shards=input_shards,
-                )
+        part = _part(self._distribution)
 
-            strategy = self._distribution.strategy
-            if self._distribution.replicas == 1:
-                made = of_pipeline(tf.distribute.InputContext())
-            else:
-                made = strategy.distribute_datasets_from_function(of_pipeline)
+        def make(files: list[str], skip: int) -> Any:
+            made = dataset.batches(
+                files,
+                self._schema,
+                self._path,
+                batch_size,
+                self._config.user_column,
+                shuffle,
+                skip=skip,
+                part=part,
+                input_shards=input_shards,
+            )
+            if self._distribution.replicas > 1:
+                strategy = self._distribution.strategy
+                made = strategy.distribute_datasets_from_function(lambda _, made=made: made)
             self.spec = made.element_spec
             return made
 
-        if self._distribution.workers > 1 and self._config.max_bad_records:
-            # A worker that stumbles over a damaged record amid a step would take the others down.
-            self._repairs.mend(list(files))
-        return damage.resilient(make, list(files), self._repairs, skip)
+        files, own = list(files), None
+        if self._distribution.workers > 1:
+            own = dataset.own_files(files, shuffle, part, input_shards)
+            if self._config.max_bad_records:
+                # A worker that met a damaged record amid a step would take the others down.
+                self._repairs.mend(own)
+        return damage.resilient(make, files, self._repairs, skip, own)
 
 
 class EpochBatches:
@@ -115,12 +114,12 @@ class EpochBatches:
         )
 
 
-def _part(context: tf.distribute.InputContext) -> dataset.Part:
-    count = context.num_replicas_in_sync // context.num_input_pipelines
+def _part(distribution: Distribution) -> dataset.Part:
+    count = distribution.replicas // distribution.workers
     return dataset.Part(
-        first=context.input_pipeline_id * count,
+        first=distribution.place * count,
         count=count,
-        total=context.num_replicas_in_sync,
-        pipeline=context.input_pipeline_id,
-        pipelines=context.num_input_pipelines,
+        total=distribution.replicas,
+        pipeline=distribution.place,
+        pipelines=distribution.workers,
     )

@@ -36,6 +36,12 @@ class Cluster:
         return (self.job, self.index) == ("worker", 0)
 
     @property
+    def place(self) -> int:
+        """Place of this process among those that compute, in the order of their replicas."""
+        is_behind_chief = self.job == "worker" and bool(self.tasks.get("chief"))
+        return self.index + is_behind_chief
+
+    @property
     def size(self) -> int:
         """Number of tasks."""
         return sum(len(hosts) for hosts in self.tasks.values())

@@ -34,6 +34,11 @@ class Distribution:
         return self.cluster.size if self.cluster else 1
 
     @property
+    def place(self) -> int:
+        """Place of this process among the workers."""
+        return self.cluster.place if self.cluster else 0
+
+    @property
     def is_chief(self) -> bool:
         """Whether this process writes the files of the run."""
         return self.cluster is None or self.cluster.is_chief

@@ -84,6 +84,96 @@ def test_survives_config_and_saving(tmp_path):
     assert_saving_keeps_outputs(embedding, [ids], tmp_path)
 
 
+def sharded(embedding, sizes):
+    """The layer with its table in shards, as a parameter server strategy would create them."""
+    embedding.build(None)
+    table = embedding.table.numpy()
+    starts = np.cumsum([0, *sizes[:-1]])
+    shards = [
+        tf.Variable(
+            embedding._initial_table(
+                [sum(sizes), embedding.dim],
+                tf.float32,
+                partition_shape=tf.TensorShape([size, embedding.dim]),
+                partition_offset=(start, 0),
+            )
+        )
+        for start, size in zip(starts, sizes, strict=True)
+    ]
+    embedding.table = tf.__internal__.distribute.ShardedVariable(shards)
+    return table, shards
+
+
+SHARDS = [(4, 4, 3), (6, 5), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("sizes", SHARDS, ids=str)
+def test_shards_read_and_scan_like_one_table(sizes):
+    embedding = IdEmbedding(rows=sum(sizes), dim=3)
+    _, shards = sharded(embedding, sizes)
+    values = np.random.default_rng(1).normal(size=[sum(sizes), 3]).astype(np.float32)
+    for shard, part in zip(shards, np.split(values, np.cumsum(sizes)[:-1]), strict=True):
+        shard.assign(part)
+    ids = np.random.default_rng(0).integers(0, sum(sizes), [4, 9, 2])
+    expected = values[ids] * (ids != 0)[..., np.newaxis]
+    rows = tf.constant(ids, tf.int32)
+    for read in (embedding, embedding.scan):
+        np.testing.assert_array_equal(read(rows), expected)
+        traced = tf.function(read).get_concrete_function(rows)
+        np.testing.assert_array_equal(traced(rows), expected)
+        types = {operation.type for operation in traced.graph.get_operations()}
+        assert "ResourceGather" in types and "ReadVariableOp" not in types
+    assert embedding.scan(rows[:0]).shape == (0, 9, 2, 3)
+
+
+def test_a_scan_of_shards_reads_each_row_once_and_has_no_gradient(monkeypatch):
+    embedding = IdEmbedding(rows=11, dim=3)
+    _, shards = sharded(embedding, (4, 4, 3))
+    read = []
+
+    def embedding_lookup(params, ids):
+        read.append(sorted(ids.numpy()))
+        return lookup(params, ids)
+
+    lookup = tf.nn.embedding_lookup
+    monkeypatch.setattr(tf.nn, "embedding_lookup", embedding_lookup)
+    with tf.GradientTape() as tape:
+        scanned = embedding.scan(tf.constant([[7, 0, 7], [0, 2, 0]]))
+    assert read == [[0, 2, 7]]
+    assert tape.gradient(scanned, shards) == [None, None, None]
+
+
+def test_every_shard_has_a_sparse_gradient_of_its_rows():
+    embedding = IdEmbedding(rows=11, dim=2)
+    _, shards = sharded(embedding, (4, 4, 3))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(embedding(tf.constant([[3, 4, 0], [4, 10, 4]])))
+    gradients = tape.gradient(loss, shards)
+    assert all(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
+    rows = [sorted(gradient.indices.numpy()) for gradient in gradients]
+    assert rows == [[0, 3], [0, 0, 0], [2]]
+    dense = np.concatenate([tf.convert_to_tensor(gradient) for gradient in gradients])
+    np.testing.assert_array_equal(dense[:, 0], [0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("initializer", [None, "random_uniform"])
+def test_shards_start_different_and_only_the_first_has_the_row_of_zeros(initializer):
+    embedding = IdEmbedding(rows=60, dim=4, initializer=initializer)
+    _, shards = sharded(embedding, (20, 20, 20))
+    first, *others = (shard.numpy() for shard in shards)
+    assert not first[0].any() and first[1:].all()
+    for other in others:
+        assert other.all() and np.abs(other[1:] - first[1:]).max() > 1e-3
+    assert np.abs(others[0] - others[1]).max() > 1e-3
+
+
+def test_an_initializer_that_knows_no_shards_says_so():
+    """Then the strategy makes the whole table and cuts it."""
+    embedding = IdEmbedding(rows=4, dim=2, initializer=tf.keras.initializers.Orthogonal())
+    with pytest.raises(ValueError, match="partition"):
+        sharded(embedding, (2, 2))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -81,9 +81,8 @@ def test_replicas_move_the_table_as_one_device_does_though_they_share_rows(dense
         optimizer = optimizers.RowAdagrad(0.05)
         optimizer.build([table])
 
-    @tf.function
     def step(gradient):
-        optimizer.apply_gradients([(gradient, table)])
+        return tf.identity(optimizer.apply_gradients([(gradient, table)]))
 
     for _ in range(2):
         two_devices.run(step, parts)

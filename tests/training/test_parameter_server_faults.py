@@ -16,12 +16,13 @@ from tests.small_log import write_experiment
 from tests.training.forks import forks
 from tests.training.processes import cluster_of
 
-PER_DAY, EPOCHS, ROWS = 3000, 4, 40_000  # the table is worth two servers
+PER_DAY, EPOCHS, ROWS, DIM = 3000, 4, 20_000, 8  # the table is worth two servers
 SETTINGS = {
-    "embedding": {"kind": "hash", "rows": ROWS},
+    "embedding": {"kind": "hash", "rows": ROWS, "initial_stddev": 0.3},
+    "embed_dim": DIM,
     "subseq_len": 0,
     "use_dmig": False,
-    "deep_layers": [8],
+    "deep_layers": [32, 16],
     "activation": "relu",
     "batch_norm_momentum": 0.9,
     "learning_rate": 0.1,
@@ -124,7 +125,7 @@ def assert_one_ordinary_model(model_dir, auc):
     """TensorFlow alone loads the export, whose table is whole, and scores as it was evaluated."""
     (export,) = (model_dir / "export").iterdir()
     loaded = tf.saved_model.load(str(export))
-    assert [ROWS, 4] in [v.shape.as_list() for v in loaded.weights]
+    assert [ROWS, DIM] in [v.shape.as_list() for v in loaded.weights]
     data = json.loads((model_dir / "config.json").read_text())["train_data_path"]
     files = dataset.list_files(data, 20240104, 20240104, "test")
     samples = list(tf.data.TFRecordDataset(files).as_numpy_iterator())
