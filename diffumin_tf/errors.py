@@ -17,5 +17,9 @@ class TrainingError(DiffuminError):
     """Training cannot go on (for example, the loss is not finite)."""
 
 
+class NotFiniteError(TrainingError):
+    """The loss or a weight is infinite or not a number."""
+
+
 class Preempted(DiffuminError):
     """The process was told to end, and ends with everything saved."""

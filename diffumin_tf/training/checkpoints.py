@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from diffumin_tf.data.records import is_disk_full, write_text
-from diffumin_tf.errors import DataError, TrainingError
+from diffumin_tf.errors import DataError, NotFiniteError, TrainingError
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.state import TrainingState
 
@@ -69,13 +69,13 @@ class Checkpoints:
         """Saves the state of training; once a step at most.
 
         Raises:
-          TrainingError: a weight is not finite, or the disk is full; nothing is saved.
+          NotFiniteError: a weight is not finite; nothing is saved.
+          TrainingError: the disk is full; nothing is kept of it.
         """
         for variable in self._model.variables:
             if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
-                raise TrainingError(
-                    f"step {self._state.step}: weight {variable.name} is not finite; "
-                    f"last good checkpoint: {self.last_good}"
+                raise NotFiniteError(
+                    f"step {self._state.step}: weight {variable.name} is not finite"
                 )
         if self._saved_step != self._state.step:
             self._write(self._whole, self._folder, self._keep)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
-from diffumin_tf.errors import Preempted, TrainingError
+from diffumin_tf.errors import NotFiniteError, Preempted, TrainingError
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.checkpoints import Checkpoints
 from diffumin_tf.training.preemption import Preemption
@@ -109,11 +109,13 @@ class Trainer:
         try:
             with self._preemption.deferred():
                 while state.epoch < self._config.epoch and not state.stopped:
-                    self._epoch(data, progress)
+                    try:
+                        self._epoch(data, progress)
+                    except NotFiniteError as error:
+                        self._roll_back(error)
         except KeyboardInterrupt:
             self._report(f"step {state.step}: interrupted; saved {self._checkpoints.save()}")
             raise
-        self._save()
         if self._validate is None and state.best_step != state.step:
             self._keep_best(None)
         self._summaries.flush()
@@ -126,11 +128,7 @@ class Trainer:
             return
         logs: dict[str, Any] = {}
         for batch in data.epoch(state.epoch, state.batch):
-            try:
-                logs, samples, requests = self._step(batch, data.spec, self._requests(progress))
-            except tf.errors.InvalidArgumentError as error:
-                self._roll_back(error)
-                return
+            logs, samples, requests = self._updated(batch, data, progress)
             state.advance(samples)
             progress.count(samples)
             self._after_step(requests, logs, progress)
@@ -138,9 +136,19 @@ class Trainer:
                 return
         if logs and self._reported_step != state.step:
             self._tell(logs, progress)
+        self._save()
         if self._evaluated(progress):
             progress.end_of_epoch()
             state.next_epoch()
+
+    def _updated(self, batch: Any, data: TrainingData, progress: Progress) -> tuple:
+        try:
+            return self._step(batch, data.spec, self._requests(progress))
+        except tf.errors.InvalidArgumentError as error:
+            if "training loss" not in error.message:
+                raise
+            self._state.batch += 1
+            raise NotFiniteError(f"step {self._state.step + 1}: the loss is not finite") from None
 
     def _requests(self, progress: Progress) -> Requests:
         """What this process wants done after the step; with several workers, all will do it."""
@@ -173,24 +181,20 @@ class Trainer:
         self._report(progress.line(state.epoch, state.step, self._step.values(logs)))
         self._model.reset_metrics()
 
-    def _roll_back(self, error: tf.errors.InvalidArgumentError) -> None:
-        """Back to the last checkpoint, with the data since then skipped."""
-        if "training loss" not in error.message:
-            raise error
-        state = self._state
-        where = f"step {state.step + 1}: the loss is not finite"
-        epoch, batch, rollbacks = state.epoch, state.batch + 1, state.rollbacks
-        allowed = self._config.max_rollbacks
+    def _roll_back(self, error: NotFiniteError) -> None:
+        """Back to the last checkpoint, past the data since then; or the end of the run."""
+        state, allowed = self._state, self._config.max_rollbacks
+        epoch, batch, rollbacks = state.epoch, state.batch, state.rollbacks
         if rollbacks >= allowed or not self._checkpoints.restore(self._report):
-            raise TrainingError(
-                f"{where}; lower learning_rate or lazyAdam_learning_rate"
+            raise NotFiniteError(
+                f"{error}; lower learning_rate or lazyAdam_learning_rate"
                 + (f", or raise max_rollbacks {allowed}" if allowed else "")
                 + f"; last good checkpoint: {self._checkpoints.last_good}"
             ) from None
         skipped = batch - state.batch if state.epoch == epoch else batch
         state.epoch, state.batch, state.rollbacks = epoch, batch, rollbacks + 1
         self._report(
-            f"{where}; back to the weights of step {state.step}, {skipped} batches skipped "
+            f"{error}; back to the weights of step {state.step}, {skipped} batches skipped "
             f"(rollback {state.rollbacks} of {allowed})"
         )
 

@@ -16,7 +16,7 @@ from tests.small_log import write_experiment
 from tests.training.forks import forks
 from tests.training.processes import cluster_of
 
-PER_DAY, EPOCHS, ROWS, DIM = 3000, 4, 20_000, 8  # the table is worth two servers
+PER_DAY, EPOCHS, ROWS, DIM = 6000, 4, 20_000, 8  # the table is worth two servers
 SETTINGS = {
     "embedding": {"kind": "hash", "rows": ROWS, "initial_stddev": 0.3},
     "embed_dim": DIM,
@@ -27,7 +27,7 @@ SETTINGS = {
     "batch_norm_momentum": 0.9,
     "learning_rate": 0.1,
     "lazyAdam_learning_rate": 0.01,
-    "batch_size": 64,
+    "batch_size": 128,
     "epoch": EPOCHS,
 }
 

@@ -143,6 +143,18 @@ def test_a_bad_loss_may_go_back_to_the_last_checkpoint_and_skip_what_led_to_it(t
     )
 
 
+def test_a_weight_that_is_not_finite_leads_back_as_well(tmp_path):
+    training = Training(tmp_path, save_checkpoints_steps=2, max_rollbacks=1)
+
+    def spoil():
+        training.model.seen.assign(math.inf)
+        return 4.0
+
+    training.fit([1.0, 2.0, spoil, 8.0, 16.0, 32.0])
+    assert training.model.seen.numpy() == 1 + 2 + 16 + 32
+    assert training.lines[0].startswith("step 4: weight seen:0 is not finite; back to the weights")
+
+
 def test_rollbacks_end_when_they_are_used_up(tmp_path):
     training = Training(tmp_path, save_checkpoints_steps=1, max_rollbacks=2)
     with pytest.raises(TrainingError, match="step 2: .*or raise max_rollbacks 2; last good .*-1$"):
