@@ -1,12 +1,10 @@
 """A run and its folder: what `train`, `evaluate`, `predict` and `export` have in common."""
 
-import contextlib
 import functools
 import json
 import posixpath
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -17,26 +15,19 @@ from diffumin_tf.data import records
 from diffumin_tf.data.damage import Repairs
 from diffumin_tf.data.features import FeatureLayout, FeaturePath
 from diffumin_tf.data_struct import SCHEMA_FILE, DataStruct
-from diffumin_tf.errors import ConfigError, TrainingError
-from diffumin_tf.evaluation.scoring import ReplicaScorer, Scores, predict_function, score
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.evaluation.scoring import Scores, predict_function, score
 from diffumin_tf.model import RankingModel, features_of
+from diffumin_tf.run_training import RunTraining, lost_workers_named
 from diffumin_tf.serving.export import export
 from diffumin_tf.splits import (
-    count_examples,
     files_of,
-    has_split,
 )
-from diffumin_tf.training import checkpoints, optimizers, strategy
-from diffumin_tf.training.batches import Batches, EpochBatches
-from diffumin_tf.training.preemption import Preemption
+from diffumin_tf.training import checkpoints, strategy
+from diffumin_tf.training.batches import EVALUATION_BATCH, Batches
 from diffumin_tf.training.run_lock import run_lock
-from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.strategy import Distribution
-from diffumin_tf.training.summaries import Summaries
-from diffumin_tf.training.trainer import Trainer, TrainingResult
-from diffumin_tf.training.warm_start import warm_start
-
-_EVALUATION_BATCH = 1024
+from diffumin_tf.training.trainer import TrainingResult
 
 
 class Experiment:
@@ -49,6 +40,8 @@ class Experiment:
       schema: columns of a record.
       model_dir: folder of the run.
       distribution: devices and machines that train it.
+      path: raw tensors to model inputs.
+      repairs: what is known of damaged records.
     """
 
     def __init__(
@@ -65,16 +58,15 @@ class Experiment:
         self.distribution = distribution or strategy.one_device()
         tf.config.experimental.enable_op_determinism()
         self._rows_of = run_setup.row_mapping(config, model_dir)
-        layout = FeatureLayout.of(features_of(config), schema)
-        self.path = FeaturePath(schema, layout, config.seq_len, self._rows_of, config.buckets)
-        self._repairs = repairs or run_setup.repairs(
+        self.path = self.new_path(self._rows_of)
+        self.repairs = repairs or run_setup.repairs(
             config, schema, model_dir, self.distribution, print
         )
 
     @functools.cached_property
     def model(self) -> RankingModel:
         """The ranking model on one device; its weights exist."""
-        return self._new_model()
+        return self.new_model()
 
     @classmethod
     def create(
@@ -122,7 +114,7 @@ class Experiment:
                     )
                     schema_text = json.dumps(schema.to_dict(), indent=2)
                     records.write_text(posixpath.join(model_dir, SCHEMA_FILE), schema_text + "\n")
-        with _lost_workers(distribution):
+        with lost_workers_named(distribution):
             distribution.wait_for_all()
         experiment = cls(config, schema, model_dir, distribution, repairs)
         if distribution.is_chief:
@@ -150,13 +142,7 @@ class Experiment:
           Preempted: the process was told to end; everything is saved.
         """
         report = report if self.distribution.is_chief else _silent
-        with contextlib.ExitStack() as stack:
-            if self.distribution.is_chief:
-                stack.enter_context(run_lock(self.model_dir))
-                checkpoints.clean(self.model_dir)
-            preemption = stack.enter_context(Preemption().watched())
-            stack.enter_context(_lost_workers(self.distribution))
-            result = self._trainer(preemption, report).fit(self._epochs())
+        result = RunTraining(self, report).to_the_end()
         checkpoints.restore_weights(self.model_dir, self.model)
         return result
 
@@ -167,8 +153,8 @@ class Experiment:
           DataError: the split is not configured, empty or damaged.
         """
         files = files_of(self.config, self.schema, split)
-        batches = self._batches(strategy.one_device())
-        return score(self._predict, batches.read(files, _EVALUATION_BATCH))
+        batches = self.batches(strategy.one_device())
+        return score(self._predict, batches.read(files, EVALUATION_BATCH))
 
     def evaluate(self, splits: Sequence[str], write: bool = True) -> dict[str, dict]:
         """Metrics by split, written to ``metrics.json`` too, whose other entries stay."""
@@ -182,80 +168,25 @@ class Experiment:
         folder = posixpath.join(self.model_dir, "export")
         return export(self.model, self.schema, self.path, folder)
 
-    @functools.cached_property
-    def _predict(self):
-        return predict_function(self.model)
+    def new_path(self, rows_of: Callable[[tf.Tensor], tf.Tensor]) -> FeaturePath:
+        """Raw tensors to model inputs, with a mapping of ids to rows."""
+        layout = FeatureLayout.of(features_of(self.config), self.schema)
+        return FeaturePath(self.schema, layout, self.config.seq_len, rows_of, self.config.buckets)
 
-    def _new_model(self) -> RankingModel:
+    def new_model(self) -> RankingModel:
+        """A model with initial weights, in the scope of the strategy that is in force."""
         tf.keras.utils.set_random_seed(self.config.seed)
         model = RankingModel(self.config, self.schema, self._rows_of.rows)
         model.create_weights()
         return model
 
-    def _trainer(self, preemption: Preemption, report: Callable[[str], None]) -> Trainer:
-        """A trainer at the place where the run is."""
-        config, spread = self.config, self.distribution
-        with spread.strategy.scope():
-            model = self.model if spread.replicas == 1 else self._new_model()
-            optimizers.compile_model(model, config)
-        state = TrainingState()
-        worker = None if spread.is_chief else spread.name
-        saved = checkpoints.Checkpoints(
-            self.model_dir, model, state, config.keep_checkpoint_max, worker
-        )
-        if saved.restore(report):
-            report(f"going on from step {state.step}, epoch {state.epoch + 1}")
-        elif config.pretrain_model_dir:
-            with spread.strategy.scope():
-                self._start_from_earlier_run(model, report)
-        logs = posixpath.join(self.model_dir, "logs")
-        return Trainer(
-            model,
-            config,
-            state,
-            saved,
-            Summaries(logs if spread.is_chief else None),
-            self._validation(model) if has_split(config, "valid") else None,
-            spread,
-            preemption,
-            report,
-        )
+    def batches(self, distribution: Distribution) -> Batches:
+        """What reads batches for the replicas of this process."""
+        return Batches(self.config, self.schema, self.path, distribution, self.repairs)
 
-    def _start_from_earlier_run(self, model: RankingModel, report: Callable[[str], None]) -> None:
-        config = self.config
-        vocabulary_path = None
-        if config.embedding.kind == "vocabulary":
-            vocabulary_path = posixpath.join(self.model_dir, run_folder.VOCABULARY)
-        taken = warm_start(
-            model, config.pretrain_model_dir, config.vars_to_warm_start, vocabulary_path
-        )
-        report(
-            f"starting from {config.pretrain_model_dir}: {len(taken.copied)} variables, "
-            f"{taken.rows_kept:,} rows of the table kept and {taken.rows_new:,} new"
-            + ("" if taken.with_slots else "; the optimisers start afresh")
-        )
-
-    def _epochs(self) -> EpochBatches:
-        files = files_of(self.config, self.schema, "train")
-        batches = self._batches(self.distribution)
-        return EpochBatches(batches, self.config, files, count_examples(self.config, files))
-
-    def _validation(self, model: RankingModel) -> Callable[[], dict[str, Any]]:
-        """Metrics of the validation split by all replicas of a model."""
-        if self.distribution.replicas == 1:
-            return lambda: self.score("valid").metrics()
-        scorer = ReplicaScorer(model, self.distribution.strategy)
-        files = files_of(self.config, self.schema, "valid")
-
-        def validate() -> dict[str, Any]:
-            batches = self._batches(self.distribution)
-            read = batches.read(files, _EVALUATION_BATCH)
-            return scorer(read, lambda: batches.spec).metrics()
-
-        return validate
-
-    def _batches(self, distribution: Distribution) -> Batches:
-        return Batches(self.config, self.schema, self.path, distribution, self._repairs)
+    @functools.cached_property
+    def _predict(self):
+        return predict_function(self.model)
 
 
 def find_experiment(exp: str) -> str:
@@ -278,18 +209,3 @@ def find_experiment(exp: str) -> str:
 
 def _silent(line: str) -> None:
     """Takes the lines of all processes but the chief."""
-
-
-@contextlib.contextmanager
-def _lost_workers(distribution: Distribution) -> Iterator[None]:
-    """Turns what a process meets when another one is gone into one clear error."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        if distribution.workers == 1:
-            raise
-        raise TrainingError(
-            f"{distribution.name}: another task of the cluster is lost, or failed before this one: "
-            f"{error.message.splitlines()[0][:300]}\nstart all tasks again with the same command; "
-            "they go on from the last checkpoint"
-        ) from None

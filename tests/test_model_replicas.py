@@ -136,12 +136,14 @@ def test_a_loss_that_is_not_finite_on_one_replica_changes_no_weight_and_ends_not
     _, parts = batches(model, 5, (2, 3))
     bad = [spoilt(part) if r == replica else part for r, part in enumerate(parts)]
     before = [weight.numpy() for weight in model.trainable_variables]
-    kept = model.get_weights()
+    kept, counted = model.get_weights(), [v.numpy() for v in model.auc.variables]
     with pytest.raises(tf.errors.InvalidArgumentError, match="training loss"):
         update(two_devices.distributed(bad))
     for weight, old in zip(model.trainable_variables, before, strict=True):
         for copy in two_devices.mirrored().experimental_local_results(weight):
             np.testing.assert_array_equal(copy.numpy(), old)
+    for variable, old in zip(model.auc.variables, counted, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), old)
     model.set_weights(kept)  # moving averages
     losses = two_devices.per_replica(update(two_devices.distributed(parts)))
     assert np.isfinite([losses[0]["total_loss"], losses[1]["total_loss"]]).all()

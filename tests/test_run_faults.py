@@ -16,7 +16,9 @@ from diffumin_tf.data import records
 from diffumin_tf.data_struct import DataStruct
 from diffumin_tf.errors import ConfigError, DataError, NotFiniteError
 from diffumin_tf.experiment import Experiment
+from diffumin_tf.run_training import RunTraining
 from diffumin_tf.training import checkpoints
+from diffumin_tf.training.preemption import Preemption
 from tests.small_log import SCHEMA, samples, write_experiment
 from tests.training.processes import ROOT, ended, start
 from tests.training.test_kills import assert_same_bits, weights
@@ -62,23 +64,14 @@ def test_a_file_that_vanishes_is_named_and_the_run_goes_on_once_it_is_back(tmp_p
     experiment = Experiment.create(str(exp), str(tmp_path / "cut"), report=lambda line: None)
     part.rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="20240102/part-00000"):
-        experiment._trainer(_never(), print).fit(_with_files_of(experiment, part))
+        training = RunTraining(experiment, print)
+        epochs = training.epochs()
+        # As they were listed before the file went away.
+        epochs._files = sorted([*epochs._files, str(part)])
+        training.trainer(Preemption()).fit(epochs)
     (tmp_path / "elsewhere").rename(part)
     _, continued = train(exp, tmp_path / "cut")
     assert_same_bits(whole, continued)
-
-
-def _never():
-    from diffumin_tf.training.preemption import Preemption
-
-    return Preemption()
-
-
-def _with_files_of(experiment, part):
-    """The epochs as they were listed before the file went away."""
-    epochs = experiment._epochs()
-    epochs._files = sorted([*epochs._files, str(part)])
-    return epochs
 
 
 def test_empty_files_and_days_are_no_fault(tmp_path):

@@ -9,6 +9,8 @@ from diffumin_tf.data.features import FeaturePath
 from diffumin_tf.data_struct import DataStruct
 from diffumin_tf.training.strategy import Distribution
 
+EVALUATION_BATCH = 1024
+
 
 class Batches:
     """Reads files into batches of (inputs, label), a global batch shared by all replicas.

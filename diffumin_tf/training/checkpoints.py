@@ -73,7 +73,7 @@ class Checkpoints:
           TrainingError: the disk is full; nothing is kept of it.
         """
         for variable in self._model.variables:
-            if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
+            if variable.dtype.is_floating and not _is_finite(variable):
                 raise NotFiniteError(
                     f"step {self._state.step}: weight {variable.name} is not finite"
                 )
@@ -203,6 +203,11 @@ def restore_weights(model_dir: str, model: RankingModel) -> str:
     except _UNREADABLE as error:
         raise DataError(f"{paths[-1]}: does not fit {model_dir}/config.json: {error}") from None
     return paths[-1]
+
+
+def _is_finite(variable: tf.Variable) -> bool:
+    with tf.device(variable.device):  # a part of the table stays on its server
+        return bool(tf.reduce_all(tf.math.is_finite(variable)))
 
 
 def _list_for_others(folder: str, paths: list[str]) -> None:

@@ -1,7 +1,6 @@
 """Asynchronous training: the chief of a parameter-server cluster."""
 
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -10,15 +9,14 @@ import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.data.faults import plain_text
-from diffumin_tf.errors import DiffuminError, Preempted, TrainingError
+from diffumin_tf.errors import DiffuminError, NotFiniteError, Preempted, TrainingError
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.background import BackgroundValidation, Validated
 from diffumin_tf.training.checkpoints import Checkpoints
-from diffumin_tf.training.part_work import Counts, PartWork
+from diffumin_tf.training.piece_work import AsynchronousState, Counts, PieceWork
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.progress import Progress
 from diffumin_tf.training.servers import RESTART, Attendance
-from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.summaries import Summaries
 from diffumin_tf.training.trainer import TrainingResult
 
@@ -26,31 +24,16 @@ _POLL_SECONDS = 0.2
 _DRAIN_SECONDS = 20.0  # for the steps under way when training must end
 
 
-@dataclasses.dataclass
-class AsynchronousState(TrainingState):
-    """Where an asynchronous run is; ``batch`` stays 0, as the workers are at different places.
-
-    Attributes:
-      parts_done: numbers of the part files of this epoch that are done with.
-    """
-
-    parts_done: list[int] = dataclasses.field(default_factory=list)
-
-    def next_epoch(self) -> None:
-        """Moves to the start of the next epoch."""
-        super().next_epoch()
-        self.parts_done = []
-
-
 class AsynchronousTrainer:
     """Lets workers train a model whose weights lie on servers, each at its own pace.
 
-    Every worker reads part files of the training split, computes gradients by weights that others
+    Every worker reads pieces of the training split, computes gradients by weights that others
     change meanwhile, and sends them to the servers, which apply them as they come. The chief hands
-    out files, saves, and validates checkpoints beside training. The folder of the run must be the
-    same for all tasks: each server writes its own part of a checkpoint.
+    out pieces, saves, and validates checkpoints beside training. Data and the folder of the run
+    must be there for all tasks under the same names: workers read the data, and each server writes
+    its own part of a checkpoint.
 
-    A checkpoint knows which files are done with. After a restart, with however many workers and
+    A checkpoint knows which pieces are done with. After a restart, with however many workers and
     servers, the others are read again, from their beginning.
 
     Args:
@@ -58,7 +41,7 @@ class AsynchronousTrainer:
       config: epochs, validation, early stopping, checkpoint and summary intervals.
       state: where training is; from a checkpoint, or fresh.
       checkpoints: where states go.
-      work: hands part files to the workers.
+      work: hands pieces of the data to the workers.
       validation: validates checkpoints, and keeps the best weights.
       summaries: takes scalars for TensorBoard.
       attendance: tells which tasks are there.
@@ -72,7 +55,7 @@ class AsynchronousTrainer:
         config: TaskConfig,
         state: AsynchronousState,
         checkpoints: Checkpoints,
-        work: PartWork,
+        work: PieceWork,
         validation: BackgroundValidation,
         summaries: Summaries,
         attendance: Attendance,
@@ -133,7 +116,7 @@ class AsynchronousTrainer:
     def _epoch(self) -> None:
         """What is left of an epoch; validation at its end goes on beside the next one."""
         state = self._state
-        self._work.start(state.epoch, state.parts_done)
+        self._work.start(state.epoch, state.pieces_done)
         self._is_amid_epoch = True
         while not self._work.finished():
             time.sleep(_POLL_SECONDS)
@@ -200,7 +183,7 @@ class AsynchronousTrainer:
         """
         self._count()
         if self._is_amid_epoch:
-            self._state.parts_done = self._work.done()
+            self._state.pieces_done = self._work.done()
         path = self._checkpoints.save()
         self._last_save = time.monotonic()
         return path
@@ -288,6 +271,8 @@ class AsynchronousTrainer:
         """Turns an error of a worker, or of the connection to it, into one clear sentence."""
         try:
             yield
+        except NotFiniteError as error:
+            raise self._not_finite(str(error)) from None
         except DiffuminError:
             raise
         except Exception as raised:
@@ -295,17 +280,20 @@ class AsynchronousTrainer:
             error = getattr(raised, "original_exception", raised)
             if not isinstance(error, tf.errors.OpError):
                 raise
-            last = f"last good checkpoint: {self._checkpoints.last_good}"
             if "training loss" in error.message:
-                raise TrainingError(
-                    f"after step {self._state.step}: the loss is not finite; lower learning_rate "
-                    f"or lazyAdam_learning_rate; {last}"
-                ) from None
+                where = f"after step {self._state.step}: the loss is not finite"
+                raise self._not_finite(where) from None
             self._work.raise_if_damaged(error)
             self._attendance.check_servers()
             raise TrainingError(
-                f"a task of the cluster failed: {plain_text(error)}; {RESTART}; {last}"
+                f"a task of the cluster failed: {plain_text(error)}; {RESTART}"
             ) from None
+
+    def _not_finite(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what}; lower learning_rate or lazyAdam_learning_rate; last good checkpoint: "
+            f"{self._checkpoints.last_good}"
+        )
 
 
 @contextlib.contextmanager

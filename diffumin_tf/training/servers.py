@@ -148,8 +148,8 @@ class Attendance:
         for name in sorted(gone ^ self._gone):
             change = "is lost" if name in gone else "is back"
             self._report(
-                f"{name} ({self._workers[name]}) {change}: training goes on with {there} of "
-                f"{len(self._workers)} workers"
+                f"{name} ({self._workers[name]}) {change}: training "
+                f"{'goes on' if there else 'waits'} with {there} of {len(self._workers)} workers"
             )
         self._gone = gone
         if there:

@@ -43,6 +43,7 @@ class TrainingStep:
         self._alone = distribution.workers == 1
         self._graph: Callable[..., Any] | None = None
         self._wished: tf.Tensor | None = None
+        self._agreed = Requests()
 
     def __call__(
         self, batch: Any, spec: Any, requests: Requests
@@ -64,9 +65,7 @@ class TrainingStep:
         samples = sum(len(label) for label in self._strategy.experimental_local_results(batch[1]))
         if self._alone:
             return losses, samples, requests
-        before, self._wished = self._wished, wished
-        agreed = Requests() if before is None else Requests(*(before.numpy() > 0))
-        return losses, samples * self._workers(), agreed
+        return losses, samples * self._workers(), self._settle(wished)
 
     def values(self, losses: dict[str, tf.Tensor]) -> dict[str, float]:
         """Metrics so far and the losses of a step; all processes must ask at the same step."""
@@ -82,6 +81,14 @@ class TrainingStep:
 
         results = self._strategy.run(on_replica, args=(batch, wishes))
         return tf.nest.map_structure(self._first, results)
+
+    def _settle(self, wished: tf.Tensor) -> Requests:
+        """What was wished for with the step before, and is not done yet."""
+        before, self._wished = self._wished, wished
+        wishes = Requests() if before is None else Requests(*(before.numpy() > 0))
+        # A wish is repeated until it is heard, one step after it came true.
+        self._agreed = Requests(*(w and not a for w, a in zip(wishes, self._agreed, strict=True)))
+        return self._agreed
 
     @functools.cached_property
     def _metrics(self) -> Callable[[], dict[str, tf.Tensor]]:

@@ -8,6 +8,7 @@ from diffumin_tf.config import TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.startup import quietly
 from diffumin_tf.training import cluster as cluster_lib
+from diffumin_tf.training import servers
 from diffumin_tf.training.cluster import Cluster
 
 
@@ -18,10 +19,12 @@ class Distribution:
     Attributes:
       strategy: TensorFlow's default strategy where nothing is distributed.
       cluster: the machines; None for one.
+      is_distributed: whether there is a strategy other than the default one.
     """
 
     strategy: tf.distribute.Strategy
     cluster: Cluster | None = None
+    is_distributed: bool = True
 
     @property
     def replicas(self) -> int:
@@ -31,7 +34,12 @@ class Distribution:
     @property
     def workers(self) -> int:
         """Processes that share a global batch."""
-        return self.cluster.size if self.cluster else 1
+        return self.cluster.size if self.cluster and not self.is_asynchronous else 1
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether this is the chief of workers that train each at its own pace."""
+        return isinstance(self.strategy, tf.distribute.ParameterServerStrategy)
 
     @property
     def place(self) -> int:
@@ -60,11 +68,13 @@ class Distribution:
 
 def one_device() -> Distribution:
     """Nothing distributed."""
-    return Distribution(tf.distribute.get_strategy())
+    return Distribution(tf.distribute.get_strategy(), is_distributed=False)
 
 
 def from_config(config: TaskConfig) -> Distribution:
     """Starts the strategy that a configuration names; the first thing a process asks TensorFlow.
+
+    Does not return in the workers and servers of 'parameter_server'.
 
     Raises:
       ConfigError: the strategy does not fit TF_CONFIG, the devices or the batch size.
@@ -147,7 +157,10 @@ def _parameter_server(config: TaskConfig, cluster: Cluster | None) -> Distributi
     wanted = ("chief", "worker", "ps")
     if cluster is None or any(not cluster.tasks.get(job) for job in wanted):
         raise ConfigError(_needs(config, "one chief, workers and servers (ps)"))
-    return Distribution(tf.distribute.get_strategy(), cluster)
+    servers.check(config)
+    if not cluster.is_chief:
+        servers.serve(cluster)
+    return Distribution(servers.connect(cluster), cluster)
 
 
 def _needs(config: TaskConfig, jobs: str) -> str:

@@ -63,6 +63,8 @@ def test_the_moving_averages_stay_the_same_on_all_replicas():
         first, second = copies(variable)
         np.testing.assert_array_equal(first, second)
         np.testing.assert_array_equal(first, variable.numpy())
+        # So that to save one the processes of several machines need not reduce it together.
+        assert variable.aggregation == tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
 def spread(norm, x, sizes):

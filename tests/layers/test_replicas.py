@@ -14,6 +14,7 @@ from diffumin_tf.layers import (
     TransformerEncoder,
     replicas,
 )
+from diffumin_tf.layers.xla import compiled_in_training
 from tests import two_devices
 from tests.layers.helpers import must_compile, normal, randomise
 
@@ -264,3 +265,15 @@ def test_a_compiled_generator_holds_no_communication():
     inner = {n.op for f in definition.library.function for n in f.node_def}
     assert "CollectiveReduceV2" in {n.op for n in definition.node} and inner
     assert not [op for op in inner if "Collective" in op]
+
+
+def test_what_communicates_is_compiled_for_one_replica_alone():
+    def summed(x, training):
+        return replicas.total(2 * x)
+
+    run = compiled_in_training(summed, jit_compile=True, communicates=True)
+    x = tf.constant([1.0, 2.0])
+    assert must_compile(tf.function(lambda: run(x, True)).get_concrete_function())
+    np.testing.assert_array_equal(run(x, True), [2, 4])
+    for found in two_devices.run(lambda own: run(own, True), [x, 10 * x]):
+        np.testing.assert_array_equal(found, [22, 44])

@@ -10,18 +10,22 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
+from diffumin_tf.data.features import FeatureLayout, FeaturePath
+from diffumin_tf.data.vocabulary import HashedRows
+from diffumin_tf.data_struct import DataStruct
 from diffumin_tf.errors import ConfigError, DataError, Preempted, TrainingError
 from diffumin_tf.training import background, checkpoints, parameter_server, servers
 from diffumin_tf.training.cluster import Cluster
-from diffumin_tf.training.parameter_server import AsynchronousState, AsynchronousTrainer
-from diffumin_tf.training.part_work import Counts
+from diffumin_tf.training.parameter_server import AsynchronousTrainer
+from diffumin_tf.training.piece_work import AsynchronousState, Counts, PieceReader
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.summaries import Summaries
+from tests.small_log import SCHEMA, write_experiment
 from tests.training.events import scalars
 from tests.training.scripted import Counting
 
-PARTS, STEPS, SIZE = 4, 10, 8  # part files, updates by one of them, samples of an update
-EPOCH = PARTS * STEPS
+PIECES, STEPS, SIZE = 4, 10, 8  # pieces of data, updates by one of them, samples of an update
+EPOCH = PIECES * STEPS
 
 
 class Ranked(Counting):
@@ -37,16 +41,16 @@ class Ranked(Counting):
 
 
 class Work:
-    """Workers that are through with one part file whenever the chief looks."""
+    """Workers that are through with one piece whenever the chief looks."""
 
-    def __init__(self, model, on_part=lambda steps: None):
-        self.model, self.on_part = model, on_part
+    def __init__(self, model, on_piece=lambda steps: None):
+        self.model, self.on_piece = model, on_piece
         self.begun, self.steps, self.left, self.ended = [], 0, [], set()
         self.is_stopped = False
 
     def start(self, epoch, done):
         self.begun.append((epoch, list(done)))
-        self.left = [part for part in range(PARTS) if part not in done]
+        self.left = [piece for piece in range(PIECES) if piece not in done]
         self.ended = set(done)
 
     def finished(self):
@@ -55,7 +59,7 @@ class Work:
         self.ended.add(self.left.pop(0))
         self.steps += STEPS
         self.model.weight.assign_add(STEPS)
-        self.on_part(self.steps)
+        self.on_piece(self.steps)
         return False
 
     def stop(self):
@@ -85,9 +89,9 @@ class Attendance:
 
 
 class Run:
-    """A chief with scripted workers in a folder; `tenths` script the AUC after each part."""
+    """A chief with scripted workers in a folder; `tenths` script the AUC after each piece."""
 
-    def __init__(self, folder, tenths=None, on_part=lambda steps: None, **changes):
+    def __init__(self, folder, tenths=None, on_piece=lambda steps: None, **changes):
         self.folder, self.lines, self.scored = str(folder), [], []
         self.config = TaskConfig(input_units=["x:Y"], **changes)
         self.model, self.state = Counting(), AsynchronousState()
@@ -98,7 +102,7 @@ class Run:
         self.plain = Ranked(tenths or [0])
         self.gate = threading.Event()
         self.gate.set()
-        self.work, self.preemption = Work(self.model, on_part), Preemption()
+        self.work, self.preemption = Work(self.model, on_piece), Preemption()
         self.trainer = AsynchronousTrainer(
             self.model,
             self.config,
@@ -149,7 +153,7 @@ def waiting_for(run, scored):
     return wait
 
 
-def test_every_part_is_done_in_every_epoch(tmp_path):
+def test_every_piece_is_done_in_every_epoch(tmp_path):
     run = Run(tmp_path, epoch=3)
     result = run.fit()
     assert run.work.begun == [(0, []), (1, []), (2, [])]
@@ -162,12 +166,12 @@ def test_every_part_is_done_in_every_epoch(tmp_path):
 def test_workers_go_on_while_a_checkpoint_is_validated(tmp_path):
     seen = {}
 
-    def on_part(steps):
+    def on_piece(steps):
         if steps == 2 * EPOCH:
             seen["scored"] = list(run.scored)
             run.gate.set()
 
-    run = Run(tmp_path, [5] * 12 + [7], on_part, epoch=3, evaluate_every_steps=STEPS)
+    run = Run(tmp_path, [5] * 12 + [7], on_piece, epoch=3, evaluate_every_steps=STEPS)
     run.gate.clear()
     result = run.fit()
     # One validation was under way all the time; those due meanwhile became one of the newest.
@@ -181,9 +185,9 @@ def test_workers_go_on_while_a_checkpoint_is_validated(tmp_path):
 
 def test_the_best_weights_are_those_that_were_validated(tmp_path):
     run = Run(tmp_path, [0] * 5 + [9, 0, 0, 4], epoch=2)
-    run.work.on_part = lambda steps: steps == 2 * EPOCH and waiting_for(run, 1)()
+    run.work.on_piece = lambda steps: steps == 2 * EPOCH and waiting_for(run, 1)()
     result = run.fit()
-    # The end of the first epoch is noticed when the first part of the second is done.
+    # The end of the first epoch is noticed when the first piece of the second is done.
     assert run.scored == [EPOCH + STEPS, 2 * EPOCH]
     assert (result.best_step, result.best_auc) == (EPOCH + STEPS, pytest.approx(0.9))
     assert run.best_weight() == EPOCH + STEPS
@@ -193,29 +197,29 @@ def test_early_stopping_ends_the_steps_under_way(tmp_path):
     run = Run(tmp_path, [8] * 6 + [6] * 20, epoch=25, early_stopping_patience=1)
     first, second = waiting_for(run, 1), waiting_for(run, 2)
 
-    def on_part(steps):
+    def on_piece(steps):
         if steps == 2 * EPOCH:
             first()
         if steps == 2 * EPOCH + 2 * STEPS:
             second()
 
-    run.work.on_part = on_part
+    run.work.on_piece = on_piece
     result = run.fit()
     assert run.state.stopped and any("stopping early" in line for line in run.lines)
     assert result.steps == 2 * EPOCH + 2 * STEPS and run.work.is_stopped
     assert run.best_weight() == EPOCH + STEPS
 
 
-def test_a_checkpoint_knows_the_parts_that_are_done(tmp_path):
-    def on_part(steps):
+def test_a_checkpoint_knows_the_pieces_that_are_done(tmp_path):
+    def on_piece(steps):
         if steps == EPOCH + 2 * STEPS:
             run.preemption.requested = True
 
-    run = Run(tmp_path, on_part=on_part, epoch=3)
+    run = Run(tmp_path, on_piece=on_piece, epoch=3)
     with pytest.raises(Preempted, match=f"step {EPOCH + 2 * STEPS}: stopped .* saved .*ckpt-60;"):
         run.fit()
     state = run.saved()
-    assert (state.step, state.epoch, state.parts_done) == (EPOCH + 2 * STEPS, 1, [0, 1])
+    assert (state.step, state.epoch, state.pieces_done) == (EPOCH + 2 * STEPS, 1, [0, 1])
 
     again = Run(tmp_path, epoch=3)
     result = again.fit()
@@ -241,7 +245,7 @@ def test_the_position_is_older_than_the_weights_that_are_saved_with_it(tmp_path,
         return save()
 
     monkeypatch.setattr(run.checkpoints, "save", while_workers_go_on)
-    run.work.on_part = lambda steps: None
+    run.work.on_piece = lambda steps: None
     found = []
     monkeypatch.setattr(run.state, "serialize", lambda: found.append(_place(run)) or "{}")
     run.fit()
@@ -249,7 +253,7 @@ def test_the_position_is_older_than_the_weights_that_are_saved_with_it(tmp_path,
 
 
 def _place(run):
-    return list(run.state.parts_done), run.state.step, int(run.model.weight)
+    return list(run.state.pieces_done), run.state.step, int(run.model.weight)
 
 
 def test_checkpoints_come_by_steps(tmp_path):
@@ -262,10 +266,10 @@ def test_checkpoints_come_by_steps(tmp_path):
 def test_a_restored_checkpoint_is_validated_before_the_next_one(tmp_path):
     tenths = [0, 0, 9, 0, 0, 0, 0, 0, 5]
 
-    def on_part(steps):
+    def on_piece(steps):
         run.preemption.requested = steps == 2 * STEPS
 
-    run = Run(tmp_path, tenths, on_part, epoch=2)
+    run = Run(tmp_path, tenths, on_piece, epoch=2)
     with pytest.raises(Preempted):
         run.fit()
     again = Run(tmp_path, tenths, epoch=2)
@@ -282,20 +286,30 @@ def test_a_restored_checkpoint_is_validated_before_the_next_one(tmp_path):
     ],
 )
 def test_errors_of_workers_become_one_sentence(tmp_path, raised, expected, words):
-    def on_part(steps):
+    def on_piece(steps):
         if steps == 2 * STEPS:
             raise tf.errors.InvalidArgumentError(None, None, raised)
 
     with pytest.raises(expected, match=words):
-        Run(tmp_path, on_part=on_part).fit()
+        Run(tmp_path, on_piece=on_piece).fit()
+
+
+def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):
+    def on_piece(steps):
+        if steps == 3 * STEPS:
+            run.model.seen.assign(float("nan"))
+
+    run = Run(tmp_path, on_piece=on_piece, save_checkpoints_steps=2 * STEPS)
+    with pytest.raises(TrainingError, match="seen.* is not finite; lower .*checkpoint: .*ckpt-20$"):
+        run.fit()
 
 
 def test_interrupting_saves(tmp_path):
-    def on_part(steps):
+    def on_piece(steps):
         if steps == 2 * STEPS:
             raise KeyboardInterrupt
 
-    run = Run(tmp_path, on_part=on_part)
+    run = Run(tmp_path, on_piece=on_piece)
     with pytest.raises(KeyboardInterrupt):
         run.fit()
     assert run.saved().step == 2 * STEPS
@@ -303,13 +317,13 @@ def test_interrupting_saves(tmp_path):
 
 
 def test_the_state_comes_back_from_its_text():
-    state = AsynchronousState(step=7, epoch=1, parts_done=[0, 3])
+    state = AsynchronousState(step=7, epoch=1, pieces_done=[0, 3])
     other = AsynchronousState()
     other.deserialize(state.serialize())
     assert other == state
-    assert json.loads(state.serialize())["parts_done"] == [0, 3]
+    assert json.loads(state.serialize())["pieces_done"] == [0, 3]
     state.next_epoch()
-    assert (state.epoch, state.parts_done) == (2, [])
+    assert (state.epoch, state.pieces_done) == (2, [])
 
 
 @pytest.mark.parametrize("setting", [{"jit_compile": True}, {"max_rollbacks": 1}])
@@ -317,6 +331,30 @@ def test_settings_that_cannot_be_are_refused(setting):
     servers.check(TaskConfig(input_units=["x:Y"]))
     with pytest.raises(ConfigError, match=next(iter(setting))):
         servers.check(TaskConfig(input_units=["x:Y"], **setting))
+
+
+@pytest.mark.parametrize(("files", "pieces"), [(4, 8), (3, 9), (1, 8)])
+def test_pieces_hold_every_record_once(tmp_path, files, pieces):
+    config = write_experiment(tmp_path, per_day=50, batch_size=4, input_shards=2)
+    config = TaskConfig.model_validate_json((config / "task_conf.json").read_text())
+    paths = sorted(map(str, (tmp_path / "data").glob("*/part-*")))[:files]
+    schema = DataStruct.from_dict(SCHEMA)
+    layout = FeatureLayout.of(config.features, schema)
+    path = FeaturePath(schema, layout, config.seq_len, HashedRows(997))
+    reader = PieceReader(config, schema, path, paths)
+    assert reader.pieces == pieces
+    found = []
+    for first in range(0, pieces, config.input_shards):
+        together = list(range(first, min(first + config.input_shards, pieces)))
+        names = tf.constant([reader.file_of(piece) for piece in together])
+        for inputs, label in reader.batches(tf.constant(together), names, tf.constant(1, tf.int64)):
+            assert len(label) == len(inputs["user"]) <= 4
+            found += inputs["dense"][:, 0].numpy().tolist()
+    expected = [
+        tf.train.Example.FromString(record).features.feature["dense_feature"].float_list.value[0]
+        for record in tf.data.TFRecordDataset(paths).as_numpy_iterator()
+    ]
+    assert found != expected and sorted(found) == sorted(expected)
 
 
 @contextlib.contextmanager

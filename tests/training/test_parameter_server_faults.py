@@ -1,6 +1,7 @@
 """Parameter-server clusters as processes on this machine: AUC, lost tasks, restarts."""
 
 import json
+import math
 import re
 import signal
 import socket
@@ -70,7 +71,7 @@ class Cluster:
     def kill(self, job, index, number=signal.SIGKILL):
         self.commands.kill(self.tasks[job, index], number)
 
-    def wait_for(self, pattern, times=1, seconds=60):
+    def wait_for(self, pattern, times=1, seconds=120):
         """The last of so many lines of the chief that match."""
         end = time.monotonic() + seconds
         while len(found := re.findall(f"^.*{pattern}.*$", self.text(), re.M)) < times:
@@ -83,9 +84,9 @@ class Cluster:
 
     def codes(self):
         """Exit codes; of the chief first, and then, soon, of all others."""
-        codes = {("chief", 0): self.commands.code(self.tasks["chief", 0], 90)}
+        codes = {("chief", 0): self.commands.code(self.tasks["chief", 0], 240)}
         others = [task for task in self.tasks if task != ("chief", 0)]
-        return codes | {task: self.commands.code(self.tasks[task], 10) for task in others}
+        return codes | {task: self.commands.code(self.tasks[task], 20) for task in others}
 
 
 def state_of(model_dir):
@@ -99,7 +100,7 @@ def state_of(model_dir):
 def test_asynchronous_training_reaches_the_auc_of_one_device(commands, exp, tmp_path):
     alone = commands.start(tmp_path / "alone.log", exp, tmp_path / "alone")
     cluster = Cluster(commands, tmp_path, exp, workers=2, servers=2)
-    assert commands.code(alone, 90) == 0
+    assert commands.code(alone, 240) == 0
     assert set(cluster.codes().values()) == {0}, cluster.text()
 
     found, expected = (
@@ -109,9 +110,9 @@ def test_asynchronous_training_reaches_the_auc_of_one_device(commands, exp, tmp_
     assert expected > 0.75
     assert abs(found - expected) < 0.01
     path, state = state_of(tmp_path / "model")
-    # Each sample once an epoch; the last batch of each of the four files is a smaller one.
+    # Each sample once an epoch; the last batch of each of the eight pieces is a smaller one.
     assert state["samples"] == EPOCHS * 2 * PER_DAY
-    assert state["step"] == EPOCHS * 4 * -(-PER_DAY // 2 // SETTINGS["batch_size"])
+    assert state["step"] == EPOCHS * 8 * math.ceil(2 * PER_DAY / 8 / SETTINGS["batch_size"])
     # Chief and both servers wrote a part of it.
     assert len(tf.io.gfile.glob(path + ".data-*-of-00003")) == 3
     assert_one_ordinary_model(tmp_path / "model", found)
@@ -140,8 +141,9 @@ def assert_one_ordinary_model(model_dir, auc):
     assert ranked == pytest.approx(auc, abs=1e-3)
 
 
-def test_lost_workers_are_replaced_and_a_lost_server_ends_the_run(commands, exp, tmp_path):
-    settings = ["epoch=100", "save_checkpoints_steps=100"]
+def test_lost_workers_are_replaced_and_a_lost_server_ends_the_run(commands, tmp_path):
+    per_day, settings = 1200, ["epoch=1000", "save_checkpoints_steps=40"]
+    exp = write_experiment(tmp_path, per_day, **SETTINGS)
     cluster = Cluster(commands, tmp_path, exp, *settings, workers=2, servers=2)
     cluster.wait_for("samples/s")
     cluster.kill("worker", 1)
@@ -171,7 +173,7 @@ def test_lost_workers_are_replaced_and_a_lost_server_ends_the_run(commands, exp,
     assert "Traceback" not in cluster.text()
     path, state = state_of(tmp_path / "model")
     # Whatever was lost was done again: no epoch is short of a sample.
-    assert state["samples"] >= state["epoch"] * 2 * PER_DAY
+    assert state["samples"] >= state["epoch"] * 2 * per_day
 
     again = Cluster(commands, tmp_path, exp, *settings, workers=1, servers=1)
     assert f"going on from step {state['step']}," in again.wait_for("going on")
@@ -181,7 +183,7 @@ def test_lost_workers_are_replaced_and_a_lost_server_ends_the_run(commands, exp,
     path, after = state_of(tmp_path / "model")
     assert path in again.wait_for("stopped by SIGTERM")
     assert after["step"] > state["step"] and after["best_auc"] >= state["best_auc"]
-    assert after["epoch"] > state["epoch"] or set(after["parts_done"]) >= set(state["parts_done"])
+    assert after["epoch"] > state["epoch"] or set(after["pieces_done"]) >= set(state["pieces_done"])
 
 
 def test_a_worker_ends_when_its_chief_has_and_not_before(commands, exp, tmp_path):
@@ -191,7 +193,7 @@ def test_a_worker_ends_when_its_chief_has_and_not_before(commands, exp, tmp_path
         settings = {"task": ("worker", 0), "cluster": addresses}
         log = tmp_path / "log"
         worker = commands.start(log, exp, tmp_path, "strategy=parameter_server", **settings)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not (log.exists() and "worker 0 serves at" in log.read_text()):
             assert time.monotonic() < end
             time.sleep(0.1)
@@ -199,5 +201,5 @@ def test_a_worker_ends_when_its_chief_has_and_not_before(commands, exp, tmp_path
         commands.kill(worker, signal.SIGTERM)  # the chief may need it for its last checkpoint
         time.sleep(2.0)
         assert commands.poll(worker) is None
-    assert commands.code(worker, 10) == 0
+    assert commands.code(worker, 20) == 0
     assert "worker 0 ends, as the chief has" in log.read_text()
