@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+
+from diffumin_tf.startup import quiet_stderr
 
 
 def in_fresh_processes(
@@ -29,19 +30,6 @@ def in_fresh_processes(
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         calls = [pool.submit(_in_fresh_process, function, a, setup) for a in arguments]
         return [call.result() for call in calls]
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Hides what C++ writes to stderr; TensorFlow's first notices heed no variable."""
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(null)
 
 
 def load_tensorflow(threads: int | None = None, variables: dict[str, str] | None = None) -> None:

@@ -206,7 +206,8 @@ class AsynchronousTrainer:
         if not validation.is_wanted:
             if state.best_step != state.step:
                 validation.load(state.step, path)
-                self._keep_best(state.step, None)
+                state.best_step = state.step
+                self._validation.save_best()
         elif not state.stopped and state.validated_step != state.step:
             validation.start(state.step, path)
             self._await_validation()
@@ -223,28 +224,11 @@ class AsynchronousTrainer:
         """Keeps the best weights; notes when there was no improvement for too long."""
         state, (step, metrics) = self._state, result
         self._summaries.write("valid/", step, metrics)
-        auc = metrics["auc"]
-        if auc is None:
-            raise TrainingError("the validation split holds one class only; it has no AUC")
-        improved = state.best_auc is None or auc > state.best_auc
-        self._report(
-            f"step {step}: validation auc {auc:.4f} logloss {metrics['logloss']:.4f} "
-            f"calibration {metrics['calibration']:.3f}{' (best so far)' if improved else ''}"
-        )
-        state.validated_step = step
+        improved, lines = state.judge(step, metrics, self._config.early_stopping_patience)
+        for line in lines:
+            self._report(line)
         if improved:
-            self._keep_best(step, auc)
-            return
-        state.without_improvement += 1
-        patience = self._config.early_stopping_patience
-        if patience and state.without_improvement >= patience:
-            self._report(f"stopping early: best was step {state.best_step}")
-            state.stopped = True
-
-    def _keep_best(self, step: int, auc: float | None) -> None:
-        state = self._state
-        state.best_auc, state.best_step, state.without_improvement = auc, step, 0
-        self._validation.save_best()
+            self._validation.save_best()
 
     def _heed_preemption(self) -> None:
         if self._preemption.requested:

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
-from diffumin_tf.errors import DataError
+from diffumin_tf.errors import DataError, TrainingError
 
 
 @dataclasses.dataclass
@@ -64,3 +66,35 @@ class TrainingState(tf.train.experimental.PythonState):
         """Moves to the start of the next epoch."""
         self.epoch += 1
         self.batch = 0
+
+    def judge(self, step: int, metrics: Mapping[str, Any], patience: int) -> tuple[bool, list[str]]:
+        """Notes a validation, and whether it ends the run.
+
+        Args:
+          step: updates behind the weights that were validated.
+          metrics: their ``auc``, ``logloss`` and ``calibration``.
+          patience: validations without a better AUC that end the run; 0: none do.
+
+        Returns:
+          Whether the weights are the best ones so far, and what to tell about it.
+
+        Raises:
+          TrainingError: there is no AUC.
+        """
+        auc = metrics["auc"]
+        if auc is None:
+            raise TrainingError("the validation split holds one class only; it has no AUC")
+        improved = self.best_auc is None or auc > self.best_auc
+        lines = [
+            f"step {step}: validation auc {auc:.4f} logloss {metrics['logloss']:.4f} "
+            f"calibration {metrics['calibration']:.3f}{' (best so far)' if improved else ''}"
+        ]
+        self.validated_step = step
+        if improved:
+            self.best_auc, self.best_step, self.without_improvement = auc, step, 0
+            return True, lines
+        self.without_improvement += 1
+        if patience and self.without_improvement >= patience:
+            lines.append(f"stopping early: best was step {self.best_step}")
+            self.stopped = True
+        return False, lines

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
-from diffumin_tf.errors import NotFiniteError, Preempted, TrainingError
+from diffumin_tf.errors import NotFiniteError, Preempted
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.checkpoints import Checkpoints
 from diffumin_tf.training.preemption import Preemption
@@ -117,7 +117,8 @@ class Trainer:
             self._report(f"step {state.step}: interrupted; saved {self._checkpoints.save()}")
             raise
         if self._validate is None and state.best_step != state.step:
-            self._keep_best(None)
+            state.best_step = state.step
+            self._checkpoints.save_best()
         self._summaries.flush()
         return TrainingResult(state.step, state.best_step, state.best_auc, progress.overall_speed())
 
@@ -207,29 +208,12 @@ class Trainer:
         with progress.paused(), self._preemption.deferred(self._keeps_signals):
             metrics = self._validate()
         self._summaries.write("valid/", state.step, metrics)
-        auc = metrics["auc"]
-        if auc is None:
-            raise TrainingError("the validation split holds one class only; it has no AUC")
-        improved = state.best_auc is None or auc > state.best_auc
-        self._report(
-            f"step {state.step}: validation auc {auc:.4f} logloss {metrics['logloss']:.4f} "
-            f"calibration {metrics['calibration']:.3f}{' (best so far)' if improved else ''}"
-        )
-        state.validated_step = state.step
+        improved, lines = state.judge(state.step, metrics, self._config.early_stopping_patience)
+        for line in lines:
+            self._report(line)
         if improved:
-            self._keep_best(auc)
-            return True
-        state.without_improvement += 1
-        patience = self._config.early_stopping_patience
-        if patience and state.without_improvement >= patience:
-            self._report(f"stopping early: best was step {state.best_step}")
-            state.stopped = True
+            self._checkpoints.save_best()
         return not state.stopped
-
-    def _keep_best(self, auc: float | None) -> None:
-        state = self._state
-        state.best_auc, state.best_step, state.without_improvement = auc, state.step, 0
-        self._checkpoints.save_best()
 
     def _save(self) -> None:
         self._checkpoints.save()
