@@ -21,6 +21,7 @@ from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.report import metric_lines
 from diffumin_tf.experiment import Experiment
 from diffumin_tf.training.preemption import Preemption
+from diffumin_tf.training.run_lock import run_lock
 
 DAILY = "daily.json"
 
@@ -85,7 +86,7 @@ def next_day(
     day, *later = left
     before, carried = _start_of(model_dir, day, config)
     settings = [*overrides, *_settings(day, before, carried)]
-    with Preemption().watched():
+    with Preemption().watched(), run_lock(_folder(model_dir, day)):
         _take(exp, model_dir, day, before, settings, report)
     return bool(later)
 
@@ -191,8 +192,8 @@ def _start_of(
     latest = _folder(model_dir, there[-1])
     if there[-1] > day:
         raise ConfigError(
-            f"{latest} was trained without {day}; take days in their order, or choose another "
-            "--model_dir"
+            f"{latest} is there, and {day} is not finished: days are taken in their order; begin "
+            f"with --first after {there[-1]}, or choose another --model_dir"
         )
     if not _is_finished(model_dir, there[-1]):
         raise ConfigError(

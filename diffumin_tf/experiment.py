@@ -18,14 +18,13 @@ from diffumin_tf.data_struct import SCHEMA_FILE, DataStruct
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.scoring import Scores, predict_function, score
 from diffumin_tf.model import RankingModel, features_of
-from diffumin_tf.run_training import RunTraining, lost_workers_named
+from diffumin_tf.run_training import RunTraining
 from diffumin_tf.serving.export import export
 from diffumin_tf.splits import (
     files_of,
 )
 from diffumin_tf.training import checkpoints, strategy
 from diffumin_tf.training.batches import EVALUATION_BATCH, Batches
-from diffumin_tf.training.run_lock import run_lock
 from diffumin_tf.training.strategy import Distribution
 from diffumin_tf.training.trainer import TrainingResult
 
@@ -89,7 +88,7 @@ class Experiment:
           ConfigError, DataError: something is wrong or missing; nothing was started.
         """
         config, ignored = config_lib.load(exp, overrides)
-        distribution = strategy.from_config(config)
+        distribution = strategy.from_config(config, report)
         report = report if distribution.is_chief else _silent
         if ignored:
             report(f"ignored keys of the original's engine: {', '.join(ignored)}")
@@ -101,21 +100,20 @@ class Experiment:
         for name in config.input_units:
             registry.input_unit(name)(config, layout)
         run_setup.check_user_column(config, schema)
-        run_setup.check_earlier_run(config)
         repairs = run_setup.repairs(config, schema, model_dir, distribution, report)
         files = run_setup.checked_splits(config, schema, distribution, repairs, report)
-        if distribution.is_chief:
-            with run_lock(model_dir):
-                if run_folder.is_run(model_dir):
-                    run_folder.check_continues(model_dir, config, report)
-                else:
-                    run_setup.settle_vocabulary(
-                        config, schema, layout, files, repairs, model_dir, report
-                    )
-                    schema_text = json.dumps(schema.to_dict(), indent=2)
-                    records.write_text(posixpath.join(model_dir, SCHEMA_FILE), schema_text + "\n")
-        with lost_workers_named(distribution):
-            distribution.wait_for_all()
+        begun = run_folder.is_run(model_dir) and checkpoints.has_any(model_dir)
+        if not begun:
+            run_setup.check_earlier_run(config)
+        if distribution.is_chief and begun:
+            run_folder.check_continues(model_dir, config, report)
+        elif distribution.is_chief:
+            tf.io.gfile.makedirs(model_dir)
+            run_folder.mark_unfinished(model_dir)
+            run_setup.settle_vocabulary(config, schema, layout, files, repairs, model_dir, report)
+            schema_text = json.dumps(schema.to_dict(), indent=2)
+            records.write_text(posixpath.join(model_dir, SCHEMA_FILE), schema_text + "\n")
+        distribution.wait_for_all()
         experiment = cls(config, schema, model_dir, distribution, repairs)
         if distribution.is_chief:
             run_folder.write_config(model_dir, config)
@@ -135,7 +133,7 @@ class Experiment:
         return experiment
 
     def train(self, report: Callable[[str], None] = print) -> TrainingResult:
-        """Trains from the last checkpoint, if any, to the end; then loads the best weights.
+        """Trains from the last checkpoint, if any, to the end; the chief loads the best weights.
 
         Raises:
           TrainingError: the loss is not finite, the disk is full, or a worker is lost.
@@ -143,7 +141,8 @@ class Experiment:
         """
         report = report if self.distribution.is_chief else _silent
         result = RunTraining(self, report).to_the_end()
-        checkpoints.restore_weights(self.model_dir, self.model)
+        if self.distribution.is_chief:
+            checkpoints.restore_weights(self.model_dir, self.model)
         return result
 
     def score(self, split: str) -> Scores:

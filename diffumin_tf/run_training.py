@@ -5,10 +5,7 @@ import posixpath
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
-
 from diffumin_tf import run_folder, run_setup
-from diffumin_tf.errors import TrainingError
 from diffumin_tf.evaluation.scoring import ReplicaScorer
 from diffumin_tf.model import RankingModel
 from diffumin_tf.splits import count_examples, files_of, has_split
@@ -18,10 +15,8 @@ from diffumin_tf.training.batches import EVALUATION_BATCH, EpochBatches
 from diffumin_tf.training.parameter_server import AsynchronousTrainer
 from diffumin_tf.training.piece_work import AsynchronousState, PieceReader, PieceWork
 from diffumin_tf.training.preemption import Preemption
-from diffumin_tf.training.run_lock import run_lock
-from diffumin_tf.training.servers import RESTART, Attendance
+from diffumin_tf.training.servers import Attendance
 from diffumin_tf.training.state import TrainingState
-from diffumin_tf.training.strategy import Distribution
 from diffumin_tf.training.summaries import Summaries
 from diffumin_tf.training.trainer import Trainer, TrainingResult
 from diffumin_tf.training.warm_start import warm_start
@@ -52,10 +47,9 @@ class RunTraining:
         spread = self._run.distribution
         with contextlib.ExitStack() as stack:
             if spread.is_chief:
-                stack.enter_context(run_lock(self._run.model_dir))
                 checkpoints.clean(self._run.model_dir)
             preemption = stack.enter_context(Preemption().watched())
-            stack.enter_context(lost_workers_named(spread))
+            stack.enter_context(spread.lost_workers_named())
             if spread.is_asynchronous:
                 return self._asynchronously(preemption)
             return self.trainer(preemption).fit(self.epochs())
@@ -165,17 +159,3 @@ class RunTraining:
             return scorer(read, lambda: batches.spec).metrics()
 
         return validate
-
-
-@contextlib.contextmanager
-def lost_workers_named(distribution: Distribution) -> Iterator[None]:
-    """Turns what a process meets when another one is gone into one clear error."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        if distribution.workers == 1:
-            raise
-        raise TrainingError(
-            f"{distribution.name}: another task of the cluster is lost, or failed before this one: "
-            f"{error.message.splitlines()[0][:300]}\n{RESTART}"
-        ) from None

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+from diffumin_tf import config as config_lib
 from diffumin_tf import run_folder
 from diffumin_tf.evaluation.report import metric_lines
 from diffumin_tf.experiment import Experiment
 from diffumin_tf.splits import has_split
 from diffumin_tf.training.preemption import Preemption
+from diffumin_tf.training.run_lock import run_lock
 
 
 def train(
@@ -30,7 +32,8 @@ def train(
       Preempted: the process was told to end.
       DiffuminError: something is wrong.
     """
-    with Preemption().watched():
+    folder = model_dir or config_lib.load(exp, overrides)[0].model_path
+    with Preemption().watched(), run_lock(folder):
         return _train(exp, model_dir, overrides, report)
 
 

@@ -39,7 +39,6 @@ def test_a_run_trains_and_tells_how_it_went(trained):
 
 def test_a_run_leaves_what_later_commands_need(trained):
     assert set(os.listdir(trained.model_dir)) == {
-        ".lock",
         "best",
         "checkpoints",
         "config.json",

@@ -187,28 +187,5 @@ def resilient(
         raise _no_record(files)
 
 
-def guarded(dataset: Iterable, files: Sequence[str], schema: DataStruct) -> Iterator:
-    """Iterates a dataset and turns a reader's failure into one error that names the file.
-
-    Raises:
-      DataError: a file is torn or unreadable, a record does not fit the schema, or there is no
-        record at all.
-    """
-    empty, iterator = True, None
-    while True:
-        try:
-            with lost_files_named():
-                iterator = iter(dataset) if iterator is None else iterator
-                batch = next(iterator)
-        except StopIteration:
-            break
-        except DAMAGE as error:
-            raise DataError(str(find_fault(files, schema) or plain_text(error))) from None
-        empty = False
-        yield batch
-    if empty:
-        raise _no_record(files)
-
-
 def _no_record(files: Sequence[str]) -> DataError:
     return DataError(f"{files[0]}{' …' if len(files) > 1 else ''}: no record in {len(files)} files")

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 # Users import these from here; their code lies by its subject.
-from diffumin_tf.data.damage import guarded as guarded
 from diffumin_tf.data.features import FeaturePath
 from diffumin_tf.data.parsing import parse, read_records, user_ids, without_gaps
 from diffumin_tf.data.records import PART_PREFIX

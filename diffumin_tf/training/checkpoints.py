@@ -164,6 +164,11 @@ def complete(folder: str) -> list[str]:
     return [posixpath.join(folder, name) for _, name in names]
 
 
+def has_any(model_dir: str) -> bool:
+    """Whether training has saved anything there."""
+    return bool(complete(posixpath.join(model_dir, LATEST)) or complete(best_folder(model_dir)))
+
+
 def clean(model_dir: str) -> None:
     """Removes what a killed process left of checkpoints that it was writing."""
     for folder in (posixpath.join(model_dir, LATEST), best_folder(model_dir)):

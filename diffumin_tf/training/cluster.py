@@ -109,5 +109,9 @@ def _check(cluster: Cluster, source: str) -> None:
     if not 0 <= cluster.index < there:
         raise ConfigError(
             f"{source}: task {cluster.job!r} {cluster.index} is not among the "
-            + (f"{there} {cluster.job} addresses" if there else f"jobs {list(cluster.tasks)}")
+            + (
+                f"{there} {cluster.job} addresses"
+                if there
+                else f"jobs {list(cluster.tasks)}; give --{cluster.job}_hosts"
+            )
         )

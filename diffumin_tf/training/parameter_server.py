@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.data.faults import plain_text
-from diffumin_tf.errors import DiffuminError, NotFiniteError, Preempted, TrainingError
+from diffumin_tf.errors import DiffuminError, NotFiniteError, TrainingError
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.background import BackgroundValidation, Validated
 from diffumin_tf.training.checkpoints import Checkpoints
@@ -101,10 +101,6 @@ class AsynchronousTrainer:
                 while state.epoch < self._config.epoch and not state.stopped:
                     self._epoch()
                 self._last_validation()
-            except KeyboardInterrupt:
-                path = self._leave()
-                self._report(f"step {state.step}: interrupted; saved {path}")
-                raise
             finally:
                 self._validation.end()
         self._report(f"updates by worker: {', '.join(map(str, self._counts.by_worker))}")
@@ -232,11 +228,11 @@ class AsynchronousTrainer:
 
     def _heed_preemption(self) -> None:
         if self._preemption.requested:
-            path = self._leave()
-            raise Preempted(
-                f"step {self._state.step}: stopped by SIGTERM; saved {path}; start the same "
-                "command again on all tasks to go on"
-            )
+            path, step = self._leave(), self._state.step
+            told = f"saved {path}; start the same command again on all tasks to go on"
+            if self._preemption.interrupted:
+                self._report(f"step {step}: interrupted; {told}")
+            self._preemption.stop(f"step {step}: stopped by SIGTERM; {told}")
 
     def _leave(self) -> str:
         """Ends training before its time; returns the path of the last checkpoint."""

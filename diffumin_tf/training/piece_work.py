@@ -10,7 +10,7 @@ import tensorflow as tf
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.data.faults import DAMAGE, find_fault
 from diffumin_tf.data.features import FeaturePath
-from diffumin_tf.data.parsing import compression_of, parse, user_ids
+from diffumin_tf.data.parsing import LEFT_OUT, compression_of, parse, user_ids
 from diffumin_tf.data_struct import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.model import RankingModel
@@ -72,6 +72,7 @@ class PieceReader:
         return (
             tf.data.Dataset.from_tensor_slices((pieces, files))
             .interleave(read, self.config.input_shards, num_parallel_calls=tf.data.AUTOTUNE)
+            .filter(lambda record: record != LEFT_OUT)
             .shuffle(self.config.shuffle_buffer_size, seed=seed)
             .batch(self.config.batch_size)
             .map(self._prepare, num_parallel_calls=tf.data.AUTOTUNE)

@@ -1,4 +1,4 @@
-"""SIGTERM, by which schedulers announce that they take the machine away."""
+"""SIGTERM, by which schedulers announce that they take the machine away, and Ctrl-C."""
 
 import contextlib
 import signal
@@ -7,31 +7,36 @@ from collections.abc import Iterator
 
 from diffumin_tf.errors import Preempted
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _MESSAGE = "stopped by SIGTERM; start the same command again to go on"
 
 
 class Preemption:
-    """Notes SIGTERM while training; outside of steps it raises `Preempted` at once.
+    """Notes SIGTERM and Ctrl-C while training; outside of steps they end the process at once.
+
+    A second Ctrl-C ends it at once, too.
 
     Attributes:
-      requested: whether the signal came.
+      requested: whether one of them came.
+      interrupted: whether Ctrl-C did.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self.interrupted = False
         self._deferred = False
 
     @contextlib.contextmanager
     def watched(self) -> Iterator["Preemption"]:
-        """Listens for the signal; Python allows that in the main thread only."""
+        """Listens for the signals; Python allows that in the main thread only."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = signal.signal(signal.SIGTERM, self._received)
+        before = {number: signal.signal(number, self._received) for number in _SIGNALS}
         try:
             yield self
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @contextlib.contextmanager
     def deferred(self, is_deferred: bool = True) -> Iterator[None]:
@@ -39,12 +44,17 @@ class Preemption:
         before, self._deferred = self._deferred, is_deferred
         try:
             if self.requested and not is_deferred:
-                raise Preempted(_MESSAGE)
+                self.stop(_MESSAGE)
             yield
         finally:
             self._deferred = before
 
+    def stop(self, message: str) -> None:
+        """Raises what ends the process: Preempted, or KeyboardInterrupt after Ctrl-C."""
+        raise KeyboardInterrupt if self.interrupted else Preempted(message)
+
     def _received(self, number: int, frame: object) -> None:
-        self.requested = True
-        if not self._deferred:
-            raise Preempted(_MESSAGE)
+        again, self.requested = self.interrupted, True
+        self.interrupted |= number == signal.SIGINT
+        if again or not self._deferred:
+            self.stop(_MESSAGE)

@@ -7,20 +7,23 @@ import posixpath
 from collections.abc import Iterator
 
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.training.cluster import of_environment
 
 LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def run_lock(model_dir: str) -> Iterator[None]:
+def run_lock(model_dir: str | None) -> Iterator[None]:
     """Holds the folder of a run; the system lets go of it when the process ends, however it does.
 
-    Folders that are no local paths (``gs://…``) are not locked.
+    Of the tasks of a cluster, the chief alone does. Folders that are no local paths (``gs://…``)
+    are not locked. One that holds nothing else at the end is removed.
 
     Raises:
       ConfigError: another process holds it.
     """
-    if "://" in model_dir:
+    cluster = of_environment()
+    if not model_dir or "://" in model_dir or (cluster is not None and not cluster.is_chief):
         yield
         return
     os.makedirs(model_dir, exist_ok=True)
@@ -36,4 +39,10 @@ def run_lock(model_dir: str) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if os.listdir(model_dir) == [LOCK]:
+                with contextlib.suppress(OSError):
+                    os.unlink(file.name)
+                    os.rmdir(model_dir)

@@ -67,6 +67,11 @@ class TrainingState(tf.train.experimental.PythonState):
         self.epoch += 1
         self.batch = 0
 
+    def keep_judgement(self, other: "TrainingState") -> None:
+        """Takes over what validation found by then."""
+        for name in ("best_auc", "best_step", "without_improvement", "validated_step", "stopped"):
+            setattr(self, name, getattr(other, name))
+
     def judge(self, step: int, metrics: Mapping[str, Any], patience: int) -> tuple[bool, list[str]]:
         """Notes a validation, and whether it ends the run.
 

@@ -1,11 +1,16 @@
 """The `tf.distribute` strategy of a run, and this process's place in it."""
 
+import contextlib
 import dataclasses
+import signal
+import threading
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.data.faults import plain_text
+from diffumin_tf.errors import ConfigError, TrainingError
 from diffumin_tf.startup import quietly
 from diffumin_tf.training import cluster as cluster_lib
 from diffumin_tf.training import servers
@@ -59,7 +64,21 @@ class Distribution:
     def wait_for_all(self) -> None:
         """Returns once every process has come here."""
         if self.workers > 1:
-            tf.function(self._meet)()
+            with self.lost_workers_named():
+                tf.function(self._meet)()
+
+    @contextlib.contextmanager
+    def lost_workers_named(self) -> Iterator[None]:
+        """Turns what a process meets when another one is gone into one clear error."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.workers == 1:
+                raise
+            raise TrainingError(
+                f"{self.name}: another task of the cluster is lost, or failed before this one, and "
+                f"then says why: {plain_text(error)[:300]}\notherwise {servers.RESTART}"
+            ) from None
 
     def _meet(self) -> tf.Tensor:
         ones = self.strategy.run(lambda: tf.ones([]))
@@ -71,10 +90,16 @@ def one_device() -> Distribution:
     return Distribution(tf.distribute.get_strategy(), is_distributed=False)
 
 
-def from_config(config: TaskConfig) -> Distribution:
+def from_config(
+    config: TaskConfig, report: Callable[[str], None] = lambda line: None
+) -> Distribution:
     """Starts the strategy that a configuration names; the first thing a process asks TensorFlow.
 
     Does not return in the workers and servers of 'parameter_server'.
+
+    Args:
+      config: names the strategy.
+      report: takes a line when this process has to wait for others.
 
     Raises:
       ConfigError: the strategy does not fit TF_CONFIG, the devices or the batch size.
@@ -92,6 +117,8 @@ def from_config(config: TaskConfig) -> Distribution:
             f"replicas is {config.replicas} but strategy {config.strategy!r}: "
             "only 'mirrored' has a number of replicas to choose"
         )
+    if several:
+        report(f"{cluster.job} {cluster.index} meets {cluster.size - 1} other tasks")
     with quietly():
         distribution = _STARTS[config.strategy](config, cluster)
         tf.config.list_logical_devices()
@@ -144,13 +171,27 @@ def _multi_worker(config: TaskConfig, cluster: Cluster | None) -> Distribution:
             "workers whose step failed cannot go on together; start the job again"
         )
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        with _default_sigterm():
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, tf.errors.OpError) as error:
         raise ConfigError(f"TF_CONFIG: the workers do not meet: {error}") from None
     # Where every worker reads all files, all of them have the same number of batches, and need not
     # ask each other before each whether there is one.
     strategy.extended.experimental_enable_get_next_as_optional = config.input_shards > 1
     return Distribution(strategy, cluster)
+
+
+@contextlib.contextmanager
+def _default_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end a process that waits for others in C++, where Python hears no signal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parameter_server(config: TaskConfig, cluster: Cluster | None) -> Distribution:

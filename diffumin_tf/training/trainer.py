@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
-from diffumin_tf.errors import NotFiniteError, Preempted
+from diffumin_tf.errors import NotFiniteError
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.checkpoints import Checkpoints
 from diffumin_tf.training.preemption import Preemption
@@ -97,7 +97,7 @@ class Trainer:
         Raises:
           TrainingError: the loss is not finite, and `max_rollbacks` are used up; names the step
             and the last good checkpoint.
-          Preempted: the process was told to end; everything is saved.
+          Preempted, KeyboardInterrupt: the process was told to end; everything is saved.
         """
         state = self._state
         progress = Progress(
@@ -106,16 +106,12 @@ class Trainer:
             state.samples,
             state.batch * self._config.batch_size,
         )
-        try:
-            with self._preemption.deferred():
-                while state.epoch < self._config.epoch and not state.stopped:
-                    try:
-                        self._epoch(data, progress)
-                    except NotFiniteError as error:
-                        self._roll_back(error)
-        except KeyboardInterrupt:
-            self._report(f"step {state.step}: interrupted; saved {self._checkpoints.save()}")
-            raise
+        with self._preemption.deferred():
+            while state.epoch < self._config.epoch and not state.stopped:
+                try:
+                    self._epoch(data, progress)
+                except NotFiniteError as error:
+                    self._roll_back(error)
         if self._validate is None and state.best_step != state.step:
             state.best_step = state.step
             self._checkpoints.save_best()
@@ -169,10 +165,10 @@ class Trainer:
             self._tell(logs, progress)
         by_steps = config.save_checkpoints_steps
         if requests.stop:
-            raise Preempted(
-                f"step {step}: stopped by SIGTERM; saved {self._checkpoints.save()}; "
-                "start the same command again to go on"
-            )
+            told = f"saved {self._checkpoints.save()}; start the same command again to go on"
+            if self._preemption.interrupted:
+                self._report(f"step {step}: interrupted; {told}")
+            self._preemption.stop(f"step {step}: stopped by SIGTERM; {told}")
         if requests.save or (by_steps and step % by_steps == 0):
             self._save()
 
@@ -185,15 +181,19 @@ class Trainer:
     def _roll_back(self, error: NotFiniteError) -> None:
         """Back to the last checkpoint, past the data since then; or the end of the run."""
         state, allowed = self._state, self._config.max_rollbacks
-        epoch, batch, rollbacks = state.epoch, state.batch, state.rollbacks
-        if rollbacks >= allowed or not self._checkpoints.restore(self._report):
+        before = dataclasses.replace(state)
+        if state.rollbacks >= allowed or not self._checkpoints.restore(self._report):
+            used = f", or raise max_rollbacks {allowed}" if before.rollbacks >= allowed > 0 else ""
+            none = ", or set save_checkpoints_steps" if before.rollbacks < allowed else ""
             raise NotFiniteError(
-                f"{error}; lower learning_rate or lazyAdam_learning_rate"
-                + (f", or raise max_rollbacks {allowed}" if allowed else "")
-                + f"; last good checkpoint: {self._checkpoints.last_good}"
+                f"{error}; lower learning_rate or lazyAdam_learning_rate and begin in another "
+                f"--model_dir{used}{none}; last good checkpoint: {self._checkpoints.last_good}"
             ) from None
-        skipped = batch - state.batch if state.epoch == epoch else batch
-        state.epoch, state.batch, state.rollbacks = epoch, batch, rollbacks + 1
+        skipped = before.batch - state.batch if state.epoch == before.epoch else before.batch
+        state.epoch, state.batch = before.epoch, before.batch
+        state.rollbacks = before.rollbacks + 1
+        if before.validated_step <= state.step:  # what was judged after the checkpoint was written
+            state.keep_judgement(before)
         self._report(
             f"{error}; back to the weights of step {state.step}, {skipped} batches skipped "
             f"(rollback {state.rollbacks} of {allowed})"

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.data import dataset, faults, framing
-from diffumin_tf.data.damage import guarded
+from diffumin_tf.data.damage import Repairs, resilient
 from diffumin_tf.data.faults import BadRecord
 from diffumin_tf.errors import DataError
 from tests.data.harm import flip, flip_data, flip_length, offsets, tear
@@ -238,7 +238,7 @@ def test_a_record_that_does_not_fit_is_named_with_its_key_and_what_is_right(
     files = write_parts(tmp_path / "a", good)
     files += write_parts(tmp_path / "b", [*good[:15], bad, *good[15:]])
     with pytest.raises(DataError) as error:
-        read_guarded(files, schema, path)
+        read_strictly(files, schema, path)
     assert str(error.value).startswith(f"{files[1]}: record 15: {message}")
     assert examined(files[1], schema)[0] == good
 
@@ -248,8 +248,12 @@ def path(schema):
     return small_path(schema)
 
 
-def read_guarded(files, schema, path):
-    return list(guarded(dataset.batches(files, schema, path, 8, "user_id"), files, schema))
+def read_strictly(files, schema, path):
+    def make(files, skip):
+        return dataset.batches(files, schema, path, 8, "user_id", skip=skip)
+
+    none_allowed = Repairs("nowhere", schema, 0, lambda line: None)
+    return list(resilient(make, files, none_allowed))
 
 
 @pytest.mark.parametrize("compression", ["", "GZIP"])
@@ -259,7 +263,7 @@ def test_a_torn_file_is_named_with_the_records_before_the_tear(
     files = write_parts(tmp_path / "d", good, 2, compression)
     tear(files[1], 30)
     with pytest.raises(DataError, match=r"part-00001(.gz)?: torn or damaged after \d records: \w"):
-        read_guarded(files, schema, path)
+        read_strictly(files, schema, path)
 
 
 def test_empty_files_alone_are_an_error_and_among_others_are_none(schema, path, tmp_path, file):
@@ -267,16 +271,16 @@ def test_empty_files_alone_are_an_error_and_among_others_are_none(schema, path, 
     for name in empty:
         open(name, "w").close()
     with pytest.raises(DataError, match="part-0: no record in 1 files"):
-        read_guarded(empty[:1], schema, path)
+        read_strictly(empty[:1], schema, path)
     with pytest.raises(DataError, match="part-0 …: no record in 2 files"):
-        read_guarded(empty, schema, path)
-    assert sum(len(label) for _, label in read_guarded([*empty, file], schema, path)) == RECORDS
+        read_strictly(empty, schema, path)
+    assert sum(len(label) for _, label in read_strictly([*empty, file], schema, path)) == RECORDS
 
 
 def test_a_file_that_vanished_is_named(schema, path, tmp_path):
     gone = str(tmp_path / "gone")
     for look in (
-        lambda: read_guarded([gone], schema, path),
+        lambda: read_strictly([gone], schema, path),
         lambda: faults.find_fault([gone], schema),
     ):
         with pytest.raises(DataError) as error:

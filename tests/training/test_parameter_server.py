@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import threading
 
@@ -10,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
+from diffumin_tf.data.damage import Repairs
 from diffumin_tf.data.features import FeatureLayout, FeaturePath
 from diffumin_tf.data.vocabulary import HashedRows
 from diffumin_tf.data_struct import DataStruct
@@ -20,7 +23,8 @@ from diffumin_tf.training.parameter_server import AsynchronousTrainer
 from diffumin_tf.training.piece_work import AsynchronousState, Counts, PieceReader
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.summaries import Summaries
-from tests.small_log import SCHEMA, write_experiment
+from tests.data.part_files import encoded, small_path, small_schema, users_of, write_parts
+from tests.small_log import CONFIG, SCHEMA, write_experiment
 from tests.training.events import scalars
 from tests.training.scripted import Counting
 
@@ -307,10 +311,10 @@ def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):
 def test_interrupting_saves(tmp_path):
     def on_piece(steps):
         if steps == 2 * STEPS:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
     run = Run(tmp_path, on_piece=on_piece)
-    with pytest.raises(KeyboardInterrupt):
+    with run.preemption.watched(), pytest.raises(KeyboardInterrupt):
         run.fit()
     assert run.saved().step == 2 * STEPS
     assert run.lines[-1].startswith("step 20: interrupted; saved ")
@@ -355,6 +359,18 @@ def test_pieces_hold_every_record_once(tmp_path, files, pieces):
         for record in tf.data.TFRecordDataset(paths).as_numpy_iterator()
     ]
     assert found != expected and sorted(found) == sorted(expected)
+
+
+def test_records_that_were_left_out_of_a_repaired_file_are_no_samples(tmp_path):
+    schema, config = small_schema(), TaskConfig.model_validate({**CONFIG, "batch_size": 4})
+    good = encoded(schema, 20)
+    files = write_parts(tmp_path / "data", [*good[:7], b"no example", *good[7:]])
+    repairs = Repairs(str(tmp_path / "repaired"), schema, 1, lambda line: None)
+    repairs.mend(files)
+    reader = PieceReader(config, schema, small_path(schema), repairs.files(files))
+    names, seed = tf.constant([reader.file_of(0)] * reader.pieces), tf.constant(1, tf.int64)
+    batches = reader.batches(tf.range(reader.pieces), names, seed)
+    assert sorted(sum(users_of(batches), [])) == list(range(20))
 
 
 @contextlib.contextmanager

@@ -155,9 +155,22 @@ def test_a_weight_that_is_not_finite_leads_back_as_well(tmp_path):
     assert training.lines[0].startswith("step 4: weight seen:0 is not finite; back to the weights")
 
 
+def test_a_rollback_into_an_epoch_that_was_validated_keeps_what_was_found(tmp_path):
+    training = Training(tmp_path, [0.9, 0.6], epoch=2, max_rollbacks=1)
+    epochs = []
+
+    def bad_in_the_second_epoch():
+        epochs.append(0)
+        return math.nan if len(epochs) == 2 else 1.0
+
+    result = training.fit([bad_in_the_second_epoch, 1.0, 1.0, 1.0])
+    assert (result.best_auc, result.best_step, training.state.without_improvement) == (0.9, 4, 1)
+    assert training.best_weight() == 4
+
+
 def test_rollbacks_end_when_they_are_used_up(tmp_path):
     training = Training(tmp_path, save_checkpoints_steps=1, max_rollbacks=2)
-    with pytest.raises(TrainingError, match="step 2: .*or raise max_rollbacks 2; last good .*-1$"):
+    with pytest.raises(TrainingError, match="step 2: .*or raise max_rollbacks 2; last good.*-1$"):
         training.fit([1.0, math.nan, math.nan, math.nan, 1.0])
 
 

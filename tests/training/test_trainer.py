@@ -1,7 +1,9 @@
 """The training loop with a scripted model: what it keeps, when it stops, what it tells."""
 
 import math
+import os
 import re
+import signal
 import types
 
 import numpy as np
@@ -218,8 +220,25 @@ def test_an_interrupted_run_is_saved_and_says_where(tmp_path):
     training = Training(tmp_path, epoch=2)
 
     def interrupt():
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
+        return 1.0
 
-    with pytest.raises(KeyboardInterrupt):
-        training.fit([1.0, 1.0, 1.0, interrupt])
-    assert re.search(r"step 3: interrupted; saved .*ckpt-3$", training.lines[-1])
+    with training.preemption.watched(), pytest.raises(KeyboardInterrupt):
+        training.fit([1.0, 1.0, interrupt, 1.0])
+    assert re.search(r"step 3: interrupted; saved .*ckpt-3; start the", training.lines[-1])
+    again = Training(tmp_path, epoch=2)
+    again.fit([1.0, 1.0, 1.0, 1.0])
+    assert again.model.weight.numpy() == 8
+
+
+def test_a_second_interrupt_ends_the_run_at_once(tmp_path):
+    training = Training(tmp_path)
+
+    def interrupt_twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the run went on")
+
+    with training.preemption.watched(), pytest.raises(KeyboardInterrupt):
+        training.fit([1.0, interrupt_twice])
+    assert training.saved_steps() == []
