@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +24,7 @@ _AT_ONCE = 2
 _M_MMAP_THRESHOLD, _MAPPED_FROM = -3, 2**16  # of mallopt(3); bytes
 # With oneDNN, TensorFlow keeps what it once had in a pool, and a step that needs no more than the
 # one before it would seem to need nothing.
-_WITHOUT_POOL = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+WITHOUT_POOL = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 _known: dict[tuple[str, Setting], dict] = {}
 
@@ -92,7 +93,7 @@ def peaks_of(pairs: Iterable[tuple[str, Setting]]) -> dict[tuple[str, Setting], 
     # Two processes that share a GPU would disturb each other.
     at_once = 1 if _gpu() else min(_AT_ONCE, os.cpu_count() or 1)
     arguments = [(contender, settings) for (contender, _), settings in jobs.items()]
-    found = apart.in_fresh_processes(measure_here, arguments, at_once, variables=_WITHOUT_POOL)
+    found = apart.in_fresh_processes(measure_here, arguments, at_once, variables=WITHOUT_POOL)
     for (contender, _), peaks in zip(arguments, found, strict=True):
         _known.update({(contender, setting): peak for setting, peak in peaks.items()})
     return _known
@@ -105,7 +106,7 @@ def measure_here(contender: str, settings: Sequence[Setting]) -> dict[Setting, d
       By setting ``step_bytes``: the highest peak during steps above the level before them, and
       ``process_bytes``: the highest level of the process so far, preparing the graph included.
     """
-    _return_freed_memory()
+    return_freed_memory()
     peaks, highest = {}, 0
     for setting in sorted(settings, key=lambda s: s.length):
         step = contenders.BY_NAME[contender](setting)[TRAINING]
@@ -113,25 +114,35 @@ def measure_here(contender: str, settings: Sequence[Setting]) -> dict[Setting, d
         step(batch)  # prepares the graph, which is no part of a step
         above = []
         for _ in range(_REPEATS):
-            highest, before = max(highest, _peak()), _level()
-            _reset_peak()
-            for _ in range(_STEPS):
-                step(batch)
-            above.append(_peak() - before)
+            highest = max(highest, _peak())
+            above.append(peak_above(functools.partial(_some_steps, step, batch)))
         highest = max(highest, _peak())
         peaks[setting] = {"step_bytes": max(above), "process_bytes": highest}
     return peaks
 
 
-def _gpu() -> bool:
-    return bool(tf.config.list_physical_devices("GPU"))
+def peak_above(call: Callable[[], object]) -> int:
+    """Bytes of the highest peak during a call above the level before it."""
+    before = _level()
+    _reset_peak()
+    call()
+    return _peak() - before
 
 
-def _return_freed_memory() -> None:
+def return_freed_memory() -> None:
     """Has glibc return the memory of a tensor when it is freed, so that the level tells its use."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
+
+
+def _some_steps(step: Callable, batch: object) -> None:
+    for _ in range(_STEPS):
+        step(batch)
+
+
+def _gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _level() -> int:

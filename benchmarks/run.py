@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import posixpath
 import shlex
@@ -14,7 +15,16 @@ from absl import flags
 
 from benchmarks import apart
 
-STAGES = ("timing", "memory", "curve", "pipeline", "breakdown", "floor", "one_thread")
+STAGES = (
+    "timing",
+    "memory",
+    "curve",
+    "pipeline",
+    "breakdown",
+    "floor",
+    "one_thread",
+    "distribution",
+)
 
 _PROGRAM = "python -m benchmarks.run"
 _USAGE = f"""usage: {_PROGRAM} [--flag=value …]
@@ -72,11 +82,9 @@ def measure(plan, stages: Sequence[str], say: Callable[[str], None]) -> dict[str
       stages: some of `STAGES`.
       say: takes a line of progress.
     """
-    from benchmarks import breakdown, curve, floor, machine, memory, one_thread, pipeline, timing
+    from benchmarks import machine
 
-    modules = dict(
-        zip(STAGES, (timing, memory, curve, pipeline, breakdown, floor, one_thread), strict=True)
-    )
+    modules = {stage: importlib.import_module(f"benchmarks.{stage}") for stage in stages}
     results: dict[str, Any] = {
         "machine": machine.describe(),
         "settings": {name: setting.describe() for name, setting in plan.compared().items()},

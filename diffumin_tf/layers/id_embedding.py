@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from diffumin_tf.layers import checks
+from diffumin_tf.layers import checks, replicas
 
 PADDING_ROW = 0
 
@@ -81,7 +81,7 @@ class IdEmbedding(tf.keras.layers.Layer):
             return tf.stop_gradient(self._scan_shards(row_ids))
         found = self._read(row_ids)
         # Row 0 is zero unless somebody assigned the table, so that the product is rarely needed.
-        is_zero = tf.reduce_all(tf.gather(self.table, PADDING_ROW) == 0.0)
+        is_zero = tf.reduce_all(tf.gather(replicas.own_copy(self.table), PADDING_ROW) == 0.0)
         scanned = tf.cond(is_zero, lambda: found, lambda: found * _known(row_ids))
         return tf.stop_gradient(scanned)
 
@@ -101,7 +101,7 @@ class IdEmbedding(tf.keras.layers.Layer):
     def _read(self, row_ids: tf.Tensor) -> tf.Tensor:
         if self._shards:
             return tf.nn.embedding_lookup(self._shards, row_ids)
-        return tf.gather(self.table, row_ids)
+        return tf.gather(replicas.own_copy(self.table), row_ids)
 
     def _scan_shards(self, row_ids: tf.Tensor) -> tf.Tensor:
         """Reads each row once, however often it comes, because servers are far away."""

@@ -26,6 +26,22 @@ def index() -> int | tf.Tensor:
     return 0 if count() == 1 else tf.distribute.get_replica_context().replica_id_in_sync_group
 
 
+def own_copy(variable: tf.Variable) -> tf.Variable:
+    """This replica's copy of a mirrored variable; any copy outside of replicas.
+
+    `tf.gather` reads rows of a copy alone, but the whole of a mirrored variable, and after that an
+    update of rows has to copy the whole of it.
+    """
+    copies = tf.distribute.get_strategy().experimental_local_results(variable)
+    if len(copies) == 1:
+        return copies[0]
+    try:
+        handle = variable.handle
+    except ValueError:  # no replica's, where all of them are meant
+        return copies[0]
+    return next(copy for copy in copies if copy.handle is handle)
+
+
 def total(tensors: Any) -> Any:
     """The sum over replicas of a nest of tensors of one type; gradients are summed likewise."""
     return _reduced(tf.distribute.ReduceOp.SUM, tensors)

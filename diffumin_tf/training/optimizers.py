@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
+from diffumin_tf.layers import replicas
 from diffumin_tf.model import RankingModel
 
 # A row's gradient is a mean over the batch, some 1e-4; the usual 0.1 would drown its square.
@@ -23,6 +24,7 @@ class RowAdagrad(tf.keras.optimizers.Adagrad):
             return
         rows, rate = gradient.indices, tf.cast(self.learning_rate, variable.dtype)
         accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
+        accumulator = replicas.own_copy(accumulator)
         squares = tf.gather(accumulator, rows) + tf.square(gradient.values)
         step = rate * gradient.values / tf.sqrt(squares + self.epsilon)
         values = tf.gather(variable, rows) - step

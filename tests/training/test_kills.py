@@ -26,7 +26,8 @@ SETTINGS = {
     "deep_layers": [4],
     "lazyAdam_learning_rate": 0.01,
 }
-LEAN_DIFFUMIN = {"infer_timesteps": 1, "dropout_rate": 0.1}
+# With noise and dropout, whose state has to come back; without what only takes long to trace.
+LEAN_DIFFUMIN = {"subseq_len": 0, "use_cmic": False, "infer_timesteps": 1, "dropout_rate": 0.1}
 BIG_TABLE = {"use_omie": False, "subseq_len": 0, "embedding": {"kind": "hash", "rows": 300_000}}
 
 
