@@ -7,6 +7,8 @@ import pkgutil
 from diffumin_tf.data_struct import did_you_mean
 from diffumin_tf.errors import ConfigError
 
+_BASES = "handle_base"
+
 
 def input_units() -> dict[str, type]:
     """Every input unit there is, as ``{"module:Class": class}``.
@@ -19,11 +21,12 @@ def input_units() -> dict[str, type]:
 
     units = {}
     for info in pkgutil.iter_modules(handle_lib.__path__):
+        if info.name == _BASES:
+            continue
         module = importlib.import_module(f"{handle_lib.__name__}.{info.name}")
         for name, member in inspect.getmembers(module, inspect.isclass):
             if issubclass(member, InputUnit) and member.__module__ == module.__name__:
                 units[f"{info.name}:{name}"] = member
-    units.pop("handle_base:InputUnit")
     return units
 
 

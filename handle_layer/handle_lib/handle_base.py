@@ -1,4 +1,4 @@
-"""The base of every input unit: which features it reads, and how to pick them from a batch."""
+"""The bases of input units: which features they read, and what models of a history share."""
 
 from typing import Any
 
@@ -8,6 +8,8 @@ from diffumin_tf.config import Features, TaskConfig
 from diffumin_tf.data.features import FeatureLayout
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.history import History
+from diffumin_tf.layers import BatchNorm, FieldAlignedProjection, TransformerEncoder
+from diffumin_tf.layers.xla import compiled_in_training
 
 
 class InputUnit(tf.keras.layers.Layer):
@@ -93,3 +95,92 @@ class InputUnit(tf.keras.layers.Layer):
             spaces.index(space) if space in spaces else None
             for space in (self._layout.spaces[name] for name in self.features.behaviours)
         ]
+
+
+class HistoryUnit(InputUnit):
+    """All features side by side, what a long history adds, and the short-term encoder.
+
+    ``concat[candidate, user, context, long_term(…), e*_s, dense]``, where e*_s is the candidate as
+    the short-term encoder sees it beside the ``subseq_len`` most recent behaviours (0 leaves it
+    out). A subclass makes a model of the long history of it by its `long_term`, so that models
+    differ in nothing else.
+    """
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(config, layout, **kwargs)
+        self._as_behaviour = None
+        partners = self.partners()
+        aligned = partners == list(range(len(self.features.candidate)))
+        if (self.compares or config.subseq_len) and not aligned:
+            self._as_behaviour = FieldAlignedProjection(
+                partners, config.embed_dim, seed=config.seed, name="candidate_projection"
+            )
+        if config.subseq_len:
+            self._build_short_term()
+        if self.features.dense:
+            self._dense_norm = BatchNorm(momentum=config.batch_norm_momentum, name="dense_norm")
+
+    @property
+    def compares(self) -> bool:
+        """Whether `long_term` wants the candidate at the width of a behaviour."""
+        return True
+
+    def long_term(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> list[tf.Tensor]:
+        """What the tower sees of the whole history.
+
+        Args:
+          history: with the behaviour fields of this unit.
+          candidate: float32 [B, d], e_s; where `compares` is false it may be of another width.
+          inputs: as in `call`.
+          training: whether to add losses and noise.
+
+        Returns:
+          Tensors float32 [B, any fixed width].
+        """
+        raise NotImplementedError
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> tf.Tensor:
+        history = self.history(inputs)
+        raw_candidate = self.select(inputs, "candidate")
+        candidate = self._as_behaviour(raw_candidate) if self._as_behaviour else raw_candidate
+        parts = [raw_candidate, self.select(inputs, "user"), self.select(inputs, "context")]
+        parts += self.long_term(history, candidate, inputs, training)
+        if self.config.subseq_len:
+            parts.append(self._short_term_interest(history, candidate, training))
+        if self.features.dense:
+            parts.append(self._dense_norm(inputs["dense"], training=training))
+        return tf.concat(parts, axis=1)
+
+    def check_heads(self) -> None:
+        """Raises ConfigError when attention heads do not divide the width of a behaviour."""
+        if self.width % self.config.num_heads:
+            raise ConfigError(
+                f"num_heads is {self.config.num_heads} but must divide {self.width} "
+                f"({self.field_count} behaviour fields of embed_dim {self.config.embed_dim})"
+            )
+
+    def _build_short_term(self) -> None:
+        config = self.config
+        self.check_heads()
+        self._short_term = TransformerEncoder(
+            n_layers=config.n_layers,
+            num_heads=config.num_heads,
+            dff_factor=config.dff_factor,
+            dropout_rate=config.dropout_rate,
+            seed=config.seed,
+            name="short_term",
+        )
+        self._encode = compiled_in_training(self._encoded_candidate, config.jit_compile)
+
+    def _short_term_interest(self, history, candidate, training) -> tf.Tensor:
+        """e*_s: the candidate after attending to the K most recent behaviours, [B, d]."""
+        rows, mask = history.recent(self.config.subseq_len)
+        return self._encode(history.embed(rows), mask, candidate, training)
+
+    def _encoded_candidate(self, recent, mask, candidate, training) -> tf.Tensor:
+        tokens = tf.concat([recent, candidate[:, tf.newaxis]], axis=1)
+        valid = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)
+        encoded = self._short_term(tokens, valid, training=training, last_only=True)
+        return encoded[:, 0]

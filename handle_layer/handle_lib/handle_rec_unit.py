@@ -7,20 +7,17 @@ import tensorflow as tf
 from diffumin_tf.config import Features, TaskConfig
 from diffumin_tf.data.features import FeatureLayout
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.history import History
 from diffumin_tf.layers import (
-    BatchNorm,
     ContrastiveMultiInterestCalibrator,
     DiffusionMultiInterestGenerator,
-    FieldAlignedProjection,
     InterestSummary,
     OrthogonalMultiInterestExtractor,
-    TransformerEncoder,
 )
-from diffumin_tf.layers.xla import compiled_in_training
-from handle_layer.handle_lib.handle_base import InputUnit
+from handle_layer.handle_lib.handle_base import HistoryUnit
 
 
-class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
+class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
     """DiffuMIN over long histories, with the features of the industrial data set as default.
 
     ``concat[r, r*, e_other, e*_s]`` of the paper, section 3.5: extracted interests (OMIE),
@@ -38,38 +35,21 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
         self._check_widths()
-        partners = self.partners()
-        self._as_behaviour = None
-        aligned = partners == list(range(len(self.features.candidate)))
-        if (config.use_omie or config.subseq_len) and not aligned:
-            self._as_behaviour = FieldAlignedProjection(
-                partners, config.embed_dim, seed=config.seed, name="candidate_projection"
-            )
         if config.use_omie:
-            self._build_interests([f for f, p in enumerate(partners) if p is not None])
-        if config.subseq_len:
-            self._short_term = TransformerEncoder(
-                n_layers=config.n_layers,
-                num_heads=config.num_heads,
-                dff_factor=config.dff_factor,
-                dropout_rate=config.dropout_rate,
-                seed=config.seed,
-                name="short_term",
-            )
-            self._encode = compiled_in_training(self._encoded_candidate, config.jit_compile)
-        if self.features.dense:
-            self._dense_norm = BatchNorm(momentum=config.batch_norm_momentum, name="dense_norm")
+            self._build_interests([f for f, p in enumerate(self.partners()) if p is not None])
+
+    @property
+    def compares(self) -> bool:
+        return self.config.use_omie
 
     def _check_widths(self) -> None:
-        config, width = self.config, self.width
-        fields = f"{self.field_count} behaviour fields of embed_dim {config.embed_dim}"
-        if config.channel_num > width:
+        if self.config.channel_num > self.width:
             raise ConfigError(
-                f"channel_num is {config.channel_num} but {fields} give room for {width} "
-                "orthogonal channels"
+                f"channel_num is {self.config.channel_num} but {self.field_count} behaviour fields "
+                f"of embed_dim {self.config.embed_dim} give room for {self.width} orthogonal "
+                "channels"
             )
-        if width % config.num_heads:
-            raise ConfigError(f"num_heads is {config.num_heads} but must divide {width} ({fields})")
+        self.check_heads()
 
     def _build_interests(self, aligned_fields: list[int]) -> None:
         config = self.config
@@ -114,20 +94,11 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
                 name="cmic",
             )
 
-    def call(self, inputs: dict[str, Any], training: bool = False) -> tf.Tensor:
-        history = self.history(inputs)
-        raw_candidate = self.select(inputs, "candidate")
-        candidate = self._as_behaviour(raw_candidate) if self._as_behaviour else raw_candidate
-        parts = [raw_candidate, self.select(inputs, "user"), self.select(inputs, "context")]
-        if self.config.use_omie:
-            parts += self._interests(history, candidate, inputs.get("user"), training)
-        if self.config.subseq_len:
-            parts.append(self._short_term_interest(history, candidate, training))
-        if self.features.dense:
-            parts.append(self._dense_norm(inputs["dense"], training=training))
-        return tf.concat(parts, axis=1)
-
-    def _interests(self, history, candidate, user, training) -> list[tf.Tensor]:
+    def long_term(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> list[tf.Tensor]:
+        if not self.config.use_omie:
+            return []
         channels = self._extract.channels_of(candidate)
         rows, there = history.choose(self._extract.choose, channels)
         interests, kept = self._extract.aggregate(
@@ -138,20 +109,11 @@ class Long_term_DiffuMIN(InputUnit):  # noqa: N801  (the name of the release)
         if self.config.use_dmig:
             generated = self._generate(interests, channels, live, training=training)
             if self.config.use_cmic:
-                generated = self._calibrate(interests, generated, user, live, training=training)
+                generated = self._calibrate(
+                    interests, generated, inputs.get("user"), live, training=training
+                )
             parts.append(tf.reshape(generated, [-1, self.config.channel_num * self.width]))
         return parts
-
-    def _short_term_interest(self, history, candidate, training) -> tf.Tensor:
-        """e*_s: the candidate after attending to the K most recent behaviours, [B, d]."""
-        rows, mask = history.recent(self.config.subseq_len)
-        return self._encode(history.embed(rows), mask, candidate, training)
-
-    def _encoded_candidate(self, recent, mask, candidate, training) -> tf.Tensor:
-        tokens = tf.concat([recent, candidate[:, tf.newaxis]], axis=1)
-        valid = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)
-        encoded = self._short_term(tokens, valid, training=training, last_only=True)
-        return encoded[:, 0]
 
 
 class Eleme_DiffuMIN(Long_term_DiffuMIN):  # noqa: N801  (the name of the release)
