@@ -1,14 +1,12 @@
 """The experiment configuration (``task_conf.json``), validated, with ``--set`` overrides."""
 
-import json
-import posixpath
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from diffumin_tf.data_struct import read_json
+from diffumin_tf import config_file
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.strict_model import StrictModel, validate
 
@@ -193,7 +191,7 @@ def _conflict(key: str, value: Any, bound: str) -> ValueError:
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str]]:
-    """Reads ``task_conf.json`` and applies overrides.
+    """Reads ``task_conf.json``, what it ``extends``, and applies overrides.
 
     Args:
       path: the file, or the folder of the experiment that holds it.
@@ -206,11 +204,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str
     Raises:
       ConfigError: names file, key, value and what would be right.
     """
-    if not path.endswith(".json"):
-        path = posixpath.join(path, "task_conf.json")
-    content = read_json(path)
-    for override in overrides:
-        _override(content, override)
+    content = config_file.read(path, overrides)
+    path = config_file.lineage(path)[0]
     ignored = sorted(IGNORED_KEYS & content.keys())
     content = {k: v for k, v in content.items() if k not in IGNORED_KEYS}
     if "n_heads" in content:  # the Ele.me config of the release says n_heads
@@ -219,20 +214,3 @@ def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str
         content["num_heads"] = content.pop("n_heads")
     source = f"{path} with {' '.join(overrides)}" if overrides else path
     return validate(TaskConfig, content, source), ignored
-
-
-def _override(content: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override!r}: must read key=value")
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = text
-    *sections, last = key.strip().split(".")
-    target = content
-    for section in sections:
-        target = target.setdefault(section, {})
-        if not isinstance(target, dict):
-            raise ConfigError(f"--set {override!r}: {section!r} is no section")
-    target[last] = value

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from diffumin_tf import run_folder
+from diffumin_tf import config_file, run_folder
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.data import dataset, vocabulary
 from diffumin_tf.data.damage import Repairs, resilient
@@ -73,12 +73,15 @@ def check_earlier_run(config: TaskConfig) -> None:
 
 
 def schema_file(exp: str, config: TaskConfig) -> str:
-    """Where the schema of an experiment lies: in its folder, or beside the training records.
+    """Where the schema of an experiment lies.
+
+    In its folder, in that of an experiment that it extends, or beside the training records.
 
     Raises:
-      ConfigError: in neither.
+      ConfigError: in none of them.
     """
-    tried = [posixpath.join(exp, SCHEMA_FILE)]
+    folders = map(posixpath.dirname, config_file.lineage(exp))
+    tried = [posixpath.join(folder, SCHEMA_FILE) for folder in folders]
     if config.train_data_path:
         tried.append(posixpath.join(config.train_data_path, SCHEMA_FILE))
     for path in tried:
