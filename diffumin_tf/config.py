@@ -101,6 +101,8 @@ class TaskConfig(_Section):
     use_omie: bool = True
     use_dmig: bool = True
     use_cmic: bool = True
+    use_orthogonality: bool = True
+    use_routing: bool = True
     channel_num: PositiveInt = 4
     top_p: Annotated[float, Field(gt=0.0, le=100.0)] = 20.0
     channel_init: Literal["field_aligned", "random"] = "field_aligned"
@@ -110,6 +112,9 @@ class TaskConfig(_Section):
     num_heads: PositiveInt = 2
     dff_factor: PositiveInt = 3
     dropout_rate: Fraction = 0.0
+    tower_dropout_rate: Fraction | None = None
+    embedding_l2: NonNegativeFloat = 0.0
+    label_smoothing: Fraction = 0.0
 
     beta_sche: Literal["linear", "exp", "cosine"] = "linear"
     beta_start: Annotated[float, Field(gt=0.0, lt=1.0)] = 1e-4
@@ -119,10 +124,19 @@ class TaskConfig(_Section):
     start_timestep: NonNegativeInt = 50
     sampler_grad_steps: PositiveInt | None = 1
     prediction_type: Literal["sample", "epsilon"] = "sample"
+    residual_denoiser: bool = False
+    stop_target_gradient: bool = False
+    stop_interest_gradient: bool = False
+    generated_input: Literal["generated", "difference", "gated", "none"] = "generated"
     temp: PositiveFloat = 0.05
     contrastive_negatives: Literal["global", "replica"] = "global"
     lamda1: NonNegativeFloat = 0.01
     lamda2: NonNegativeFloat = 0.001
+
+    search_len: PositiveInt = 50
+    search_field: str | None = None
+    hash_bits: PositiveInt = 48
+    hash_width: PositiveInt = 3
 
     deep_layers: tuple[PositiveInt, ...] = (1024, 512, 256)
     activation: Literal["dice", "prelu", "relu"] = "dice"
@@ -133,6 +147,9 @@ class TaskConfig(_Section):
     optimizer: Literal["adagrad_lazyadam"] = "adagrad_lazyadam"
     learning_rate: PositiveFloat = 0.05
     lazyAdam_learning_rate: PositiveFloat = 3e-4
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: NonNegativeInt = 0
+    decay_steps: PositiveInt | None = None
     epoch: PositiveInt = 1
     batch_size: PositiveInt = 256
     evaluate_every_steps: NonNegativeInt = 0
@@ -176,10 +193,21 @@ class TaskConfig(_Section):
             raise _conflict(
                 "infer_timesteps", self.infer_timesteps, f"start_timestep {self.start_timestep}+1"
             )
+        if self.hash_bits % self.hash_width:
+            raise ValueError(
+                f"hash_width is {self.hash_width} but must divide hash_bits {self.hash_bits}"
+            )
         buckets = self.length_buckets or ()
         if buckets and (list(buckets) != sorted(set(buckets)) or buckets[-1] != self.seq_len):
             raise ValueError(
                 f"length_buckets is {list(buckets)} but must ascend to seq_len {self.seq_len}"
+            )
+        if self.residual_denoiser and self.prediction_type != "sample":
+            raise ValueError("residual_denoiser needs prediction_type 'sample'")
+        if self.learning_rate_schedule != "constant" and self.decay_steps is None:
+            raise ValueError(
+                f"learning_rate_schedule {self.learning_rate_schedule!r} needs decay_steps, the "
+                "steps after which the rates reach 0"
             )
         if self.beta_start > self.beta_end:
             raise _conflict("beta_start", self.beta_start, f"beta_end {self.beta_end}")

@@ -58,8 +58,8 @@ class RankingModel(tfrs.Model):
       rows: rows of the embedding table.
 
     Call arguments:
-      inputs: what `diffumin_tf.data.features.FeaturePath` returns and, where users must be told
-        apart, ``user`` int64 [B].
+      inputs: what `diffumin_tf.data.features.FeaturePath` returns, where users must be told
+        apart ``user`` int64 [B], and in training ``label`` float32 [B].
 
     Returns:
       Click logits, float32 [B].
@@ -81,7 +81,11 @@ class RankingModel(tfrs.Model):
         self.tower = Tower(
             config.deep_layers,
             activation=config.activation,
-            dropout_rate=config.dropout_rate,
+            dropout_rate=(
+                config.dropout_rate
+                if config.tower_dropout_rate is None
+                else config.tower_dropout_rate
+            ),
             momentum=config.batch_norm_momentum,
             seed=config.seed,
             name="tower",
@@ -99,6 +103,7 @@ class RankingModel(tfrs.Model):
             name="click",
         )
         self._sample_rate = config.sample_rate
+        self._label_smoothing = config.label_smoothing
         self.auc = tf.keras.metrics.AUC(from_logits=True, name="auc")
         self.table_optimizer: tf.keras.optimizers.Optimizer | None = None
         # `fit` need not reduce what every replica returns averaged already.
@@ -125,10 +130,11 @@ class RankingModel(tfrs.Model):
         )
 
     def _embed(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Replaces the rows of the fields by embeddings; histories are looked up when needed."""
+        """Embeds the fields, whose rows stay as ``rows``; histories are looked up when needed."""
         rest = {name: value for name, value in inputs.items() if name != "histories"}
         return {
             **rest,
+            "rows": inputs["fields"],
             "fields": self.embedding(inputs["fields"]),
             "history": History(inputs["histories"], self.embedding),
         }
@@ -196,8 +202,9 @@ class RankingModel(tfrs.Model):
         """
         features, label = inputs
         with tf.GradientTape() as tape:
-            logit = self(features, training=True)
-            loss = self.click_loss(label, logit)
+            # The label is for what a unit learns beside the clicks, as by a search of its own.
+            logit = self({**features, "label": label}, training=True)
+            loss = self.click_loss(self._smoothed(label), logit)
             total = loss + tf.add_n(self.losses) if self.losses else loss
         losses = replicas.average({"loss": loss, "total_loss": total})
         checked = tf.debugging.check_numerics(losses["total_loss"], "training loss")
@@ -222,6 +229,11 @@ class RankingModel(tfrs.Model):
         """Loss and metrics of one batch of (inputs, label), without an update."""
         loss = replicas.average(self.compute_loss(inputs, training=False))
         return {**self._logs([self.auc]), "loss": loss}
+
+    def _smoothed(self, label: tf.Tensor) -> tf.Tensor:
+        """Labels to train on: 0 and 1 drawn towards one half."""
+        smoothing = self._label_smoothing
+        return label * (1 - smoothing) + smoothing / 2 if smoothing else label
 
     def _table_and_rest(self) -> tuple[list[tf.Variable], list[tf.Variable]]:
         """What the optimiser of the table trains, one variable or its shards, and all else."""

@@ -248,6 +248,38 @@ def test_a_part_that_is_switched_off_has_no_weights_and_no_loss(changes, left_ou
     assert (auxiliary > 0) == ("diffusion_loss" in logs or "contrastive_loss" in logs)
 
 
+@pytest.mark.parametrize("how", ["difference", "gated", "none"])
+def test_the_tower_sees_of_the_generated_interests_what_the_config_says(how):
+    def tower_input(**changes):
+        model, path = build(**LEAN, subseq_len=0, **changes)
+        return model.units[0](model._embed(batch(path)[0])).numpy(), model, path
+
+    whole, model, _ = tower_input()
+    other, changed, path = tower_input(generated_input=how)
+    unit = model.units[0]
+    if how == "none":
+        assert other.shape[1] == whole.shape[1] - unit.config.channel_num * unit.width
+    else:
+        assert other.shape == whole.shape and np.abs(other - whole).max() > 1e-3
+    assert changed.train_step(batch(path)).keys() == LOGS
+
+
+def test_label_smoothing_moves_the_labels_of_training_alone():
+    def loss(**changes):
+        model, path = build(**LEAN, use_omie=False, **changes)
+        compile_model(model, 0.0, 0.0)
+        inputs, label = batch(path)
+        logit = model(inputs, training=True).numpy().astype(np.float64)
+        trained = float(model.update((inputs, label))["loss"])
+        return logit, label.numpy(), trained, float(model.test_step((inputs, label))["loss"])
+
+    logit, label, _, tested = loss()
+    *_, trained, tested_too = loss(label_smoothing=0.2)
+    target = np.where(label > 0, 0.9, 0.1)
+    expected = np.mean(np.log1p(np.exp(logit)) - target * logit)
+    assert trained == pytest.approx(expected, rel=1e-5) and tested_too == tested
+
+
 def test_without_omie_and_short_term_encoder_the_history_never_matters():
     def spread(**changes):
         model, path = build(**LEAN, **changes)

@@ -21,7 +21,8 @@
       "missing": ["-1"], "max_bad_fraction": 0.01, "parts": 1, "compression": ""
     }
 
-``"adapter": "eleme"`` reads the public Ele.me files, see `ElemeSpec`. ``docs/data.md`` explains
+``"adapter": "eleme"`` reads the public Ele.me files, see `ElemeSpec`; ``"synthetic"`` makes a log
+up, see `SyntheticSpec`. ``docs/data.md`` explains
 every key. Keys that start with ``---`` are separators; any other unknown key is an error.
 """
 
@@ -37,6 +38,7 @@ from diffumin_tf.errors import ConfigError
 from diffumin_tf.strict_model import StrictModel, validate
 
 _Name = Annotated[str, Key(min_length=1)]
+_Effect = Literal["interest", "preferred_shop", "popularity", "context", "position", "activity"]
 
 
 def _check_day(day: str) -> str:
@@ -236,8 +238,33 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-Spec = TablesSpec | ElemeSpec
-_ADAPTERS: dict[str, type[Spec]] = {"tables": TablesSpec, "eleme": ElemeSpec}
+class SyntheticSpec(StrictModel):
+    """A spec of the adapter ``synthetic``, which needs no input: a log whose truth is known.
+
+    Attributes:
+      samples_per_day: impressions by day.
+      users, items, history_len, seed, click_rate: as in `diffumin_tf.data.synthetic.generate`.
+      effects: weights of `diffumin_tf.data.synthetic.Effects` that differ from its defaults.
+    """
+
+    adapter: Literal["synthetic"]
+    samples_per_day: Annotated[dict[Day, Annotated[int, Key(ge=1)]], Key(min_length=1)]
+    users: Annotated[int, Key(ge=1)] = 20_000
+    items: Annotated[int, Key(ge=1)] = 8_000
+    history_len: Annotated[int, Key(ge=1)] = 50
+    seed: Annotated[int, Key(ge=0)] = 0
+    click_rate: Annotated[float, Key(gt=0, lt=1)] = 0.25
+    effects: dict[_Effect, float] = {}
+    parts: Annotated[int, Key(ge=1)] = 1
+    compression: Literal["", "GZIP"] = ""
+
+
+Spec = TablesSpec | ElemeSpec | SyntheticSpec
+_ADAPTERS: dict[str, type[Spec]] = {
+    "tables": TablesSpec,
+    "eleme": ElemeSpec,
+    "synthetic": SyntheticSpec,
+}
 
 
 def load_spec(path: str) -> Spec:

@@ -2,7 +2,8 @@
 
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +18,7 @@ from diffumin_tf.data.records import (
 )
 from diffumin_tf.data.synthetic import SyntheticLog
 from diffumin_tf.data.synthetic_world import DAY_SECONDS, MISSING, clock
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.data_struct import SCHEMA_FILE, DataStruct
 from diffumin_tf.errors import DataError
 
 ELEME_MAX_LEN = 50
@@ -79,17 +80,21 @@ def write_eleme_csv(log: SyntheticLog, directory: str) -> dict[str, str]:
             with tf.io.gfile.GFile(posixpath.join(staging, f"eleme_{day}.csv"), "w") as file:
                 for line in lines.of(log.on(day)):
                     file.write(line)
-        _write_truth(log, staging)
+        _write_truth(log, staging, {})
     return {day: posixpath.join(directory, f"eleme_{day}.csv") for day in log.days}
 
 
 def write_long_term_records(
-    log: SyntheticLog, directory: str, parts: int = 1, compression: str = ""
+    log: SyntheticLog,
+    directory: str,
+    parts: int = 1,
+    compression: str = "",
+    notes: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Writes ``<yyyymmdd>/part-*`` per day in the schema of the Long_term experiment.
 
     A behaviour's ``poi`` is its shop, ``third_id`` its category, ``aor`` the shop's area. With one
-    part, records are in the order of the samples. Beside the days lie
+    part, records are in the order of the samples. Beside the days lie ``data_struct.json``,
     ``true_probability_<yyyymmdd>.npy`` (float64 in the order of the samples) and ``manifest.json``.
 
     Args:
@@ -97,6 +102,7 @@ def write_long_term_records(
       directory: where to; must not exist yet.
       parts: files a day.
       compression: ``""`` or ``"GZIP"``.
+      notes: further entries of the manifest.
 
     Returns:
       The path of each day's folder.
@@ -118,11 +124,13 @@ def write_long_term_records(
                 for start in range(0, len(rows), _SAMPLES_AT_ONCE):
                     chunk = columns.of(rows[start : start + _SAMPLES_AT_ONCE])
                     writer.write(encode(LONG_TERM_SCHEMA, chunk))
-        _write_truth(log, staging)
+        schema = json.dumps(LONG_TERM_SCHEMA.to_dict(), indent=2)
+        write_text(posixpath.join(staging, SCHEMA_FILE), schema + "\n")
+        _write_truth(log, staging, notes or {})
     return {day: posixpath.join(directory, day) for day in log.days}
 
 
-def _write_truth(log: SyntheticLog, directory: str) -> None:
+def _write_truth(log: SyntheticLog, directory: str, notes: Mapping[str, Any]) -> None:
     days = {}
     for day in log.days:
         rows = log.on(day)
@@ -134,7 +142,7 @@ def _write_truth(log: SyntheticLog, directory: str) -> None:
             "click_rate": float(log.label[rows].mean()),
             "best_reachable_auc": log.best_reachable_auc(day),
         }
-    text = json.dumps({"days": days}, indent=2)
+    text = json.dumps({**notes, "days": days}, indent=2)
     write_text(posixpath.join(directory, "manifest.json"), text + "\n")
 
 

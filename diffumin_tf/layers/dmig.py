@@ -23,7 +23,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
     """Generates an interest per channel by diffusion, guided by the interests extracted.
 
     ```
-    x₀  = r / ‖r‖,   x̂₀ = denoiser / √d
+    x₀  = r / ‖r‖,   x̂₀ = denoiser / √d, or with residual  c(t) x_t + g ⊙ denoiser / √d
     L_d = mean over live channels of ‖x̂₀(x_t) − x₀‖²,   t ~ U{0 … T − 1},  ε ~ N(0, I)
     r*  = the x̂₀ after S deterministic steps from x₀ noised to start_timestep
     ```
@@ -49,6 +49,10 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         loss_weight: float. Weight of L_d in the loss of the model (`lamda1`).
         dropout_rate: float in [0, 1). Dropout in the denoiser.
         stop_target_gradient: bool. Whether the target x₀ of L_d is taken as a constant.
+        stop_interest_gradient: bool. Whether r is taken as a constant altogether.
+        residual: bool. Whether the denoiser corrects c(t) x_t, the multiple of x_t nearest to x₀
+            on average, by g ⊙ denoiser / √d with weights g that start at zero: the first r* is the
+            interest with what is left of its noise. Needs `prediction_type` `"sample"`.
         sampler_grad_steps: int or None. How many of the last sampling steps training
             differentiates; None means all of them.
         parts: int. Parts of a batch that inference may compute at the same time.
@@ -94,6 +98,8 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         loss_weight: float = 0.01,
         dropout_rate: float = 0.0,
         stop_target_gradient: bool = False,
+        stop_interest_gradient: bool = False,
+        residual: bool = False,
         sampler_grad_steps: int | None = 1,
         parts: int = 1,
         jit_compile: bool = False,
@@ -113,6 +119,12 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         self.prediction_type = checks.choice("prediction_type", prediction_type, PREDICTION_TYPES)
         self.loss_weight = checks.not_negative("loss_weight", loss_weight)
         self.stop_target_gradient = bool(stop_target_gradient)
+        self.stop_interest_gradient = bool(stop_interest_gradient)
+        self.residual = bool(residual)
+        if self.residual and prediction_type != "sample":
+            raise ValueError(
+                f"`residual` needs prediction_type 'sample', received {prediction_type!r}."
+            )
         if sampler_grad_steps is not None:
             sampler_grad_steps = checks.positive_int("sampler_grad_steps", sampler_grad_steps)
         self.sampler_grad_steps = sampler_grad_steps
@@ -137,6 +149,10 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
             initializer=tf.keras.initializers.Constant(fixed_noise),
             trainable=False,
         )
+        if self.residual:
+            self.correction = self.add_weight(
+                name="correction", shape=[self.width], initializer="zeros"
+            )
         super().build(input_shape)
 
     def call(
@@ -153,6 +169,8 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
             live = tf.ones(tf.shape(interests)[:2], tf.bool)
         live = checks.tensor("live", live, "[B, C]", shape[:2], tf.bool)
 
+        if self.stop_interest_gradient:
+            interests = tf.stop_gradient(interests)
         if not training:
             return self._infer(interests, channels, live)
         placed = replicas.place(tf.shape(live)[0])
@@ -181,6 +199,8 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
             "loss_weight": self.loss_weight,
             "dropout_rate": self.denoiser.dropout_rate,
             "stop_target_gradient": self.stop_target_gradient,
+            "stop_interest_gradient": self.stop_interest_gradient,
+            "residual": self.residual,
             "sampler_grad_steps": self.sampler_grad_steps,
             "parts": self.parts,
             "jit_compile": self.jit_compile,
@@ -225,13 +245,16 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         )
 
     def _predict(
-        self, noisy: tf.Tensor, prepared: Prepared, time: Time, training: bool
+        self, noisy: tf.Tensor, prepared: Prepared, t: tf.Tensor, time: Time, training: bool
     ) -> tf.Tensor:
         """The denoiser's x̂₀ or ε̂, `[B, C, d]`."""
         predicted = self.denoiser.step(noisy, prepared, time, training)
         if self.prediction_type == "sample":
             # The denoiser ends in a layer norm, of length √d; x₀ has length 1.
             predicted *= self.width**-0.5
+        if self.residual:
+            predicted *= self.correction
+            predicted += self.schedule.linear_estimate(noisy, 1 / self.width, t)
         return predicted
 
     def _errors(
@@ -239,7 +262,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
     ) -> tf.Tensor:
         """Squared errors of the denoiser at the timesteps t, `[B, C]`."""
         noisy = self.schedule.add_noise(x0, noise, t)
-        predicted = self._predict(noisy, prepared, self.denoiser.embed_time(t), training=True)
+        predicted = self._predict(noisy, prepared, t, self.denoiser.embed_time(t), training=True)
         target = x0 if self.prediction_type == "sample" else noise
         if self.stop_target_gradient:
             target = tf.stop_gradient(target)
@@ -254,7 +277,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         def step(place: int | tf.Tensor, x: tf.Tensor) -> tf.Tensor:
             t, previous_t = timesteps[place], timesteps[place + 1]
             time = tf.nest.map_structure(lambda all_steps: all_steps[place], times)
-            predicted = self._predict(x, prepared, time, training)
+            predicted = self._predict(x, prepared, t, time, training)
             if self.prediction_type == "epsilon":
                 predicted = self.schedule.predict_x0(x, predicted, t)
             return self.schedule.step(x, predicted, t, previous_t)

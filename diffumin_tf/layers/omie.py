@@ -11,6 +11,7 @@ import tensorflow as tf
 from diffumin_tf.layers import checks
 from diffumin_tf.layers.field_aligned_channels import FieldAlignedChannels
 from diffumin_tf.layers.gram_schmidt import orthonormalise
+from diffumin_tf.layers.unit_vectors import unit_vectors
 
 CHANNEL_INITS = ("field_aligned", "random")
 AGGREGATIONS = ("mean", "sum", "softmax")
@@ -64,6 +65,9 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
             of it the channel kept), `"sum"` (without the division) or `"softmax"` (weights that
             are the softmax of A over the kept behaviours).
         aligned_fields: fields that the first channels start from. None means 0, 1, 2, …
+        orthogonal: bool. False leaves Gram–Schmidt out: channels are normalised one by one.
+        routing: bool. False lets every channel keep its k best behaviours, whichever channel they
+            score highest in.
         seed: int or None. Seed of the initial weights. None draws from TensorFlow's global seed.
 
     Call arguments:
@@ -99,6 +103,8 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         init_noise: float = 0.01,
         aggregation: str = "mean",
         aligned_fields: Sequence[int] | None = None,
+        orthogonal: bool = True,
+        routing: bool = True,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -111,6 +117,8 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         self.init_noise = checks.not_negative("init_noise", init_noise)
         self.aggregation = checks.choice("aggregation", aggregation, AGGREGATIONS)
         self.aligned_fields = None if aligned_fields is None else list(aligned_fields)
+        self.orthogonal = bool(orthogonal)
+        self.routing = bool(routing)
         self.seed = None if seed is None else checks.integer("seed", seed)
 
     def build(self, input_shape: tf.TensorShape) -> None:
@@ -165,7 +173,7 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         Like `choose` and `aggregate`, a part of `call` that needs a layer that is built.
         """
         vectors = tf.reshape(self.projection(candidate), [-1, self.channels, self.width])
-        return orthonormalise(vectors)
+        return orthonormalise(vectors) if self.orthogonal else unit_vectors(vectors)
 
     def choose(
         self, history: tf.Tensor, valid: tf.Tensor, channels: tf.Tensor
@@ -219,8 +227,10 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         in_all = tf.reshape(in_all, [-1, self.channels, places, self.channels])
         own = tf.eye(self.channels)[:, tf.newaxis]
         scores = tf.reduce_sum(in_all * own, axis=3)
-        routed = tf.argmax(in_all, axis=3, output_type=tf.int32)
-        kept = there & (routed == tf.range(self.channels)[:, tf.newaxis])
+        kept = there
+        if self.routing:
+            routed = tf.argmax(in_all, axis=3, output_type=tf.int32)
+            kept &= routed == tf.range(self.channels)[:, tf.newaxis]
         if self.aggregation == "softmax":
             weights = tf.nn.softmax(tf.where(kept, scores, scores.dtype.min))
         else:
@@ -243,6 +253,8 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
             "init_noise": self.init_noise,
             "aggregation": self.aggregation,
             "aligned_fields": self.aligned_fields,
+            "orthogonal": self.orthogonal,
+            "routing": self.routing,
             "seed": self.seed,
         }
 

@@ -1,18 +1,58 @@
 """Optimisers by the names of the configuration."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.layers import replicas
 from diffumin_tf.model import RankingModel
+from diffumin_tf.training.warmup_decay import WarmupDecay
+
+Rate = float | tf.keras.optimizers.schedules.LearningRateSchedule
 
 # A row's gradient is a mean over the batch, some 1e-4; the usual 0.1 would drown its square.
 _INITIAL_ACCUMULATOR = 1e-8
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
-class RowAdagrad(tf.keras.optimizers.Adagrad):
-    """`tf.keras.optimizers.Adagrad` that reads and assigns the rows of a sparse gradient.
+class L2Adagrad(tf.keras.optimizers.Adagrad):
+    """`tf.keras.optimizers.Adagrad` that draws what it updates towards zero.
+
+    ```
+    g = ∂loss/∂row + l2 · row        for the rows of the batch alone, each once
+    ```
+
+    Args:
+        learning_rate: float or a schedule.
+        l2: float. Weight of the sum of squares, halved.
+        kwargs: of the library's Adagrad.
+    """
+
+    def __init__(self, learning_rate: Rate = 0.001, l2: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.l2 = l2
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        super().update_step(self._with_l2(gradient, variable), variable)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "l2": self.l2}
+
+    def _with_l2(
+        self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable
+    ) -> tf.Tensor | tf.IndexedSlices:
+        if not self.l2:
+            return gradient
+        if not isinstance(gradient, tf.IndexedSlices):
+            return gradient + self.l2 * variable
+        own = tf.gather(replicas.own_copy(variable), gradient.indices)
+        return tf.IndexedSlices(gradient.values + self.l2 * own, gradient.indices)
+
+
+@tf.keras.utils.register_keras_serializable(package="diffumin_tf")
+class RowAdagrad(L2Adagrad):
+    """`L2Adagrad` that reads and assigns the rows of a sparse gradient.
 
     The rows of a gradient are different ones when they arrive here, so that they can be assigned
     in parallel; the library adds to them, one after the other.
@@ -22,6 +62,7 @@ class RowAdagrad(tf.keras.optimizers.Adagrad):
         if not isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable)
             return
+        gradient = self._with_l2(gradient, variable)
         rows, rate = gradient.indices, tf.cast(self.learning_rate, variable.dtype)
         accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
         accumulator = replicas.own_copy(accumulator)
@@ -41,14 +82,25 @@ def build(
       Adam at ``lazyAdam_learning_rate`` for everything but the embedding table, and Adagrad at
       ``learning_rate`` for the table, whose sparse update touches the rows of the batch only.
     """
-    adam = tf.keras.optimizers.Adam(config.lazyAdam_learning_rate, name="adam")
+    adam = tf.keras.optimizers.Adam(_rate(config, config.lazyAdam_learning_rate), name="adam")
     # Workers of parameter servers update a row at the same time: what both add counts, where of
     # what both assign one would be lost.
     shared = config.strategy == "parameter_server"
-    adagrad = (tf.keras.optimizers.Adagrad if shared else RowAdagrad)(
-        config.learning_rate, initial_accumulator_value=_INITIAL_ACCUMULATOR, name="adagrad"
+    adagrad = (L2Adagrad if shared else RowAdagrad)(
+        _rate(config, config.learning_rate),
+        l2=config.embedding_l2,
+        initial_accumulator_value=_INITIAL_ACCUMULATOR,
+        name="adagrad",
     )
     return adam, adagrad
+
+
+def _rate(config: TaskConfig, rate: float) -> Rate:
+    if config.learning_rate_schedule == "constant" and not config.warmup_steps:
+        return rate
+    return WarmupDecay(
+        rate, config.learning_rate_schedule, config.warmup_steps, config.decay_steps or 0
+    )
 
 
 def compile_model(model: RankingModel, config: TaskConfig) -> None:

@@ -14,6 +14,7 @@ from diffumin_tf.layers import (
     InterestSummary,
     OrthogonalMultiInterestExtractor,
 )
+from diffumin_tf.layers.unit_vectors import unit_vectors
 from handle_layer.handle_lib.handle_base import HistoryUnit
 
 
@@ -61,6 +62,8 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
             channel_init=config.channel_init,
             aggregation=config.aggregation,
             aligned_fields=aligned_fields[: config.channel_num],
+            orthogonal=config.use_orthogonality,
+            routing=config.use_routing,
             seed=config.seed,
             name="omie",
         )
@@ -79,6 +82,9 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
                 dff_factor=config.dff_factor,
                 dropout_rate=config.dropout_rate,
                 prediction_type=config.prediction_type,
+                residual=config.residual_denoiser,
+                stop_target_gradient=config.stop_target_gradient,
+                stop_interest_gradient=config.stop_interest_gradient,
                 sampler_grad_steps=config.sampler_grad_steps,
                 parts=config.parallel_parts,
                 jit_compile=config.jit_compile,
@@ -86,6 +92,10 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
                 seed=config.seed,
                 name="dmig",
             )
+            if config.generated_input == "gated":
+                self._gate = self.add_weight(
+                    name="gate", shape=[config.channel_num, self.width], initializer="zeros"
+                )
         if config.use_dmig and config.use_cmic:
             self._calibrate = ContrastiveMultiInterestCalibrator(
                 temp=config.temp,
@@ -112,8 +122,19 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
                 generated = self._calibrate(
                     interests, generated, inputs.get("user"), live, training=training
                 )
-            parts.append(tf.reshape(generated, [-1, self.config.channel_num * self.width]))
+            parts += self._generated_parts(generated, interests)
         return parts
+
+    def _generated_parts(self, generated: tf.Tensor, interests: tf.Tensor) -> list[tf.Tensor]:
+        """What the tower sees of r* [B, C, d]."""
+        how = self.config.generated_input
+        if how == "none":
+            return []
+        if how == "difference":
+            generated -= unit_vectors(interests)
+        elif how == "gated":
+            generated *= self._gate
+        return [tf.reshape(generated, [-1, self.config.channel_num * self.width])]
 
 
 class Eleme_DiffuMIN(Long_term_DiffuMIN):  # noqa: N801  (the name of the release)

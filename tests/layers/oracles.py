@@ -24,18 +24,29 @@ def gram_schmidt(vectors):
     return np.array(result)
 
 
-def extract_interests(history, candidate, mask, kernel, bias, count, places, aggregation):
+def extract_interests(
+    history,
+    candidate,
+    mask,
+    kernel,
+    bias,
+    count,
+    places,
+    aggregation,
+    orthogonal=True,
+    routing=True,
+):
     """OMIE of one sample: history [L, d], candidate [d], mask [L]."""
     length, width = history.shape
     vectors = (candidate.astype(np.float64) @ kernel + bias).reshape(count, width)
-    channels = gram_schmidt(vectors)
+    channels = gram_schmidt(vectors) if orthogonal else np.array([unit(v) for v in vectors])
     scores = [[float(np.dot(e, o)) for o in channels] for e in history.astype(np.float64)]
     kept = np.zeros([length, count], bool)
     interests = np.zeros([count, width])
     for i in range(count):
         valid = [j for j in range(length) if mask[j]]
         best = sorted(valid, key=lambda j: (-scores[j][i], j))[:places]
-        members = [j for j in best if scores[j][i] == max(scores[j])]
+        members = [j for j in best if not routing or scores[j][i] == max(scores[j])]
         for j in members:
             kept[j, i] = True
         if not members:

@@ -27,10 +27,18 @@ def inputs(width=6):
     return interests, normal(1, 4, 3, width), LIVE
 
 
-@pytest.mark.parametrize("prediction_type", ["sample", "epsilon"])
+def linear_estimate(x, alpha, width=6):
+    return np.sqrt(alpha) / width / (alpha / width + 1 - alpha) * x
+
+
+@pytest.mark.parametrize(
+    ("prediction_type", "residual"), [("sample", False), ("epsilon", False), ("sample", True)]
+)
 @pytest.mark.parametrize(("steps", "timesteps"), [(1, [10]), (3, [10, 5, 0])])
-def test_sampling_equals_the_equations(prediction_type, steps, timesteps):
-    layer = Generator(**{**SMALL, "infer_timesteps": steps}, prediction_type=prediction_type)
+def test_sampling_equals_the_equations(prediction_type, residual, steps, timesteps):
+    layer = Generator(
+        **{**SMALL, "infer_timesteps": steps}, prediction_type=prediction_type, residual=residual
+    )
     interests, channels, live = inputs()
     layer(interests, channels, live)
     randomise(layer, scale=0.15)
@@ -42,6 +50,9 @@ def test_sampling_equals_the_equations(prediction_type, steps, timesteps):
 
         def predict_x0(x, t, x0=x0, b=b):
             out = oracles.denoise(x, x0, channels[b], [t] * 3, live[b], 2, weights)
+            if residual:
+                correction = layer.correction.numpy() * out / np.sqrt(6)
+                return linear_estimate(x, alphas[t]) + correction
             if prediction_type == "sample":
                 return out / np.sqrt(6)
             return (x - np.sqrt(1 - alphas[t]) * out) / np.sqrt(alphas[t])
@@ -51,9 +62,13 @@ def test_sampling_equals_the_equations(prediction_type, steps, timesteps):
         np.testing.assert_allclose(actual[b], expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("prediction_type", ["sample", "epsilon"])
-def test_loss_equals_the_equations(prediction_type):
-    layer = Generator(**SMALL, prediction_type=prediction_type, loss_weight=0.5, seed=3)
+@pytest.mark.parametrize(
+    ("prediction_type", "residual"), [("sample", False), ("epsilon", False), ("sample", True)]
+)
+def test_loss_equals_the_equations(prediction_type, residual):
+    layer = Generator(
+        **SMALL, prediction_type=prediction_type, residual=residual, loss_weight=0.5, seed=3
+    )
     interests, channels, live = inputs()
     layer(interests, channels, live)
     randomise(layer, scale=0.15)
@@ -71,6 +86,9 @@ def test_loss_equals_the_equations(prediction_type):
         out = oracles.denoise(noisy, x0, channels[b], timesteps[b], live[b], 2, weights)
         target = x0 if prediction_type == "sample" else noise[b]
         out = out / np.sqrt(6) if prediction_type == "sample" else out
+        if residual:
+            alpha = np.array([[alphas[t]] for t in timesteps[b]])
+            out = linear_estimate(noisy, alpha) + layer.correction.numpy() * out
         errors += [np.sum((out[i] - target[i]) ** 2) for i in range(3) if live[b, i]]
     assert float(layer.losses[0]) == pytest.approx(0.5 * np.mean(errors), rel=1e-4)
     assert float(layer.diffusion_loss.result()) == pytest.approx(np.mean(errors), rel=1e-4)
@@ -151,6 +169,31 @@ def test_target_gradient_can_be_stopped():
     assert np.abs(gradients[0] - gradients[1]).max() > 1e-3
 
 
+def test_no_gradient_reaches_interests_that_are_taken_as_constant():
+    interests, channels, live = inputs()
+    interests = tf.constant(interests)
+    layer = Generator(**SMALL, stop_interest_gradient=True)
+    with tf.GradientTape() as tape:
+        tape.watch(interests)
+        generated = layer(interests, channels, live, training=True)
+        loss = tf.reduce_sum(generated * normal(2, 4, 3, 6)) + layer.losses[0]
+    gradient, *others = tape.gradient(loss, [interests, *layer.trainable_variables])
+    assert gradient is None
+    assert_finite(others)
+
+
+def test_a_residual_denoiser_begins_as_the_linear_estimate():
+    layer = Generator(timesteps=1000, infer_timesteps=1, start_timestep=2, residual=True)
+    interests, channels, live = inputs()
+    generated = layer(interests, channels, live).numpy()
+    alpha = oracles.linear_alphas_cumprod(1000, 1e-4, 0.02)[2]
+    for b in range(4):
+        x0 = np.array([oracles.unit(r) for r in interests[b]])
+        noisy = np.sqrt(alpha) * x0 + np.sqrt(1 - alpha) * layer.sampling_noise.numpy()[0]
+        expected = linear_estimate(noisy, alpha) * live[b][:, None]
+        np.testing.assert_allclose(generated[b], expected, atol=1e-5)
+
+
 def test_training_lowers_the_loss():
     layer = Generator(**TINY, loss_weight=1.0)
     optimizer = tf.keras.optimizers.Adam(0.01)
@@ -213,6 +256,7 @@ def test_a_checkpoint_resumes_the_random_numbers(tmp_path):
         ({"beta_start": 0}, "`beta_start` .* received 0"),
         ({"n_layers": 0}, "`n_layers` .* received 0"),
         ({"prediction_type": "velocity"}, "`prediction_type` .* received 'velocity'"),
+        ({"prediction_type": "epsilon", "residual": True}, "`residual` .* received 'epsilon'"),
         ({"loss_weight": -1}, "`loss_weight` .* received -1"),
         ({"seed": None}, "`seed` .* received None"),
     ],

@@ -61,6 +61,30 @@ def test_equals_the_equations(width, channels, top_p, seq_len, lengths, aggregat
         np.testing.assert_array_equal(live[b], expected[2].any(axis=0))
 
 
+@pytest.mark.parametrize(("orthogonal", "routing"), [(False, True), (True, False)])
+def test_without_a_part_it_equals_the_equations_without_it(orthogonal, routing):
+    history, candidate, mask = case(7, 3, 20, 6, [20, 1, 9])
+    parts = {"orthogonal": orthogonal, "routing": routing}
+    layer = Extractor(3, 20, 20, channel_init="random", seed=1, **parts)
+    interests, channels, _, kept = layer(history, candidate, mask)
+    complete = Extractor(3, 20, 20, channel_init="random", seed=1)(history, candidate, mask)
+    assert np.abs(interests - complete.interests).max() > 1e-3
+    for b in range(3):
+        expected = oracles.extract_interests(
+            history[b],
+            candidate[b],
+            mask[b],
+            *layer.projection.get_weights(),
+            3,
+            4,
+            "mean",
+            **parts,
+        )
+        np.testing.assert_allclose(interests[b], expected[0], atol=2e-5, rtol=1e-4)
+        np.testing.assert_allclose(channels[b], expected[1], atol=2e-5)
+        np.testing.assert_array_equal(kept[b], expected[2])
+
+
 def test_scattered_mask_equals_the_equations():
     history, candidate, _ = case(3, 4, 30, 6, [30] * 4)
     mask = np.random.default_rng(0).random([4, 30]) < 0.4
@@ -234,7 +258,7 @@ def test_unknown_length_in_a_graph_equals_eager(seq_len):
 
 def test_survives_config_and_saving(tmp_path):
     history, candidate, mask = map(tf.constant, case(0, 3, 12, 6, [12, 0, 5]))
-    layer = Extractor(3, 30, 12, 2, "field_aligned", 0.05, "softmax", [2, 0], seed=3)
+    layer = Extractor(3, 30, 12, 2, "field_aligned", 0.05, "softmax", [2, 0], False, False, seed=3)
     expected = layer(history, candidate, mask)
     copy = copy_of(layer, history, candidate, mask)
     assert_same(copy(history, candidate, mask), expected)

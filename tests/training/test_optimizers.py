@@ -38,6 +38,25 @@ def test_the_table_moves_as_under_the_librarys_adagrad(dense, scale):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [optimizers.L2Adagrad, optimizers.RowAdagrad])
+@pytest.mark.parametrize("dense", [False, True])
+def test_l2_draws_each_row_of_the_batch_once_towards_zero(kind, dense):
+    start, _ = trained(kind(0.0), [])
+    table, accumulator = start.copy(), np.full_like(start, 1e-8)
+    gradients = [sparse(seed, rows, 1.0) for seed, rows in enumerate(ROWS)]
+    for gradient, rows in zip(gradients, ROWS, strict=True):
+        whole = tf.convert_to_tensor(gradient).numpy()
+        for row in range(len(table)) if dense else set(rows):
+            slope = whole[row] + 0.3 * table[row]
+            accumulator[row] += slope**2
+            table[row] -= 0.05 * slope / np.sqrt(accumulator[row] + 1e-7)
+    if dense:
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+    moved, squares = trained(kind(0.05, l2=0.3, initial_accumulator_value=1e-8), gradients)
+    np.testing.assert_allclose(moved, table, rtol=1e-5)
+    np.testing.assert_allclose(squares, accumulator, rtol=1e-5)
+
+
 def test_rows_outside_of_a_gradient_stay_as_they_are():
     before, _ = trained(optimizers.RowAdagrad(0.0), [sparse(0, ROWS[0], 1.0)])
     after, _ = trained(optimizers.RowAdagrad(0.1), [sparse(0, ROWS[0], 1.0)])
@@ -56,10 +75,25 @@ def test_each_optimiser_has_the_rate_of_its_key():
     )
 
 
+def test_both_rates_follow_the_schedule_of_the_config():
+    schedule = {"learning_rate_schedule": "linear", "warmup_steps": 2, "decay_steps": 4}
+    rates = {"learning_rate": 0.4, "lazyAdam_learning_rate": 0.2}
+    config = TaskConfig.model_validate({**UNIT, **schedule, **rates, "embedding_l2": 0.5})
+    adam, adagrad = optimizers.build(config)
+    assert adagrad.l2 == 0.5
+    variable, seen = tf.Variable([1.0]), []
+    for _ in range(7):
+        for optimizer in (adam, adagrad):
+            optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+        seen.append((float(adam.learning_rate), float(adagrad.learning_rate)))
+    expected = np.array([0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
+    np.testing.assert_allclose(seen, np.stack([0.2 * expected, 0.4 * expected], 1), atol=1e-7)
+
+
 def test_workers_of_parameter_servers_add_to_the_rows_of_the_table():
     config = TaskConfig.model_validate({**UNIT, "strategy": "parameter_server"})
     _, adagrad = optimizers.build(config)
-    assert type(adagrad) is tf.keras.optimizers.Adagrad
+    assert type(adagrad) is optimizers.L2Adagrad
     _, alone = optimizers.build(TaskConfig.model_validate(UNIT))
     assert adagrad.get_config() == alone.get_config()
 
