@@ -1,5 +1,6 @@
-"""The command line: ``diffumin prepare | train | daily | evaluate | predict | export | demo``."""
+"""The command line: ``diffumin prepare | train | daily | evaluate | predict | export | …``."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
@@ -15,8 +16,11 @@ _USAGE = """usage: diffumin COMMAND [--flag=value …]
              (started again, it goes on from its last checkpoint)
   daily      day by day: score, train --exp E --model_dir M --first 20220506 --last 20220508
   evaluate   metrics of a trained run --model_dir M [--split test] [--set key=value …]
+                                      [--expect exp/user1/X] exits with 1 if they are off
   predict    label<TAB>prediction     --model_dir M --output O [--split test] [--header] [--user]
   export     write a SavedModel       --model_dir M
+  compare    experiments × seeds      --study S --output O [--jobs N], or
+                                      --exp A --exp B --seeds 1,2,3 --baseline A --output O
   demo       the whole path on a synthetic log   [--exp NAME] [--model_dir M] [--set key=value …]
 
 `diffumin COMMAND --help` lists the flags of a command.
@@ -26,9 +30,9 @@ _USAGE = """usage: diffumin COMMAND [--flag=value …]
 def _prepare(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("spec", None, "prepare.json: the tables and what to make of them.", values)
-    flags.DEFINE_string("input", None, "Folder of the raw tables.", values)
+    flags.DEFINE_string("input", None, "Folder of the raw tables, if there are any.", values)
     flags.DEFINE_string("output", None, "Folder for <yyyymmdd>/part-*.", values)
-    _parse(values, "prepare", argv, required=("spec", "input", "output"))
+    _parse(values, "prepare", argv, required=("spec", "output"))
     from diffumin_tf.data.prepare import prepare
 
     manifest = prepare(values.spec, values.input, values.output)
@@ -70,13 +74,21 @@ def _evaluate(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     _define_run(values)
     _define_overrides(values)
+    flags.DEFINE_string("expect", None, "expected.json, or its experiment: check against.", values)
     _parse(values, "evaluate", argv, required=("model_dir",))
+    if values.expect is not None and values.split != "test":
+        raise _UsageError("diffumin evaluate: --expect goes with --split test")
+    from diffumin_tf.evaluation import expected
     from diffumin_tf.evaluation.report import metric_lines
-    from diffumin_tf.experiment import Experiment
+    from diffumin_tf.experiment import Experiment, find_expected
 
+    wanted = values.expect and expected.read_expected(find_expected(values.expect))
     experiment = Experiment.open(values.model_dir, values.set)
     # Other data or settings than the run's own do not belong into its metrics.json.
-    for line in metric_lines(experiment.evaluate([values.split], write=not values.set)):
+    metrics = experiment.evaluate([values.split], write=not values.set)
+    for line in metric_lines(metrics):
+        print(line)
+    for line in expected.check(wanted, metrics["test"]) if wanted else ():
         print(line)
 
 
@@ -105,6 +117,34 @@ def _export(argv: Sequence[str]) -> None:
     print(f"exported {Experiment.open(values.model_dir).export()}")
 
 
+def _compare(argv: Sequence[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_string("study", None, "Study file: experiments, seeds, baseline.", values)
+    flags.DEFINE_multi_string("exp", [], "Without --study: an experiment; repeat it.", values)
+    flags.DEFINE_string("seeds", None, "Without --study: seeds, as in 1,2,3.", values)
+    flags.DEFINE_string("baseline", None, "Without --study: compared with; first --exp.", values)
+    flags.DEFINE_string("output", None, "Folder for runs and tables.", values)
+    flags.DEFINE_integer("jobs", 1, "Runs at a time; more blur speeds.", flag_values=values)
+    flags.DEFINE_bool("keep_runs", False, "Keep checkpoints and logs of finished runs.", values)
+    _define_overrides(values)
+    _parse(values, "compare", argv, required=("output",))
+    from diffumin_tf.comparison.command import compare
+    from diffumin_tf.comparison.study import read_study, study_of
+
+    if (values.study is None) == (not values.exp):
+        raise _UsageError("diffumin compare: give --study, or --exp and --seeds")
+    if values.study is None and values.seeds is None:
+        raise _UsageError("diffumin compare: --seeds is required with --exp")
+    if values.study is not None and (values.seeds or values.baseline):
+        raise _UsageError("diffumin compare: --seeds and --baseline stand in the study file")
+    if values.study is None:
+        study = study_of(values.exp, values.seeds, values.baseline, values.set)
+    else:
+        study = read_study(values.study, values.set)
+    command = shlex.join(["diffumin", "compare", *argv])
+    compare(study, values.output, values.jobs, values.keep_runs, command)
+
+
 def _demo(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("exp", "Eleme_DiffuMIN", "Experiment whose schema to imitate.", values)
@@ -123,6 +163,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": _evaluate,
     "predict": _predict,
     "export": _export,
+    "compare": _compare,
     "demo": _demo,
 }
 
@@ -222,6 +263,8 @@ def run() -> None:
     with quietly():
         import tensorflow as tf
 
+        if sys.argv[1:2] == ["compare"]:  # its runs need the GPU, each for itself
+            tf.config.set_visible_devices([], "GPU")
         # Training settles devices and cluster first, and does this then.
         if sys.argv[1:2] not in (["train"], ["demo"], ["daily"]):
             tf.config.list_logical_devices()

@@ -206,5 +206,14 @@ def find_experiment(exp: str) -> str:
     raise ConfigError(f"--exp {exp!r}: no task_conf.json in {', '.join(tried)}")
 
 
+def find_expected(path: str) -> str:
+    """An ``expected.json``, given by its path, or by its experiment as `find_experiment` takes it.
+
+    Raises:
+      ConfigError: there is no such experiment.
+    """
+    return path if path.endswith(".json") else find_experiment(path)
+
+
 def _silent(line: str) -> None:
     """Takes the lines of all processes but the chief."""

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from diffumin_tf.data.features import HistoryGroup
 from diffumin_tf.layers import IdEmbedding
+from diffumin_tf.layers.top_places import top_places
 
 # From embeddings [b, L, d], mask [b, L] and the given tensors of b samples to the places
 # [b, ...] of behaviours, and more tensors of b samples.
@@ -65,6 +66,28 @@ class History:
             rows = tf.pad(group.rows[:, :count], [[0, 0], [0, missing], [0, 0]])
             mask = tf.pad(group.mask[:, :count], [[0, 0], [0, missing]])
             return tf.ensure_shape(rows, [None, count, None]), tf.ensure_shape(mask, [None, count])
+
+        return self._together([of_group(group) for group in self._groups])
+
+    def matching(self, field: int, wanted: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The most recent behaviours that have a given row in one field.
+
+        Args:
+          field: place of the field among those of these histories.
+          wanted: the row, int32 [B]; row 0, an unknown id, matches nothing.
+          count: behaviours wanted at most.
+
+        Returns:
+          Rows int32 [B, count, F], 0 where there are fewer, and mask bool [B, count].
+        """
+
+        def of_group(group: HistoryGroup) -> tuple[tf.Tensor, tf.Tensor]:
+            own = wanted if self._is_whole else tf.gather(wanted, group.samples)
+            own = own[:, tf.newaxis]
+            same = (group.rows[:, :, field] == own) & (own > 0)
+            places, there = top_places(tf.zeros_like(same, tf.float32), same, count)
+            rows = tf.gather(group.rows, places, batch_dims=1)
+            return tf.where(there[:, :, tf.newaxis], rows, 0), there
 
         return self._together([of_group(group) for group in self._groups])
 

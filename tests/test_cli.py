@@ -154,6 +154,14 @@ def test_a_mistake_is_one_message_and_exit_code_1(
         (["export", "--model_dir=m", "now"], "diffumin export: unexpected argument 'now'"),
         (["demo", "Eleme_DiffuMIN"], "diffumin demo: unexpected argument 'Eleme_DiffuMIN'"),
         (["prepare", "--spec=s", "--input=i"], "diffumin prepare: --output is required"),
+        (
+            ["evaluate", "--model_dir=m", "--split=valid", "--expect=e"],
+            "diffumin evaluate: --expect",
+        ),
+        (["compare", "--study=s"], "diffumin compare: --output is required"),
+        (["compare", "--output=o"], "diffumin compare: give --study, or --exp and --seeds"),
+        (["compare", "--output=o", "--exp=e"], "diffumin compare: --seeds is required with --exp"),
+        (["compare", "--output=o", "--study=s", "--seeds=1"], "diffumin compare: --seeds and"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(capsys, arguments, message):
@@ -167,9 +175,10 @@ FLAGS = {
     "prepare": ["spec", "input", "output"],
     "train": ["exp", "model_dir", "set", *CLUSTER],
     "daily": ["exp", "model_dir", "set", "first", "last", *CLUSTER],
-    "evaluate": ["model_dir", "split", "set"],
+    "evaluate": ["model_dir", "split", "set", "expect"],
     "predict": ["model_dir", "split", "set", "output", "header", "user"],
     "export": ["model_dir"],
+    "compare": ["study", "exp", "seeds", "baseline", "output", "jobs", "keep_runs", "set"],
     "demo": ["exp", "model_dir", "set"],
 }
 

@@ -111,6 +111,26 @@ def test_the_recent_behaviours_are_padded_where_there_are_fewer(history, count):
         np.testing.assert_array_equal(mask[sample], np.arange(count) < there)
 
 
+@pytest.mark.parametrize("count", [1, 2, 13])
+@pytest.mark.parametrize("grouping", GROUPINGS)
+def test_the_most_recent_behaviours_of_a_given_row_are_found(grouping, count, embedding):
+    few = ROWS % 3  # so that rows come again and again
+    wanted = 1 + np.arange(SAMPLES) % 2
+    wanted[5] = 0  # an unknown id, as there are in that history
+    assert (few[5, :, 0] == 0).any()
+    history = History(groups(few, MASK, *GROUPINGS[grouping]), embedding)
+    rows, mask = history.matching(0, tf.constant(wanted, tf.int32), count)
+    found = []
+    for sample, length in enumerate(LENGTHS):
+        own = few[sample, :length]
+        expected = own[(own[:, 0] == wanted[sample]) & (wanted[sample] > 0)][:count]
+        np.testing.assert_array_equal(rows[sample, : len(expected)], expected)
+        assert not rows[sample, len(expected) :].numpy().any()
+        np.testing.assert_array_equal(mask[sample], np.arange(count) < len(expected))
+        found.append(len(expected))
+    assert max(found) == min(count, 2) and found[5] == 0
+
+
 def test_lengths_are_those_of_the_samples(history):
     np.testing.assert_array_equal(history.lengths(), np.float32(LENGTHS))
 

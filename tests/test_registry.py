@@ -19,7 +19,7 @@ def test_both_units_are_there_under_their_original_names():
 
 @pytest.mark.parametrize("name", ["antigravity:fly", "os:system", "handle_base:InputUnit", "x"])
 def test_other_names_are_refused_and_not_imported(name):
-    with pytest.raises(ConfigError, match="unknown unit.*known: handle_rec_unit:Eleme_DiffuMIN"):
+    with pytest.raises(ConfigError, match="unknown unit.*known: .*handle_rec_unit:Eleme_DiffuMIN"):
         registry.input_unit(name)
     assert "antigravity" not in sys.modules
 

@@ -243,7 +243,8 @@ class SyntheticSpec(StrictModel):
 
     Attributes:
       samples_per_day: impressions by day.
-      users, items, history_len, seed, click_rate: as in `diffumin_tf.data.synthetic.generate`.
+      users, items, history_len, min_history_len, seed, click_rate: as in
+        `diffumin_tf.data.synthetic.generate`.
       effects: weights of `diffumin_tf.data.synthetic.Effects` that differ from its defaults.
     """
 
@@ -252,6 +253,7 @@ class SyntheticSpec(StrictModel):
     users: Annotated[int, Key(ge=1)] = 20_000
     items: Annotated[int, Key(ge=1)] = 8_000
     history_len: Annotated[int, Key(ge=1)] = 50
+    min_history_len: Annotated[int, Key(ge=0)] = 0
     seed: Annotated[int, Key(ge=0)] = 0
     click_rate: Annotated[float, Key(gt=0, lt=1)] = 0.25
     effects: dict[_Effect, float] = {}

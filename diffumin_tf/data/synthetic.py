@@ -108,6 +108,7 @@ def generate(
     seed: int = 0,
     click_rate: float = 0.25,
     effects: Effects | None = None,
+    min_history_len: int = 0,
 ) -> SyntheticLog:
     """Draws a world, its users' histories and impressions, and the clicks.
 
@@ -121,12 +122,13 @@ def generate(
       seed: the same arguments and seed give the same log.
       click_rate: mean of the true probability.
       effects: weights of the terms.
+      min_history_len: behaviours in the shortest history; without it, some users have none.
 
     Raises:
       DataError: a day is no date, or a number is out of range.
     """
     sizes = _by_day(samples_per_day)
-    _check(users, items, history_len, click_rate, sizes)
+    _check(users, items, history_len, min_history_len, click_rate, sizes)
     world_rng, sample_rng, history_rng = (
         np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3)
     )
@@ -138,7 +140,8 @@ def generate(
     probability = _sigmoid(sum(terms.values()))
     label = (sample_rng.random(len(probability)) < probability).astype(np.int64)
     end = _midnight(min(sizes))
-    history = make_histories(history_rng, world, np.unique(columns["user"]), history_len, end)
+    seen = np.unique(columns["user"])
+    history = make_histories(history_rng, world, seen, history_len, end, min_history_len)
     return SyntheticLog(world.items, world.users, history, label, probability, terms, **columns)
 
 
@@ -169,7 +172,12 @@ def _by_day(samples_per_day: Mapping[str, int] | Sequence[int]) -> dict[str, int
 
 
 def _check(
-    users: int, items: int, history_len: int, click_rate: float, sizes: dict[str, int]
+    users: int,
+    items: int,
+    history_len: int,
+    min_history_len: int,
+    click_rate: float,
+    sizes: dict[str, int],
 ) -> None:
     if not sizes or min(sizes.values()) < 1:
         raise DataError(f"samples_per_day: every day needs one sample at least, got {sizes}")
@@ -177,6 +185,11 @@ def _check(
     for name, (value, bound) in least.items():
         if value < bound:
             raise DataError(f"{name}: must be at least {bound}, got {value}")
+    if not 0 <= min_history_len <= history_len:
+        raise DataError(
+            f"min_history_len: must lie between 0 and history_len {history_len}, got "
+            f"{min_history_len}"
+        )
     if not 0 < click_rate < 1:
         raise DataError(f"click_rate: must lie between 0 and 1, got {click_rate}")
 

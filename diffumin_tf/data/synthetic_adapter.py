@@ -35,6 +35,7 @@ def prepare_synthetic(spec: SyntheticSpec, output_dir: str) -> dict[str, Any]:
         history_len=spec.history_len,
         seed=spec.seed,
         click_rate=spec.click_rate,
+        min_history_len=spec.min_history_len,
         effects=Effects(**{**dataclasses.asdict(Effects()), **spec.effects}),
     )
     write_long_term_records(log, output_dir, spec.parts, spec.compression, {"spec": asked})

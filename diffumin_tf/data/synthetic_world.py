@@ -178,11 +178,16 @@ class World:
 
 
 def make_histories(
-    rng: np.random.Generator, world: World, seen: np.ndarray, longest: int, end: int
+    rng: np.random.Generator,
+    world: World,
+    seen: np.ndarray,
+    longest: int,
+    end: int,
+    shortest: int = 0,
 ) -> History:
     """Histories of the seen users that end before the time `end` (a midnight)."""
     length = np.zeros(len(world.users), np.int64)
-    length[seen] = _history_lengths(rng, len(seen), longest)
+    length[seen] = np.maximum(_history_lengths(rng, len(seen), longest), shortest)
     splits = np.concatenate([[0], np.cumsum(length)])
     item, time = np.empty(splits[-1], np.int32), np.empty(splits[-1], np.int64)
     cuts = np.searchsorted(splits, np.arange(0, splits[-1] + _CHUNK, _CHUNK))

@@ -13,7 +13,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     Returns:
       The area, or None when only one class is there.
     """
-    area, _ = _auc_by_group(np.zeros(len(labels), np.int64), labels, scores)
+    _, area, _ = auc_by_group(np.zeros(len(labels), np.int64), labels, scores)
     return float(area[0]) if len(area) else None
 
 
@@ -28,7 +28,7 @@ def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float | N
     Returns:
       The mean, or None when no user has both classes.
     """
-    areas, sizes = _auc_by_group(users, labels, scores)
+    _, areas, sizes = auc_by_group(users, labels, scores)
     return float(np.average(areas, weights=sizes)) if len(areas) else None
 
 
@@ -57,15 +57,21 @@ def all_metrics(
     }
 
 
-def _auc_by_group(
+def auc_by_group(
     groups: np.ndarray, labels: np.ndarray, scores: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """AUC and size of every group that has both classes, by mid-ranks within the group."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The groups that have both classes, ascending, their AUCs and their numbers of samples.
+
+    Args:
+      groups: int64 [n], tells groups apart.
+      labels: [n], 0 or 1.
+      scores: [n].
+    """
     order = np.lexsort((scores, groups))
     groups, scores = np.asarray(groups)[order], np.asarray(scores)[order]
     clicked = np.asarray(labels)[order] > 0
     if not len(order):
-        return np.zeros(0), np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64)
     new_group = np.r_[True, groups[1:] != groups[:-1]]
     new_tie = new_group | np.r_[True, scores[1:] != scores[:-1]]
     tie = np.cumsum(new_tie) - 1
@@ -79,4 +85,5 @@ def _auc_by_group(
     rank_sum = np.bincount(group, np.where(clicked, mid_rank[tie] - first[group], 0.0))
     both = (clicks > 0) & (clicks < size)
     clicks, others = clicks[both], (size - clicks)[both]
-    return (rank_sum[both] - clicks * (clicks - 1) / 2) / (clicks * others), size[both]
+    areas = (rank_sum[both] - clicks * (clicks - 1) / 2) / (clicks * others)
+    return groups[first][both], areas, size[both]

@@ -1,5 +1,6 @@
-"""The layers of DiffuMIN, one a file; each can be used in any Keras 2 model."""
+"""The layers of DiffuMIN and its peers, one a file; each can be used in any Keras 2 model."""
 
+from diffumin_tf.layers.activation_unit import ActivationUnit
 from diffumin_tf.layers.attention import MultiHeadAttention, TransformerBlock
 from diffumin_tf.layers.batch_norm import BatchNorm
 from diffumin_tf.layers.candidate_projection import FieldAlignedProjection
@@ -14,10 +15,15 @@ from diffumin_tf.layers.interest_summary import InterestSummary
 from diffumin_tf.layers.noise_schedule import NoiseSchedule
 from diffumin_tf.layers.omie import Interests, OrthogonalMultiInterestExtractor
 from diffumin_tf.layers.random_stream import RandomStream
+from diffumin_tf.layers.sampled_hash_attention import SampledHashAttention
+from diffumin_tf.layers.sim_hash import SimHash
+from diffumin_tf.layers.soft_search import SoftSearch
 from diffumin_tf.layers.tower import Tower
 from diffumin_tf.layers.transformer_encoder import TransformerEncoder
+from diffumin_tf.layers.twin_attention import TwinAttention
 
 __all__ = [
+    "ActivationUnit",
     "BatchNorm",
     "ContrastiveMultiInterestCalibrator",
     "Denoiser",
@@ -32,8 +38,12 @@ __all__ = [
     "NoiseSchedule",
     "OrthogonalMultiInterestExtractor",
     "RandomStream",
+    "SampledHashAttention",
     "SeededDropout",
+    "SimHash",
+    "SoftSearch",
     "Tower",
     "TransformerBlock",
     "TransformerEncoder",
+    "TwinAttention",
 ]

@@ -13,11 +13,15 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def run_lock(model_dir: str | None) -> Iterator[None]:
+def run_lock(model_dir: str | None, flag: str = "--model_dir") -> Iterator[None]:
     """Holds the folder of a run; the system lets go of it when the process ends, however it does.
 
     Of the tasks of a cluster, the chief alone does. Folders that are no local paths (``gs://…``)
     are not locked. One that holds nothing else at the end is removed.
+
+    Args:
+      model_dir: the folder; None is not locked.
+      flag: what a person chooses it with.
 
     Raises:
       ConfigError: another process holds it.
@@ -34,7 +38,7 @@ def run_lock(model_dir: str | None) -> Iterator[None]:
             file.seek(0)
             raise ConfigError(
                 f"{model_dir}: another run works here (process {file.read().strip() or '?'}); "
-                "wait for it, or choose another --model_dir"
+                f"wait for it, or choose another {flag}"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -1,5 +1,6 @@
 """The bases of input units: which features they read, and what models of a history share."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -8,7 +9,12 @@ from diffumin_tf.config import Features, TaskConfig
 from diffumin_tf.data.features import FeatureLayout
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.history import History
-from diffumin_tf.layers import BatchNorm, FieldAlignedProjection, TransformerEncoder
+from diffumin_tf.layers import (
+    BatchNorm,
+    FieldAlignedProjection,
+    MultiHeadAttention,
+    TransformerEncoder,
+)
 from diffumin_tf.layers.xla import compiled_in_training
 
 
@@ -34,8 +40,9 @@ class InputUnit(tf.keras.layers.Layer):
       layout: where each feature lies in the batch.
 
     Call arguments:
-      inputs: ``fields`` float32 [B, n, e], ``history``: a `History` of B samples, ``dense``
-        float32 [B, m] and, outside of serving, ``user`` int64 [B].
+      inputs: ``fields`` float32 [B, n, e], ``rows`` int32 [B, n] of the same fields in the table,
+        ``history``: a `History` of B samples, ``dense`` float32 [B, m]; outside of serving ``user``
+        int64 [B], and in updates alone ``label`` float32 [B].
       training: whether to add losses and noise.
 
     Returns:
@@ -78,7 +85,10 @@ class InputUnit(tf.keras.layers.Layer):
         Returns:
           float32 [B, features·e].
         """
-        names = getattr(self.features, role)
+        return self.embedded(inputs, getattr(self.features, role))
+
+    def embedded(self, inputs: dict[str, Any], names: Sequence[str]) -> tf.Tensor:
+        """Embeddings of the fields of these names, side by side, float32 [B, names·e]."""
         places = tf.constant([self._layout.fields.index(n) for n in names], tf.int32)
         picked = tf.gather(inputs["fields"], places, axis=1)
         return tf.reshape(picked, [tf.shape(picked)[0], len(names) * self.config.embed_dim])
@@ -111,14 +121,19 @@ class HistoryUnit(InputUnit):
         self._as_behaviour = None
         partners = self.partners()
         aligned = partners == list(range(len(self.features.candidate)))
-        if (self.compares or config.subseq_len) and not aligned:
+        if (self.compares or self.subseq_len) and not aligned:
             self._as_behaviour = FieldAlignedProjection(
                 partners, config.embed_dim, seed=config.seed, name="candidate_projection"
             )
-        if config.subseq_len:
+        if self.subseq_len:
             self._build_short_term()
         if self.features.dense:
             self._dense_norm = BatchNorm(momentum=config.batch_norm_momentum, name="dense_norm")
+
+    @property
+    def subseq_len(self) -> int:
+        """K, the recent behaviours that the short-term encoder sees; 0 leaves it out."""
+        return self.config.subseq_len
 
     @property
     def compares(self) -> bool:
@@ -147,7 +162,7 @@ class HistoryUnit(InputUnit):
         candidate = self._as_behaviour(raw_candidate) if self._as_behaviour else raw_candidate
         parts = [raw_candidate, self.select(inputs, "user"), self.select(inputs, "context")]
         parts += self.long_term(history, candidate, inputs, training)
-        if self.config.subseq_len:
+        if self.subseq_len:
             parts.append(self._short_term_interest(history, candidate, training))
         if self.features.dense:
             parts.append(self._dense_norm(inputs["dense"], training=training))
@@ -176,7 +191,7 @@ class HistoryUnit(InputUnit):
 
     def _short_term_interest(self, history, candidate, training) -> tf.Tensor:
         """e*_s: the candidate after attending to the K most recent behaviours, [B, d]."""
-        rows, mask = history.recent(self.config.subseq_len)
+        rows, mask = history.recent(self.subseq_len)
         return self._encode(history.embed(rows), mask, candidate, training)
 
     def _encoded_candidate(self, recent, mask, candidate, training) -> tf.Tensor:
@@ -184,3 +199,57 @@ class HistoryUnit(InputUnit):
         valid = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)
         encoded = self._short_term(tokens, valid, training=training, last_only=True)
         return encoded[:, 0]
+
+
+class InterestUnit(HistoryUnit):
+    """A long history that becomes one interest vector, by the `interest` of a subclass.
+
+    The tower sees it batch-normalised, as in the authors' code of DIN: an interest that is
+    pooled from embeddings that start small would vanish beside the other inputs.
+    """
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(config, layout, **kwargs)
+        self._interest_norm = BatchNorm(momentum=config.batch_norm_momentum, name="interest_norm")
+
+    def interest(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> tf.Tensor:
+        """What becomes of the whole history, float32 [B, any fixed width]; see `long_term`."""
+        raise NotImplementedError
+
+    def long_term(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> list[tf.Tensor]:
+        interest = self.interest(history, candidate, inputs, training)
+        return [self._interest_norm(interest, training=training)]
+
+
+class SearchUnit(InterestUnit):
+    """An interest by multi-head target attention to the behaviours that a subclass has found.
+
+    The search looks at all of a history without gradients; what it found is embedded with them.
+    """
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(config, layout, **kwargs)
+        self.check_heads()
+        self._attention = MultiHeadAttention(config.num_heads, name="target_attention")
+
+    @property
+    def places(self) -> int:
+        """Behaviours that a search finds at most."""
+        return min(self.config.search_len, self.config.seq_len)
+
+    def found(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Rows int32 [B, places, F] and mask bool [B, places] of what the search finds."""
+        raise NotImplementedError
+
+    def interest(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> tf.Tensor:
+        rows, there = self.found(history, candidate, inputs, training)
+        attended = self._attention(candidate[:, tf.newaxis], history.embed(rows), there)
+        return attended[:, 0]

@@ -72,12 +72,25 @@ def test_again_keeps_the_records_and_another_spec_is_refused(spec, tmp_path):
         ({"effects": {"interests": 1}}, r"effects.*interests"),
         ({"samples_per_day": {"2024-01-01": 3}}, r"'2024-01-01' is no day"),
         ({"click_rate": 1.5}, r"click_rate"),
+        ({"min_history_len": -1}, r"min_history_len"),
         ({"user": 3}, r"unknown key 'user' .*did you mean 'users'"),
     ],
 )
 def test_a_wrong_spec_is_named(spec, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         prepare(spec(**changes), None, str(tmp_path / "data"))
+
+
+def test_no_history_is_shorter_than_the_spec_says(spec, tmp_path):
+    output = str(tmp_path / "data")
+    prepare(spec(min_history_len=11), None, output)
+    schema = DataStruct.load(f"{output}/{SCHEMA_FILE}")
+    files = dataset.list_files(output, 20240101, 20240102, "train")
+    for batch in dataset.read_records(files).batch(64):
+        lengths = dataset.parse(schema, batch)["item_id_list"].row_lengths().numpy()
+        assert lengths.min() == 11 and lengths.max() == 12
+    with pytest.raises(DataError, match="min_history_len: must lie between 0 and history_len 12"):
+        prepare(spec(min_history_len=13), None, str(tmp_path / "other"))
 
 
 def test_other_adapters_ask_for_their_input(tmp_path):

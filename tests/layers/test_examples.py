@@ -9,6 +9,7 @@ import tensorflow as tf
 from diffumin_tf import layers
 
 PUBLIC = [
+    "ActivationUnit",
     "ContrastiveMultiInterestCalibrator",
     "Denoiser",
     "Dice",
@@ -18,10 +19,14 @@ PUBLIC = [
     "MultiHeadAttention",
     "NoiseSchedule",
     "OrthogonalMultiInterestExtractor",
+    "SampledHashAttention",
     "SeededDropout",
+    "SimHash",
+    "SoftSearch",
     "Tower",
     "TransformerBlock",
     "TransformerEncoder",
+    "TwinAttention",
 ]
 
 

@@ -1,0 +1,1 @@
+"""Experiments × seeds, each trained in a process of its own, and one table of them."""

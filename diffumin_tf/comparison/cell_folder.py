@@ -1,0 +1,116 @@
+"""What lies in the folder of a cell: what was asked for, what came of it, and whether to go on."""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from diffumin_tf.comparison.cells import Cell
+from diffumin_tf.config import TaskConfig
+from diffumin_tf.data import records
+from diffumin_tf.data_struct import read_json
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.evaluation.scoring import Scores
+from diffumin_tf.strict_model import validate
+
+REQUEST, RESULT, SCORES, LOG, RUN = "request.json", "cell.json", "scores.npz", "log.txt", "run"
+
+# Where results go is no matter of what is learned.
+_ANYWHERE = "model_path"
+
+
+@dataclasses.dataclass(frozen=True)
+class CellFolder:
+    """The folder of one cell.
+
+    Attributes:
+      path: where it is.
+    """
+
+    path: str
+
+    def file(self, name: str) -> str:
+        """Path of something in it."""
+        return os.path.join(self.path, name)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the cell came to its end."""
+        return os.path.exists(self.file(RESULT))
+
+    def request(self) -> dict[str, Any]:
+        """What was asked for."""
+        return read_json(self.file(REQUEST))
+
+    def result(self) -> dict[str, Any]:
+        """What came of it."""
+        return read_json(self.file(RESULT))
+
+    def prepare(self, cell: Cell, report: Callable[[str], None]) -> None:
+        """Readies the folder for a cell; what a cell with other settings left there goes away.
+
+        Raises:
+          ConfigError: the cell's configuration is wrong.
+        """
+        wanted = cell.config().model_dump(mode="json")
+        if os.path.isdir(self.path):
+            differing = self._differing(wanted)
+            if differing:
+                report(f"{self.path}: holds a run with other settings ({differing}); run anew")
+                shutil.rmtree(self.path)
+        os.makedirs(self.path, exist_ok=True)
+        request = {
+            "experiment": cell.experiment,
+            "exp": cell.exp,
+            "overrides": list(cell.overrides),
+            "seed": cell.seed,
+            "scores_test": cell.is_final,
+            "settings": wanted,
+        }
+        self.write(REQUEST, request)
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Writes a JSON file; it appears whole or not at all."""
+        records.write_text(self.file(name), json.dumps(content, indent=2) + "\n")
+
+    def write_scores(self, scores: Scores) -> None:
+        """Keeps labels, predictions and users (absent where unknown) of the test split."""
+        columns = {"labels": scores.labels, "pctr": scores.pctr}
+        if scores.users is not None:
+            columns["users"] = scores.users
+        write_arrays(self.file(SCORES), columns)
+
+    def scores(self) -> Scores:
+        """What `write_scores` kept."""
+        with np.load(self.file(SCORES)) as arrays:
+            return Scores(
+                arrays["labels"], arrays["pctr"], arrays["users"] if "users" in arrays else None
+            )
+
+    def _differing(self, wanted: dict[str, Any]) -> str:
+        """In which settings the cell that is here differs, in words; empty when in none."""
+        if not os.path.exists(self.file(REQUEST)):
+            return ""
+        before = self.request()["settings"]
+        try:  # a key that came into being since then had its default
+            before = validate(TaskConfig, before, self.file(REQUEST)).model_dump(mode="json")
+        except ConfigError:
+            pass
+        keys = sorted(before.keys() | wanted.keys())
+        return ", ".join(
+            f"{key} {before.get(key)!r}, now {wanted.get(key)!r}"
+            for key in keys
+            if key != _ANYWHERE and before.get(key) != wanted.get(key)
+        )
+
+
+def write_arrays(path: str, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an ``.npz`` file under a temporary name, then renames it."""
+    temporary = f"{path}.incomplete-{os.getpid()}"
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(temporary, path)

@@ -1,0 +1,163 @@
+"""What `diffumin compare` does: choose settings, run every cell, sum them up."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diffumin_tf.comparison import cells, plots, sample_facts, table
+from diffumin_tf.comparison.cell_folder import LOG, RUN, CellFolder
+from diffumin_tf.comparison.cells import Cell
+from diffumin_tf.comparison.processes import Start, run_all, start_cell
+from diffumin_tf.comparison.study import Study
+from diffumin_tf.comparison.summary import summarise
+from diffumin_tf.data import records
+from diffumin_tf.errors import ConfigError, DiffuminError
+from diffumin_tf.training.preemption import Preemption
+from diffumin_tf.training.run_lock import run_lock
+
+CELLS, JSON, MARKDOWN = "cells", "comparison.json", "comparison.md"
+
+
+class CellsFailed(DiffuminError):
+    """Some runs of a comparison did not come to their end; all others did."""
+
+
+def compare(
+    study: Study,
+    output: str,
+    jobs: int = 1,
+    keep_runs: bool = False,
+    command: str = "diffumin compare",
+    report: Callable[[str], None] = print,
+    start: Start = start_cell,
+) -> dict[str, Any]:
+    """Runs what a study asks for and is not there yet, and writes its tables.
+
+    Args:
+      study: what to compare.
+      output: local folder for ``cells/``, ``comparison.json`` and ``comparison.md``.
+      jobs: cells that run at a time.
+      keep_runs: whether checkpoints, weights and logs of a finished cell stay.
+      command: how a person asked for this, for the table.
+      report: takes a line of progress.
+      start: starts the process of a cell.
+
+    Returns:
+      What ``comparison.json`` holds.
+
+    Raises:
+      ConfigError, DataError: something is wrong with the study; nothing was started.
+      CellsFailed: a cell failed; the others are in the tables.
+      Preempted, KeyboardInterrupt: told to end; the same call goes on.
+    """
+    if jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: give 1 or more")
+    config, schema = cells.check(study)[study.baseline]
+    column = sample_facts.popularity_column(config, schema, study.popularity_feature)
+    with Preemption().watched(), run_lock(output, "--output"):
+        runs = _Runs(output, jobs, keep_runs, report, start)
+        runs.run(cells.choosing_cells(study))
+        chosen, tried = cells.choose(study, runs.valid_auc)
+        final = cells.final_cells(study, chosen)
+        runs.run(final)
+        facts = sample_facts.read_facts(config, schema, column, output, report)
+        report("resampling …")
+        comparison = {
+            "command": command,
+            "jobs": jobs,
+            "popularity_feature": column,
+            "failed": runs.failed,
+            **summarise(study, runs.finished(final), chosen, tried, facts),
+            "study": study.model_dump(mode="json"),
+        }
+        _write(output, comparison, report)
+    if runs.failed:
+        told = "\n".join(f"  {slug}: see {log}" for slug, log in runs.failed.items())
+        raise CellsFailed(f"{len(runs.failed)} runs failed:\n{told}")
+    return comparison
+
+
+def _write(output: str, comparison: dict[str, Any], report: Callable[[str], None]) -> None:
+    text = json.dumps(comparison, indent=2, ensure_ascii=False)
+    records.write_text(os.path.join(output, JSON), text + "\n")
+    pictures = plots.draw(comparison, output, report)
+    path = os.path.join(output, MARKDOWN)
+    records.write_text(path, table.markdown(comparison, pictures))
+    report(f"wrote {path}")
+
+
+class _Runs:
+    """Runs cells, and knows what became of them.
+
+    Attributes:
+      failed: log files by slug.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        jobs: int,
+        keep_runs: bool,
+        report: Callable[[str], None],
+        start: Start,
+    ) -> None:
+        self.failed: dict[str, str] = {}
+        self._output = output
+        self._jobs = jobs
+        self._keep_runs = keep_runs
+        self._report = report
+        self._start = start
+
+    def run(self, wanted: Sequence[Cell]) -> None:
+        """Runs those that are not finished."""
+        for cell in wanted:
+            self._folder(cell).prepare(cell, self._report)
+        left = [cell for cell in wanted if not self._folder(cell).is_finished]
+        if len(left) < len(wanted):
+            self._report(f"{len(wanted) - len(left)} of {len(wanted)} runs were finished before")
+        self._left, self._count = len(left), len(left)
+        by_folder = {self._folder(cell).path: cell for cell in left}
+        run_all(
+            list(by_folder),
+            self._jobs,
+            lambda folder, code: self._ended(by_folder[folder], code),
+            self._starting,
+        )
+
+    def finished(self, wanted: Sequence[Cell]) -> dict[str, dict[int, CellFolder]]:
+        """Folders of those that came to their end, by experiment and seed."""
+        found: dict[str, dict[int, CellFolder]] = {}
+        for cell in wanted:
+            if self._folder(cell).is_finished:
+                found.setdefault(cell.experiment, {})[cell.seed] = self._folder(cell)
+        return found
+
+    def valid_auc(self, cell: Cell) -> float | None:
+        """Validation AUC of a cell; None when it failed."""
+        folder = self._folder(cell)
+        return folder.result()["valid"]["auc"] if folder.is_finished else None
+
+    def _folder(self, cell: Cell) -> CellFolder:
+        return CellFolder(os.path.join(self._output, CELLS, cell.slug))
+
+    def _starting(self, folder: str, jobs: int) -> Any:
+        self._report(f"running {os.path.basename(folder)}")
+        return self._start(folder, jobs)
+
+    def _ended(self, cell: Cell, code: int) -> None:
+        folder = self._folder(cell)
+        self._left -= 1
+        done = f"[{self._count - self._left}/{self._count}] {cell.slug}:"
+        if code or not folder.is_finished:
+            self.failed[cell.slug] = folder.file(LOG)
+            self._report(f"{done} failed with exit code {code}; see {folder.file(LOG)}")
+            return
+        result = folder.result()
+        split = "test" if cell.is_final else "valid"
+        self._report(
+            f"{done} {split} auc {result[split]['auc']:.4f}, {result['seconds'] / 60:.1f} minutes"
+        )
+        if not self._keep_runs:
+            shutil.rmtree(folder.file(RUN), ignore_errors=True)

@@ -1,0 +1,173 @@
+"""The figures of a comparison as pictures; matplotlib is optional."""
+
+import os
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diffumin_tf.comparison.markdown import signed
+
+DIFFERENCES, SLICES = "differences.png", "slices.png"
+
+_DPI = 130
+_ROW_INCHES, _NAME_WIDTH = 0.62, 24
+# Of each metric, what its intervals are resampled by, and how these are drawn.
+_PANELS = {"AUC": (("auc", "samples"), ("auc_by_users", "users")), "GAUC": (("gauc", "users"),)}
+_COLOURS = {"samples": "tab:blue", "users": "tab:orange", "seeds": "0.35"}
+_LABELS = {
+    "samples": "test samples drawn anew",
+    "users": "users drawn anew",
+    "seeds": "spread between seeds (Student's t)",
+}
+_TITLES = {
+    "history": ("AUC by length of the history", "behaviours in the record"),
+    "popularity": ("AUC by popularity of the candidate", "sightings in the training split"),
+}
+_MARKERS = "osD^vP*Xp<>h"
+
+
+def draw(comparison: dict[str, Any], folder: str, report: Callable[[str], None]) -> list[str]:
+    """Draws what there is to draw.
+
+    Args:
+      comparison: what ``comparison.json`` holds.
+      folder: where the pictures go.
+      report: takes a line.
+
+    Returns:
+      File names of the pictures, without the folder; none without matplotlib.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        report("no plots, because matplotlib is missing: pip install '.[bench]'")
+        return []
+    matplotlib.use("Agg")
+    drawn = []
+    for name, picture in ((DIFFERENCES, _differences), (SLICES, _slices)):
+        figure = picture(comparison)
+        if figure is not None:
+            path = os.path.join(folder, name)
+            figure.savefig(path, dpi=_DPI)
+            report(f"drew {path}")
+            drawn.append(name)
+    return drawn
+
+
+def _differences(comparison: dict[str, Any]) -> Any:
+    """A forest plot: a row an experiment, a panel a metric, an interval a source of chance."""
+    from matplotlib.figure import Figure
+
+    compared = {n: e["difference"] for n, e in comparison["experiments"].items() if e["difference"]}
+    panels = [p for p, kinds in _PANELS.items() if any(kinds[0][0] in d for d in compared.values())]
+    if not panels:
+        return None
+    height = 1.9 + _ROW_INCHES * len(compared)
+    figure = Figure(figsize=(2.4 + 4.4 * len(panels), height), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    labels: dict[str, Any] = {}
+    for panel, axis in zip(panels, axes, strict=True):
+        for row, difference in enumerate(compared.values()):
+            labels |= _forest_row(axis, row, difference, _PANELS[panel])
+        axis.axvline(0, color="black", linewidth=1)
+        axis.set_title(f"test {panel} minus that of {comparison['baseline']}", fontsize=10)
+        axis.set_xlabel(f"difference in {panel}; more is better")
+        axis.grid(True, axis="x", alpha=0.3)
+        axis.margins(x=0.08)
+        axis.locator_params(axis="x", nbins=6)
+    axes[0].set_yticks(range(len(compared)), [textwrap.fill(n, _NAME_WIDTH) for n in compared])
+    axes[0].set_ylim(len(compared) - 0.45, -0.55)
+    order = [kind for kind in _COLOURS if kind in labels]
+    figure.legend(
+        [labels[k] for k in order],
+        [f"95 % interval: {_LABELS[k]}" for k in order],
+        loc="outside lower center",
+        ncols=len(order),
+        fontsize=8,
+    )
+    return figure
+
+
+def _forest_row(
+    axis: Any, row: int, difference: dict[str, Any], kinds: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """One experiment's intervals of one metric, one below the other; returns what to label."""
+    spans = [(unit, difference[k]["resampled"]) for k, unit in kinds if k in difference]
+    if not spans:
+        return {}
+    found = difference[kinds[0][0]]
+    if found["between_seeds"]:
+        spans.append(("seeds", found["between_seeds"]))
+    drawn = {}
+    for place, (unit, span) in enumerate(spans):
+        spot = row + 0.17 * (place - (len(spans) - 1) / 2)
+        drawn[unit] = axis.errorbar(
+            [found["mean"]],
+            [spot],
+            xerr=[[found["mean"] - span["low"]], [span["high"] - found["mean"]]],
+            color=_COLOURS[unit],
+            marker="o",
+            markersize=4,
+            capsize=3,
+            linewidth=1.6,
+        )
+    top = row - 0.17 * (len(spans) - 1) / 2
+    axis.annotate(
+        signed(found["mean"]),
+        (found["mean"], top),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
+    )
+    return drawn
+
+
+def _slices(comparison: dict[str, Any]) -> Any:
+    """AUC by slice, a panel a way of slicing, a line an experiment."""
+    from matplotlib.figure import Figure
+
+    sliced = {n: e["slices"] for n, e in comparison["experiments"].items() if e["slices"]}
+    if not sliced:
+        return None
+    figure = Figure(figsize=(12.5, 4.6 + 0.15 * len(sliced)), layout="constrained")
+    axes = figure.subplots(1, len(_TITLES))
+    for axis, (kind, (title, unit)) in zip(axes, _TITLES.items(), strict=True):
+        for place, (name, slices) in enumerate(sliced.items()):
+            offset = 0.5 * ((place + 0.5) / len(sliced) - 0.5)
+            _slice_line(axis, slices[kind], offset, name, place)
+        rows = next(iter(sliced.values()))[kind]
+        ticks = [f"{row['bucket']}\n{row['samples']:,}" for row in rows]
+        axis.set_xticks(range(len(rows)), ticks, fontsize=9)
+        axis.set_xlim(-0.5, len(rows) - 0.5)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(f"{unit}; below: test samples")
+        has_spread = any(row["sd"] is not None for s in sliced.values() for row in s[kind])
+        over = ", mean ± standard deviation over seeds" if has_spread else ""
+        axis.set_ylabel(f"test AUC{over}", fontsize=9)
+        axis.grid(True, axis="y", alpha=0.3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    columns = min(len(labels), 5)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
+    return figure
+
+
+def _slice_line(
+    axis: Any, rows: Sequence[dict[str, Any]], offset: float, name: str, place: int
+) -> None:
+    known = [(x + offset, row) for x, row in enumerate(rows) if row["auc"] is not None]
+    axis.errorbar(
+        [x for x, _ in known],
+        [row["auc"] for _, row in known],
+        yerr=[row["sd"] or 0.0 for _, row in known],
+        label=name,
+        color=f"C{place % 10}",
+        marker=_MARKERS[place % len(_MARKERS)],
+        markersize=5,
+        capsize=2,
+        linewidth=1,
+        linestyle=":",
+        elinewidth=1.2,
+    )

@@ -1,0 +1,126 @@
+"""What the records tell of the test samples: length of the history, popularity of the candidate."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from diffumin_tf.comparison.cell_folder import write_arrays
+from diffumin_tf.config import TaskConfig
+from diffumin_tf.data.damage import Repairs, resilient
+from diffumin_tf.data.parsing import parse, read_records, without_gaps
+from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.model import features_of
+from diffumin_tf.splits import files_of
+
+_BATCH = 1024
+_FILE, _REPAIRED = "slices.npz", "slices-repaired"
+_SPLITS = ("train", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleFacts:
+    """What is known of the n samples of the test split, in their order.
+
+    Attributes:
+      history: int64 [n], behaviours in the record, also those beyond ``seq_len``.
+      sightings: int64 [n], training samples that have the same candidate.
+    """
+
+    history: np.ndarray
+    sightings: np.ndarray
+
+
+def popularity_column(config: TaskConfig, schema: DataStruct, wanted: str | None) -> str:
+    """The column whose sightings count: the wanted one, or the first candidate feature.
+
+    Raises:
+      ConfigError: the records have no such column.
+    """
+    column = wanted or features_of(config).candidate[0]
+    schema.position("cat_feature", column)
+    return column
+
+
+def read_facts(
+    config: TaskConfig,
+    schema: DataStruct,
+    popularity_feature: str | None,
+    folder: str,
+    report: Callable[[str], None],
+) -> SampleFacts:
+    """Reads training and test split once; kept in a folder for the next time.
+
+    Args:
+      config: which data, and which history fields.
+      schema: columns of a record.
+      popularity_feature: candidate column; None takes the first candidate feature.
+      folder: where to keep it.
+      report: takes a line of progress.
+    """
+    column = popularity_column(config, schema, popularity_feature)
+    read_from = _read_from(config, column)
+    path = os.path.join(folder, _FILE)
+    if os.path.exists(path):
+        with np.load(path) as kept:
+            if str(kept["read_from"]) == read_from:
+                return SampleFacts(kept["history"], kept["sightings"])
+    report(f"counting histories, and sightings of {column} …")
+    repairs = Repairs(os.path.join(folder, _REPAIRED), schema, config.max_bad_records, report)
+    found = _count(config, schema, column, repairs)
+    write_arrays(path, {**dataclasses.asdict(found), "read_from": np.array(read_from)})
+    return found
+
+
+def _count(config: TaskConfig, schema: DataStruct, column: str, repairs: Repairs) -> SampleFacts:
+    fields, place = features_of(config).behaviours, schema.position("cat_feature", column)
+
+    def candidate(raw: dict[str, tf.Tensor]) -> tf.Tensor:
+        return raw["cat_feature"][:, place]
+
+    def both(raw: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        return _history(schema, fields, raw), candidate(raw)
+
+    trained = _read(files_of(config, schema, "train"), schema, repairs, candidate)
+    ids, counts = np.unique(np.concatenate([b.numpy() for b in trained]), return_counts=True)
+    tested = list(_read(files_of(config, schema, "test"), schema, repairs, both))
+    history = np.concatenate([h.numpy() for h, _ in tested]).astype(np.int64)
+    candidates = np.concatenate([c.numpy() for _, c in tested])
+    spots = np.minimum(np.searchsorted(ids, candidates), len(ids) - 1)
+    known = (ids[spots] == candidates) & (candidates != 0)  # 0 stands for a missing id
+    return SampleFacts(history, np.where(known, counts[spots], 0))
+
+
+def _read_from(config: TaskConfig, column: str) -> str:
+    """All that decides about what is found, as text."""
+    keys = [f"{split}_data_{what}" for split in _SPLITS for what in ("path", "start", "end")]
+    settings = {key: getattr(config, key) for key in [*keys, "max_bad_records"]}
+    return json.dumps({**settings, "column": column, "fields": features_of(config).behaviours})
+
+
+def _read(
+    files: list[str], schema: DataStruct, repairs: Repairs, pick: Callable[[dict], Any]
+) -> Iterator:
+    def make(files: list[str], skip: int) -> tf.data.Dataset:
+        serialised = without_gaps(read_records(files).skip(skip * _BATCH).batch(_BATCH), files)
+        return serialised.map(
+            lambda batch: pick(parse(schema, batch)), num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    return resilient(make, files, repairs)
+
+
+def _history(schema: DataStruct, fields: Sequence[str], raw: dict[str, tf.Tensor]) -> tf.Tensor:
+    """int64 [B]: behaviours of the longest field."""
+    lengths = []
+    for field in map(schema.sequence, fields):
+        if field.start is None:
+            lengths.append(raw[field.name].row_lengths())
+        else:
+            ids = raw["cat_feature"][:, field.start : field.start + field.max_len]
+            lengths.append(tf.math.count_nonzero(ids, axis=1))
+    return tf.reduce_max(tf.stack(lengths), axis=0)

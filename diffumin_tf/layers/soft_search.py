@@ -1,0 +1,149 @@
+"""The general search unit of SIM with soft search: finds behaviours, and learns to by clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from diffumin_tf.layers import checks, replicas
+from diffumin_tf.layers.batch_norm import BatchNorm
+from diffumin_tf.layers.top_places import top_places
+from diffumin_tf.layers.tower import Tower
+
+
+@tf.keras.utils.register_keras_serializable(package="diffumin_tf")
+class SoftSearch(tf.keras.layers.Layer):
+    """Searches by inner products of projected embeddings, which train on a click model of its own.
+
+    ```
+    r_j   = (W_b k_j) · (W_a q)
+    logit = tower([q, BatchNorm(Σ_j r_j k_j)])
+    loss  = mean binary cross-entropy of logit and label
+    ```
+
+    The search (`choose`) is a hard choice without gradient, so that nothing else trains W_a and
+    W_b. Both start as the identity: the first searches are by the embeddings themselves.
+
+    Args:
+        places: int. Behaviours k that a search finds at most.
+        units: ints. Widths of the hidden layers of the click model.
+        activation: `"dice"`, `"prelu"` or `"relu"`, of the click model.
+        momentum: float in [0, 1). Share of the moving averages that a training step keeps.
+        loss_weight: float. Weight of the loss that `call` adds.
+
+    Call arguments:
+        history: `[B, L, d]`, float32. The behaviours k.
+        candidate: `[B, d]`, float32. The candidate q.
+        mask: `[B, L]`, bool, or None. Which behaviours are valid; None means all.
+        label: `[B]`, float32, or None. Clicks; in training they make the loss.
+        training: bool. Whether to use batch statistics and to add the loss.
+
+    Returns:
+        Click logits `[B]`, float32, for training only.
+
+    Raises:
+        ValueError: if an argument is out of range or an input has the wrong shape.
+
+    Example:
+
+    ```python
+    search = SoftSearch(places=5)
+    candidate, history = tf.random.normal([4, 8]), tf.random.normal([4, 50, 8])
+    search(history, candidate, label=tf.ones([4]), training=True)
+    places, there = search.choose(history, tf.ones([4, 50], tf.bool), candidate)  # [4, 5]
+    ```
+
+    Source: Pi et al., Search-based User Interest Modeling with Lifelong Sequential Behavior Data
+    for Click-Through Rate Prediction (CIKM '20), general search unit.
+    """
+
+    def __init__(
+        self,
+        places: int,
+        units: Sequence[int] = (200, 80),
+        activation: str = "dice",
+        momentum: float = 0.99,
+        loss_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.places = checks.positive_int("places", places)
+        self.loss_weight = checks.not_negative("loss_weight", loss_weight)
+        self.tower = Tower(units, activation=activation, momentum=momentum, name="tower")
+        self.normalize = BatchNorm(momentum=momentum, name="interest_norm")
+        self.search_loss = tf.keras.metrics.Mean(name="search_loss")
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        (self.width,) = checks.static_sizes("history", input_shape, "[B, L, d]", known=1)
+        self.query_projection = self._projection("query")
+        self.key_projection = self._projection("key")
+        self.normalize.build([None, self.width])
+        self.tower.build(tf.TensorShape([None, 2 * self.width]))
+        super().build(input_shape)
+
+    def call(
+        self,
+        history: tf.Tensor,
+        candidate: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        label: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
+        history = checks.tensor("history", history, "[B, L, d]", [None, None, self.width])
+        batch = history.shape[0]
+        candidate = checks.tensor("candidate", candidate, "[B, d]", [batch, self.width])
+        relevance = self.scores(history, candidate)
+        if mask is not None:
+            mask = checks.tensor("mask", mask, "[B, L]", history.shape[:2], tf.bool)
+            relevance = tf.where(mask, relevance, 0.0)
+        interest = tf.squeeze(tf.matmul(relevance[:, tf.newaxis], history), axis=1)
+        interest = self.normalize(interest, training=training)
+        logit = self.tower(tf.concat([candidate, interest], axis=1), training=training)
+        if training and label is not None:
+            label = checks.tensor("label", label, "[B]", [batch])
+            errors = tf.nn.sigmoid_cross_entropy_with_logits(label, logit)
+            samples = tf.cast(tf.size(errors), tf.float32)
+            loss = replicas.mean(tf.reduce_sum(errors), samples)
+            self.add_loss(self.loss_weight * loss)
+            self.search_loss.update_state(loss)
+        return logit
+
+    def scores(self, history: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
+        """The relevance r `[B, L]` of behaviours `[B, L, d]` to candidates `[B, d]`, float32."""
+        # W_b k · W_a q = k · W_bᵀ W_a q, so that no behaviour needs to be projected.
+        wanted = tf.matmul(
+            tf.matmul(candidate, self.query_projection), self.key_projection, transpose_b=True
+        )
+        return tf.linalg.matvec(history, wanted)
+
+    def choose(
+        self, history: tf.Tensor, valid: tf.Tensor, candidate: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The k most relevant behaviours. Has no gradient, and needs a layer that is built.
+
+        Args:
+            history: `[B, L, d]`, float32.
+            valid: `[B, L]`, bool.
+            candidate: `[B, d]`, float32.
+
+        Returns:
+            Places in the history `[B, k]`, int32, 0 where there is none; and whether there is one,
+            `[B, k]`, bool.
+        """
+        return top_places(self.scores(history, candidate), valid, self.places)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "places": self.places,
+            "units": self.tower.units,
+            "activation": self.tower.activation,
+            "momentum": self.tower.momentum,
+            "loss_weight": self.loss_weight,
+        }
+
+    def _projection(self, name: str) -> tf.Variable:
+        shape = [self.width, self.width]
+        return self.add_weight(name=f"{name}_projection", shape=shape, initializer="identity")

@@ -1,0 +1,222 @@
+"""The peers of DiffuMIN: other models of the long history, with all else the same.
+
+Each is a `HistoryUnit`, so that features, embeddings, short-term encoder and tower are those that
+DiffuMIN has under the same configuration.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from diffumin_tf.config import TaskConfig
+from diffumin_tf.data.features import FeatureLayout
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.history import History
+from diffumin_tf.layers import (
+    ActivationUnit,
+    SampledHashAttention,
+    SimHash,
+    SoftSearch,
+    TwinAttention,
+)
+from diffumin_tf.layers.top_places import top_places
+from handle_layer.handle_lib.handle_base import HistoryUnit, InterestUnit, SearchUnit
+
+
+class NoHistory(HistoryUnit):
+    """The tower alone: no history, neither long-term nor short-term, whatever ``subseq_len`` is."""
+
+    @property
+    def compares(self) -> bool:
+        return False
+
+    @property
+    def subseq_len(self) -> int:
+        return 0
+
+    def long_term(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> list[tf.Tensor]:
+        return []
+
+
+class MeanPooling(InterestUnit):
+    """The mean of the valid behaviours, as in Covington et al., YouTube (RecSys '16)."""
+
+    @property
+    def compares(self) -> bool:
+        return False
+
+    def interest(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> tf.Tensor:
+        behaviours, mask = history.whole()
+        total = _weighted_sum(tf.cast(mask, tf.float32), behaviours)
+        return total / tf.maximum(history.lengths(), 1.0)[:, tf.newaxis]
+
+
+class DIN(InterestUnit):
+    """Deep Interest Network (Zhou et al., KDD '18): a weighted sum of all behaviours.
+
+    The weights of `ActivationUnit` are not normalised. Its hidden layer has the 36 units of the
+    paper and the ``activation`` of the tower, where ``relu`` stands for PReLU here.
+    """
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(config, layout, **kwargs)
+        self._weigh = ActivationUnit(
+            activation="dice" if config.activation == "dice" else "prelu",
+            momentum=config.batch_norm_momentum,
+            name="activation_unit",
+        )
+
+    def interest(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> tf.Tensor:
+        behaviours, mask = history.whole()
+        weights = self._weigh(behaviours, candidate, mask, training=training)
+        return _weighted_sum(weights, behaviours)
+
+
+class SIM_hard(SearchUnit):  # noqa: N801  (one of two searches of SIM)
+    """Search-based Interest Model (Pi et al., CIKM '20), hard search.
+
+    The search finds the ``search_len`` most recent behaviours that have the candidate's value in
+    the behaviour field ``search_field``, such as its category. A candidate whose value is unknown
+    finds none.
+    """
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(config, layout, **kwargs)
+        names, partners = self.features.behaviours, self.partners()
+        shared = {name: p for name, p in zip(names, partners, strict=True) if p is not None}
+        if config.search_field not in shared:
+            raise ConfigError(
+                f"search_field is {config.search_field!r} but SIM_hard searches by a behaviour "
+                f"field that the candidate has too: {', '.join(shared) or 'there is none'}"
+            )
+        self._field = names.index(config.search_field)
+        partner = self.features.candidate[shared[config.search_field]]
+        self._wanted = layout.fields.index(partner)
+
+    def found(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return history.matching(self._field, inputs["rows"][:, self._wanted], self.places)
+
+
+class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
+    """Search-based Interest Model (Pi et al., CIKM '20), soft search.
+
+    The search finds the ``search_len`` behaviours with the highest inner products (`SoftSearch`).
+    It learns by a click model over the whole history, whose loss counts as much as that of the
+    clicks, as in the paper.
+    """
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(config, layout, **kwargs)
+        self._search = SoftSearch(
+            self.places,
+            activation=config.activation,
+            momentum=config.batch_norm_momentum,
+            name="search",
+        )
+        self._search.build(tf.TensorShape([None, None, self.width]))
+
+    def found(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        if training and "label" in inputs:
+            behaviours, mask = history.whole()
+            self._search(behaviours, candidate, mask, inputs["label"], training=True)
+        return history.choose(self._search.choose, candidate)
+
+
+class ETA(SearchUnit):
+    """End-to-end Target Attention (Chen et al., 2022): search by SimHash.
+
+    The search finds the ``search_len`` behaviours whose signatures of ``hash_bits`` bits are
+    nearest to that of the candidate, by embeddings as they are in this step.
+    """
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(config, layout, **kwargs)
+        self._hash = SimHash(config.hash_bits, seed=config.seed, name="hash")
+
+    def found(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return history.choose(self._nearest, self._hash(candidate))
+
+    def _nearest(
+        self, behaviours: tf.Tensor, mask: tf.Tensor, signature: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        distances = SimHash.distances(self._hash(behaviours), signature)
+        return top_places(-distances, mask, self.places)
+
+
+class SDIM(InterestUnit):
+    """Sampling-based Deep Interest Modeling (Cao et al., CIKM '22): attention by hash collisions.
+
+    All behaviours take part: ``hash_bits`` bits in groups of ``hash_width``
+    (`SampledHashAttention`).
+    """
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(config, layout, **kwargs)
+        self._attention = SampledHashAttention(
+            config.hash_bits, config.hash_width, seed=config.seed, name="hash_attention"
+        )
+
+    def interest(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> tf.Tensor:
+        behaviours, mask = history.whole()
+        return self._attention(behaviours, candidate, mask)
+
+
+class TWIN(InterestUnit):
+    """TWo-stage Interest Network (Chang et al., KDD '23): search and attention by equal scores.
+
+    The behaviour fields that the candidate has too are the inherent features of `TwinAttention`,
+    the others the cross features. Each head keeps ``search_len`` behaviours.
+    """
+
+    def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
+        super().__init__(config, layout, **kwargs)
+        self.check_heads()
+        inherent = [f for f, partner in enumerate(self.partners()) if partner is not None]
+        if not inherent:
+            raise ConfigError(
+                "features: TWIN compares the fields that candidate and behaviours share, but "
+                f"{list(self.features.candidate)} and {list(self.features.behaviours)} share none"
+            )
+        self._attention = TwinAttention(
+            config.num_heads,
+            places=min(config.search_len, config.seq_len),
+            field_dim=config.embed_dim,
+            inherent=inherent,
+            name="twin_attention",
+        )
+        self._attention.build(tf.TensorShape([None, None, self.width]))
+
+    @property
+    def compares(self) -> bool:
+        return False  # by the fields themselves, not by what is projected to the width of all
+
+    def interest(
+        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+    ) -> tf.Tensor:
+        directions = self._attention.directions_of(self._inherent(inputs))
+        rows, there = history.choose(self._attention.choose, directions)
+        return self._attention.attend(history.embed(rows), there, directions)
+
+    def _inherent(self, inputs: dict[str, Any]) -> tf.Tensor:
+        """The candidate's inherent features, side by side."""
+        names = [self.features.candidate[p] for p in self.partners() if p is not None]
+        return self.embedded(inputs, names)
+
+
+def _weighted_sum(weights: tf.Tensor, behaviours: tf.Tensor) -> tf.Tensor:
+    """float32 [B, d] of weights [B, L] and behaviours [B, L, d]."""
+    return tf.squeeze(tf.matmul(weights[:, tf.newaxis], behaviours), axis=1)

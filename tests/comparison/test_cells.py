@@ -1,0 +1,122 @@
+"""Which runs a study consists of, and what they choose."""
+
+import pytest
+
+from diffumin_tf.comparison import cells
+from diffumin_tf.comparison.study import read_study
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.splits import has_split
+from tests.comparison.fakes import write_study
+
+GRID = {"epoch": [1, 2], "lazyAdam_learning_rate": [0.001, 0.002]}
+
+
+def study(folder, **changes):
+    return read_study(write_study(folder, **changes))
+
+
+def test_every_experiment_runs_with_every_seed_seed_by_seed(folder):
+    made = cells.final_cells(study(folder, set={"batch_size": 8}), {"weak": {}, "strong": {}})
+    assert [cell.slug for cell in made] == [
+        "strong__seed1",
+        "weak__seed1",
+        "strong__seed2",
+        "weak__seed2",
+    ]
+    configs = [cell.config() for cell in made]
+    assert [config.seed for config in configs] == [1, 1, 2, 2]
+    assert [config.use_omie for config in configs] == [True, False] * 2
+    assert {config.batch_size for config in configs} == {8}
+
+
+def test_an_experiment_wins_over_the_study(folder):
+    mine = {"strong": {"exp": "exp", "set": {"epoch": 5}}, "weak": {"exp": "exp"}}
+    made = cells.final_cells(study(folder, experiments=mine, set={"epoch": 3}), {"strong": {}})
+    assert [cell.config().epoch for cell in made] == [5, 5]
+
+
+def test_all_choose_from_the_same_grid_but_for_what_they_set_themselves(folder):
+    mine = {"strong": {"exp": "exp", "set": {"epoch": 5}}, "weak": {"exp": "exp"}}
+    mine["fixed"] = {"exp": "exp", "set": {"epoch": 1, "lazyAdam_learning_rate": 0.01}}
+    made = study(folder, experiments=mine, choose=GRID, choose_seeds=[4, 5])
+    rates = GRID["lazyAdam_learning_rate"]
+    assert cells.grid(made, "strong") == [{"lazyAdam_learning_rate": rate} for rate in rates]
+    assert len(cells.grid(made, "weak")) == 4
+    assert cells.grid(made, "fixed") == [{}]
+    tried = [
+        (c.experiment, c.config().epoch, c.config().lazyAdam_learning_rate, c.seed)
+        for c in cells.choosing_cells(made)
+    ]
+    strong = [("strong", 5, rate, seed) for rate in rates for seed in (4, 5)]
+    weak = [("weak", epoch, rate, seed) for epoch in (1, 2) for rate in rates for seed in (4, 5)]
+    assert sorted(tried) == sorted(strong + weak)
+
+
+def test_cells_by_which_is_chosen_have_no_test_split(folder):
+    made = study(folder, choose=GRID, set={"test_data_path": "/gone", "test_data_end": None})
+    for cell in cells.choosing_cells(made):
+        assert not has_split(cell.config(), "test") and has_split(cell.config(), "valid")
+        assert not cell.is_final
+    for cell in cells.final_cells(made, {"weak": {}}):
+        assert cell.config().test_data_path == "/gone" and cell.is_final
+
+
+def test_the_best_mean_over_seeds_is_chosen_and_among_equals_the_first(folder):
+    made = study(folder, choose={"epoch": [1, 2, 3]}, choose_seeds=[1, 2])
+    areas = {("strong", 1): [0.9, 0.1], ("strong", 2): [0.6, 0.7], ("strong", 3): [0.1, 0.8]}
+    areas |= {("weak", epoch): [0.5, 0.5] for epoch in (1, 2, 3)}
+
+    def valid_auc(cell):
+        return areas[cell.experiment, cell.config().epoch][cell.seed - 1]
+
+    chosen, tried = cells.choose(made, valid_auc)
+    assert chosen == {"strong": {"epoch": 2}, "weak": {"epoch": 1}}
+    assert tried["strong"][1] == {"settings": {"epoch": 2}, "valid_auc": [0.6, 0.7]}
+
+
+def test_an_experiment_whose_choice_failed_is_left_out(folder):
+    made = study(folder, choose={"epoch": [1, 2]})
+    chosen, tried = cells.choose(
+        made, lambda cell: None if cell.slug.startswith("weak__choose_epoch=2") else 0.5
+    )
+    assert chosen == {"strong": {"epoch": 1}}
+    assert tried["weak"][1]["valid_auc"] == [None]
+    assert {cell.experiment for cell in cells.final_cells(made, chosen)} == {"strong"}
+
+
+def test_a_slug_is_a_file_name_that_tells_what_it_is(folder):
+    long = {"deep_layers": [[number] * 60 for number in (1, 2)]}
+    mine = {"a/b c |": {"exp": "exp"}, "..": {"exp": "exp"}}
+    made = study(folder, experiments=mine, baseline="..", choose=long)
+    slugs = [c.slug for c in cells.choosing_cells(made) + cells.final_cells(made, {"..": {}})]
+    assert len({*slugs}) == len(slugs) == 6
+    assert all("/" not in s and not s.startswith(".") for s in slugs if s[0] != ".")
+    assert max(map(len, slugs)) < 140
+    assert any(slug.startswith("a-b-c-__choose_deep_layers=") for slug in slugs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"set": {"epoch": "x"}}, r"task_conf.json with .*epoch: .*got 'x'"),
+        ({"choose": {"seq_len": [4, 0]}}, "seq_len: .*got 0"),
+        (
+            {"experiments": {name: {"exp": "exp"} for name in ("weak", "wea/k", "wea k")}},
+            "'wea/k' and 'wea k' would share the folder wea-k__seed1",
+        ),
+        (
+            {"set": {"test_data_start": None, "test_data_end": None}},
+            "experiment 'strong': no test split in .*exp; set test_data_start",
+        ),
+        (
+            {
+                "set": {"valid_data_start": None, "valid_data_end": None},
+                "choose": {"epoch": [1, 2]},
+            },
+            "experiment 'strong': no valid split",
+        ),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(folder, changes, told):
+    with pytest.raises(ConfigError, match=told):
+        cells.check(study(folder, **changes))

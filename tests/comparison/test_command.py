@@ -1,0 +1,238 @@
+"""`diffumin compare` with made-up runs: what is run, what is not run again, what is told."""
+
+import json
+import pathlib
+
+import pytest
+
+from diffumin_tf import cli
+from diffumin_tf.comparison import command, plots
+from diffumin_tf.comparison.study import read_study
+from diffumin_tf.errors import ConfigError, DataError
+from diffumin_tf.training.run_lock import run_lock
+from tests.comparison.fakes import FakeStart, write_study
+
+FINAL = ["strong__seed1", "weak__seed1", "strong__seed2", "weak__seed2"]
+
+
+class Compared:
+    """A folder in which a study runs, and what was told."""
+
+    def __init__(self, folder):
+        self.folder, self.output, self.lines = folder, folder / "out", []
+
+    def run(self, start=None, jobs=1, keep_runs=False, overrides=(), **changes):
+        self.lines.clear()
+        self.start = start or FakeStart()
+        study = read_study(write_study(self.folder, **changes), overrides)
+        return command.compare(
+            study, str(self.output), jobs, keep_runs, "asked", self.lines.append, self.start
+        )
+
+    @property
+    def json(self):
+        return json.loads((self.output / "comparison.json").read_text())
+
+    @property
+    def markdown(self):
+        return (self.output / "comparison.md").read_text()
+
+    def cell(self, slug):
+        return self.output / "cells" / slug
+
+
+@pytest.fixture
+def compared(folder):
+    return Compared(folder)
+
+
+def test_every_cell_runs_once_and_is_summed_up(compared):
+    found = compared.run()
+    assert compared.start.started == FINAL
+    assert found == compared.json
+    assert found["experiments"]["strong"]["seeds"] == [1, 2]
+    assert found["experiments"]["strong"]["difference"]["auc"]["mean"] > 0.02
+    assert found["experiments"]["weak"]["difference"] is None
+    assert (found["command"], found["popularity_feature"]) == ("asked", "item")
+    auc = found["experiments"]["strong"]["test"]["auc"]["values"][0]
+    told = ["running strong__seed1", f"[1/4] strong__seed1: test auc {auc:.4f}, 2.0 minutes"]
+    assert compared.lines[:2] == told
+    assert compared.lines[-1] == f"wrote {compared.output}/comparison.md"
+
+
+def test_finished_cells_are_not_run_again(compared):
+    before = compared.run()
+    assert compared.run() == before
+    assert compared.start.started == []
+    assert "4 of 4 runs were finished before" in compared.lines
+
+
+def test_a_study_that_grew_runs_what_is_new(compared):
+    compared.run()
+    compared.run(seeds=[2, 3])
+    assert compared.start.started == ["strong__seed3", "weak__seed3"]
+    assert compared.json["experiments"]["weak"]["seeds"] == [2, 3]
+
+
+def test_a_cell_whose_settings_differ_is_run_anew_and_told(compared):
+    compared.run()
+    (compared.cell("strong__seed1") / "of-before").touch()
+    task = compared.folder / "exp" / "task_conf.json"
+    task.write_text(json.dumps({**json.loads(task.read_text()), "top_p": 31.0}))
+    mine = {"strong": {"exp": "exp"}, "weak": {"exp": "exp", "set": {"top_p": 30.0}}}
+    mine["weak"]["set"] |= {"use_omie": False, "subseq_len": 0}
+    compared.run(experiments=mine)
+    assert compared.start.started == ["strong__seed1", "strong__seed2"]
+    told = "holds a run with other settings (top_p 30.0, now 31.0); run anew"
+    assert f"{compared.cell('strong__seed1')}: {told}" in compared.lines
+    assert not (compared.cell("strong__seed1") / "of-before").exists()
+
+
+def test_a_key_that_came_into_being_since_then_had_its_default(compared):
+    compared.run()
+    path = compared.cell("strong__seed1") / "request.json"
+    request = json.loads(path.read_text())
+    del request["settings"]["parallel_parts"], request["settings"]["embedding"]["initial_stddev"]
+    path.write_text(json.dumps(request))
+    compared.run()
+    assert compared.start.started == []
+    compared.run(overrides=["parallel_parts=1"])
+    assert compared.start.started == FINAL
+
+
+def test_a_cell_that_was_cut_goes_on_in_its_folder(compared):
+    compared.run(keep_runs=True)
+    (compared.cell("weak__seed1") / "cell.json").unlink()
+    (compared.cell("weak__seed1") / "run" / "checkpoint").touch()
+    compared.run(keep_runs=True)
+    assert compared.start.started == ["weak__seed1"]
+    assert (compared.cell("weak__seed1") / "run" / "checkpoint").exists()
+
+
+def test_runs_are_removed_unless_they_are_to_be_kept(compared):
+    compared.run(seeds=[1])
+    compared.run(seeds=[1, 2], keep_runs=True)
+    kept = [slug for slug in FINAL if (compared.cell(slug) / "run").exists()]
+    assert kept == ["strong__seed2", "weak__seed2"]
+    assert (compared.cell("weak__seed1") / "log.txt").exists()
+
+
+def test_settings_are_chosen_by_validation_for_every_experiment_by_itself(compared):
+    def valid_auc(request):
+        rate = request["settings"]["lazyAdam_learning_rate"]
+        return 0.5 + (rate if request["experiment"] == "strong" else -rate)
+
+    rates = [0.01, 0.02, 0.03]
+    found = compared.run(
+        FakeStart(valid_auc=valid_auc), choose={"lazyAdam_learning_rate": rates}, choose_seeds=[7]
+    )
+    requests = compared.start.requests
+    assert [r["scores_test"] for r in requests] == [False] * 6 + [True] * 4
+    for request in requests[:6]:
+        assert request["seed"] == 7
+        assert (
+            request["settings"]["test_data_start"] is request["settings"]["test_data_end"] is None
+        )
+    rate_of = {(r["experiment"], r["settings"]["lazyAdam_learning_rate"]) for r in requests[6:]}
+    assert rate_of == {("strong", 0.03), ("weak", 0.01)}
+    assert found["experiments"]["strong"]["chosen"] == {"lazyAdam_learning_rate": 0.03}
+    assert "| strong | lazyAdam_learning_rate=0.03 | chosen | 0.5300 |" in compared.markdown
+    assert "| weak | lazyAdam_learning_rate=0.03 |  | 0.4700 |" in compared.markdown
+
+
+def test_another_choice_runs_the_final_cells_anew(compared):
+    def by_epoch(sign):
+        return lambda request: 0.5 + sign * 0.1 * request["settings"]["epoch"]
+
+    compared.run(FakeStart(valid_auc=by_epoch(1)), choose={"epoch": [1, 2]})
+    compared.run(FakeStart(valid_auc=by_epoch(1)), choose={"epoch": [1, 2, 3]})
+    assert compared.start.started[:2] == [f"{n}__choose_epoch=3__seed1" for n in ("strong", "weak")]
+    assert compared.start.started[2:] == FINAL
+    assert any("(epoch 2, now 3); run anew" in line for line in compared.lines)
+
+
+def test_after_a_failing_cell_the_others_run_and_the_log_is_named(compared):
+    with pytest.raises(command.CellsFailed) as error:
+        compared.run(FakeStart(failing=["strong__seed2"]))
+    log = compared.cell("strong__seed2") / "log.txt"
+    assert str(error.value) == f"1 runs failed:\n  strong__seed2: see {log}"
+    assert log.read_text() == "strong__seed2 was here\n"
+    assert compared.start.started == FINAL
+    found = compared.json["experiments"]
+    assert (found["strong"]["seeds"], found["weak"]["seeds"]) == ([1], [1, 2])
+    assert found["strong"]["difference"]["seeds"] == [1]
+    assert f"* strong__seed2: {log}" in compared.markdown
+    compared.run()
+    assert compared.start.started == ["strong__seed2"]
+    assert "failed" not in compared.markdown
+
+
+def test_without_the_baseline_there_are_no_differences_but_all_else(compared):
+    with pytest.raises(command.CellsFailed):
+        compared.run(FakeStart(failing=["weak__seed1", "weak__seed2"]))
+    assert list(compared.json["experiments"]) == ["strong"]
+    assert "Not here: strong, scored on other test samples than the baseline, or" in (
+        compared.markdown
+    )
+
+
+def test_an_experiment_whose_choice_failed_is_left_out(compared):
+    with pytest.raises(command.CellsFailed, match="strong__choose_epoch=1__seed1: see"):
+        compared.run(FakeStart(failing=["strong__choose_epoch=1__seed1"]), choose={"epoch": [1, 2]})
+    assert list(compared.json["experiments"]) == ["weak"]
+
+
+def test_two_commands_in_one_folder_are_refused(compared):
+    with run_lock(str(compared.output)):
+        with pytest.raises(ConfigError, match="another run works here .*choose another --output"):
+            compared.run()
+    assert compared.start.started == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"popularity_feature": "itme"}, "cat_feature has no column 'itme'; did you mean 'item'"),
+        ({"jobs": 0}, "--jobs 0: give 1 or more"),
+        ({"set": {"train_data_path": None}}, "train_data_path is not set"),
+        ({"set": {"test_data_path": "gone"}}, "gone"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(compared, changes, told):
+    with pytest.raises((ConfigError, DataError), match=told):
+        compared.run(**changes)
+    assert compared.start.started == [] and not compared.output.exists()
+
+
+def test_speeds_beside_other_runs_are_marked(compared):
+    compared.run(jobs=2)
+    assert compared.json["jobs"] == 2
+    assert "**2 runs shared the machine" in compared.markdown
+    compared.run()
+    assert "shared the machine" not in compared.markdown
+
+
+def test_without_matplotlib_one_line_says_how_to_get_plots(compared, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    compared.run(seeds=[1])
+    told = [line for line in compared.lines if "plots" in line]
+    assert told == ["no plots, because matplotlib is missing: pip install '.[bench]'"]
+    assert not (compared.output / plots.DIFFERENCES).exists()
+
+
+def test_the_command_line_hands_over_what_was_asked_for(folder, monkeypatch, capsys):
+    handed = []
+    monkeypatch.setattr(command, "compare", lambda *arguments: handed.append(arguments))
+    path = write_study(folder)
+    assert cli.main(["compare", f"--study={path}", "--output", "o o", "--jobs=3"]) == 0
+    exp = str(folder / "exp")
+    short = ["compare", "--exp", exp, "--seeds=1,2", "--output=o", "--keep_runs", "--set=epoch=2"]
+    assert cli.main(short) == 0
+    (study, *rest), (by_flags, *others) = handed
+    assert rest == ["o o", 3, False, f"diffumin compare --study={path} --output 'o o' --jobs=3"]
+    assert list(study.experiments) == ["strong", "weak"]
+    assert others[:3] == ["o", 1, True]
+    assert (by_flags.seeds, by_flags.baseline, by_flags.set) == ([1, 2], "exp", {"epoch": 2})
+    pathlib.Path(path).write_text("{}")
+    assert cli.main(["compare", f"--study={path}", "--output=o"]) == 1
+    assert f"error: {path}: experiments: Field required" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+"""The study file and the short form of it; mistakes name file, key, value and the nearest key."""
+
+import json
+import os
+import pathlib
+import re
+
+import pytest
+
+from diffumin_tf.comparison.study import Contender, Study, read_study, study_of
+from diffumin_tf.errors import ConfigError
+from tests.comparison.fakes import write_study
+
+
+def test_experiments_lie_beside_the_study_or_have_a_name(folder, monkeypatch):
+    named = {"exp": "KuaiRand_DiffuMIN"}
+    path = write_study(folder, experiments={"weak": {"exp": "exp"}, "k": named})
+    monkeypatch.chdir(folder.parent)
+    for given in (path, os.path.relpath(path)):
+        study = read_study(given)
+        assert os.path.samefile(study.experiments["weak"].exp, folder / "exp")
+        assert study.experiments["k"].exp.endswith("exp/user1/KuaiRand_DiffuMIN")
+
+
+def test_the_command_line_wins_over_the_study_and_takes_keys_out_of_the_grid(folder):
+    path = write_study(folder, set={"epoch": 3, "seq_len": 5}, choose={"batch_size": [1, 2]})
+    study = read_study(path, ["epoch=4", "batch_size=8", "train_data_path=a=b", "top_p=[1"])
+    assert study.set == {
+        "epoch": 4,
+        "seq_len": 5,
+        "batch_size": 8,
+        "train_data_path": "a=b",
+        "top_p": "[1",
+    }
+    assert study.choose == {}
+    assert study.experiments["weak"].set == {"use_omie": False, "subseq_len": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": [1]}, "unknown key 'seed' (value [1]); did you mean 'seeds'?"),
+        ({"seeds": []}, "seeds: List should have at least 1 item"),
+        ({"seeds": [1, -2]}, "seeds.1: Input should be greater than or equal to 0, got -2"),
+        ({"seeds": [1, 1]}, "seeds is [1, 1], but each may stand there once"),
+        ({"choose_seeds": [2, 2]}, "choose_seeds is [2, 2], but each may stand there once"),
+        ({"baseline": "week"}, "baseline 'week' is none of the experiments; did you mean 'weak'?"),
+        ({"baseline": "x"}, "baseline 'x' is none of the experiments; they are: strong, weak"),
+        ({"set": {"epochs": 1}}, "set: unknown key 'epochs'; did you mean 'epoch'?"),
+        ({"choose": {"epochs": [1]}}, "choose: unknown key 'epochs'; did you mean 'epoch'?"),
+        ({"choose": {"epoch": []}}, "choose.epoch: List should have at least 1 item"),
+        ({"choose": {"epoch": 1}}, "choose.epoch: Input should be a valid list, got 1"),
+        (
+            {"choose": {"epoch": [1]}, "set": {"epoch": 2}},
+            "'epoch' stands in set and in choose; keep one of them",
+        ),
+        ({"set": {"seed": 1}}, "set: 'seed' is not set here; seeds does that"),
+        (
+            {"experiments": {"weak": {"exp": "exp", "set": {"embeding.rows": 5}}}},
+            "experiments.weak.set: unknown key 'embeding.rows'; did you mean 'embedding'?",
+        ),
+        (
+            {"experiments": {"weak": {"exp": "exp", "sets": {}}}},
+            "experiments.weak: unknown key 'sets' (value {}); did you mean 'set'?",
+        ),
+        ({"experiments": {"weak": {"exp": "gone"}}}, "--exp 'gone': no task_conf.json in gone"),
+    ],
+)
+def test_a_mistake_is_named(folder, changes, told):
+    path = write_study(folder, **changes)
+    with pytest.raises(ConfigError) as error:
+        read_study(path)
+    assert told in str(error.value)
+    assert str(error.value).startswith("--exp" if "gone" in told else f"{path}: ")
+
+
+def test_every_key_of_a_study_is_documented_and_the_example_is_one():
+    docs = pathlib.Path(__file__).parents[2] / "docs" / "comparing.md"
+    text = docs.read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_]+)`", text))
+    assert {*Study.model_fields, *Contender.model_fields} <= named
+    example = json.loads(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0])
+    assert Study.model_validate(example).model_fields_set == {*Study.model_fields}
+
+
+def test_a_wrong_override_is_named(folder):
+    for override, told in (("epoch", "must read key=value"), ("epochs=1", "did you mean 'epoch'")):
+        with pytest.raises(ConfigError, match=f"--set.*{told}"):
+            read_study(write_study(folder), [override])
+
+
+def test_the_short_form_names_rows_by_folders(folder):
+    (folder / "other").mkdir()
+    (folder / "other" / "task_conf.json").write_text("{}")
+    exps = [str(folder / "exp"), f"{folder}/other/"]
+    study = study_of(exps, "3, 1", None, ["epoch=2"])
+    assert (list(study.experiments), study.baseline) == (["exp", "other"], "exp")
+    assert (study.seeds, study.set) == ([3, 1], {"epoch": 2})
+    assert study_of(exps, "1", exps[1]).baseline == study_of(exps, "1", "other").baseline == "other"
+    assert json.loads(study.model_dump_json())["experiments"]["other"]["exp"] == exps[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "seeds", "baseline", "told"),
+    [
+        (["exp", "exp"], "1", None, "'exp' is there twice"),
+        (["exp"], "1,two", None, "--seeds '1,two': give whole numbers"),
+        (["exp"], "1,1", None, "each may stand there once"),
+        (["exp"], "1", "exq", "baseline 'exq' is none .* did you mean 'exp'"),
+        (["gone"], "1", None, "no task_conf.json"),
+    ],
+)
+def test_mistakes_of_the_short_form_are_named(folder, names, seeds, baseline, told):
+    with pytest.raises(ConfigError, match=told):
+        study_of([str(folder / name) for name in names], seeds, baseline)

@@ -1,0 +1,109 @@
+"""Resampled metrics against counting all pairs of the samples that were drawn."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from diffumin_tf.evaluation import bootstrap, metrics
+
+SEED, RESAMPLES = 7, 40
+
+
+def pairs(labels, scores):
+    """AUC by looking at every pair of a click and a non-click."""
+    difference = scores[labels > 0][:, None] - scores[labels == 0][None, :]
+    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+
+
+def drawn(units, resamples=RESAMPLES):
+    rng = np.random.default_rng(SEED)
+    return [rng.integers(0, units, units) for _ in range(resamples)]
+
+
+@pytest.fixture
+def samples():
+    """Labels, two models' scores with ties, and users of very different activity."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random(90) < 0.3).astype(np.float32)
+    scores = [np.round(rng.normal(size=90) + k * labels, 1).astype(np.float32) for k in (0.3, 1.0)]
+    return labels, scores, (rng.random(90) ** 3 * 20).astype(np.int64) + 2**62
+
+
+def test_auc_is_that_of_the_drawn_samples(samples):
+    labels, scores, _ = samples
+    found = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED)
+    expected = [[pairs(labels[i], s[i]) for i in drawn(90)] for s in scores]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_auc_by_users_is_that_of_all_samples_of_the_drawn_users(samples):
+    labels, scores, users = samples
+    of_user = [np.flatnonzero(users == user) for user in np.unique(users)]
+    found = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED, users)
+    for place, numbers in enumerate(drawn(len(of_user))):
+        rows = np.concatenate([of_user[number] for number in numbers])
+        for model, s in enumerate(scores):
+            assert found[model, place] == pytest.approx(pairs(labels[rows], s[rows]), rel=1e-12)
+
+
+def test_gauc_takes_a_user_as_often_as_it_was_drawn(samples):
+    labels, scores, users = samples
+    of_user = [np.flatnonzero(users == user) for user in np.unique(users)]
+    found = bootstrap.gauc_draws(labels, scores, users, RESAMPLES, SEED)
+    for place, numbers in enumerate(drawn(len(of_user))):
+        rows = np.concatenate([of_user[number] for number in numbers])
+        apart = np.concatenate([np.full(len(of_user[u]), k) for k, u in enumerate(numbers)])
+        for model, s in enumerate(scores):
+            expected = metrics.gauc(labels[rows], s[rows], apart)
+            assert found[model, place] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 90, 1000, 2**20])
+def test_the_size_of_a_block_changes_nothing(samples, monkeypatch, block):
+    labels, scores, users = samples
+    whole = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED, users)
+    monkeypatch.setattr(bootstrap, "_BLOCK", block)
+    again = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED, users)
+    np.testing.assert_array_equal(again, whole)
+
+
+def test_models_measured_one_by_one_are_measured_on_the_same_resamples(samples):
+    labels, scores, _ = samples
+    together = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED)
+    for one, s in zip(together, scores, strict=True):
+        np.testing.assert_array_equal(bootstrap.auc_draws(labels, [s], RESAMPLES, SEED)[0], one)
+
+
+def test_the_standard_error_is_that_of_delong():
+    rng = np.random.default_rng(1)
+    labels = (rng.random(600) < 0.4).astype(np.float32)
+    scores = rng.normal(size=600) + 0.7 * labels
+    below = (scores[labels > 0][:, None] > scores[labels == 0][None, :]).mean
+    variance = sum(np.var(below(axis=axis), ddof=1) / below(axis=axis).size for axis in (0, 1))
+    spread = bootstrap.Spread.of(bootstrap.auc_draws(labels, [scores], 2_000, SEED)[0])
+    assert spread.standard_error == pytest.approx(np.sqrt(variance), rel=0.08)
+    area = metrics.auc(labels, scores)
+    assert spread.high - area == pytest.approx(1.96 * np.sqrt(variance), rel=0.15)
+    assert area - spread.low == pytest.approx(1.96 * np.sqrt(variance), rel=0.15)
+
+
+def test_a_resample_of_one_class_is_not_a_number_and_left_out():
+    labels, scores = np.array([1.0, 0.0]), np.array([0.2, 0.1])
+    draws = bootstrap.auc_draws(labels, [scores], 50, SEED)[0]
+    assert np.isnan(draws).any() and set(draws[np.isfinite(draws)]) == {1.0}
+    assert bootstrap.Spread.of(draws) == bootstrap.Spread(1.0, 1.0, 0.0)
+    none = bootstrap.Spread.of(np.array([np.nan, 0.5]))
+    assert np.isnan([none.low, none.high, none.standard_error]).all()
+
+
+def test_memory_does_not_grow_with_the_number_of_resamples():
+    rng = np.random.default_rng(2)
+    labels, scores = (rng.random(20_000) < 0.3).astype(np.float32), rng.normal(size=20_000)
+    peaks = []
+    for resamples in (30, 300):
+        tracemalloc.start()
+        bootstrap.auc_draws(labels, [scores], resamples, SEED)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0] < 30e6

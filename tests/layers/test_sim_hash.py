@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.layers import SimHash
+from tests.layers.helpers import assert_same, assert_saving_keeps_outputs, copy_of, normal
+from tests.layers.peer_oracles import hamming, signature
+
+BATCH, LENGTH, WIDTH, BITS = 3, 6, 5, 16
+
+
+def test_signatures_and_distances_equal_the_equations():
+    layer, history, candidate = SimHash(BITS, 1), normal(0, BATCH, LENGTH, WIDTH), normal(1, 3, 5)
+    found, own = layer(history), layer(candidate)
+    distances = SimHash.distances(found, own)
+    assert found.shape == (BATCH, LENGTH, BITS) and distances.shape == (BATCH, LENGTH)
+    hyperplanes = layer.hyperplanes.numpy()
+    for b in range(BATCH):
+        wanted = signature(candidate[b], hyperplanes)
+        np.testing.assert_array_equal(own[b], wanted)
+        for j in range(LENGTH):
+            expected = signature(history[b, j], hyperplanes)
+            np.testing.assert_array_equal(found[b, j], expected)
+            assert distances[b, j] == hamming(expected, wanted)
+
+
+def test_bits_differ_as_often_as_the_angle_says():
+    layer, angle = SimHash(20_000, seed=3), 0.7
+    vectors = np.float32([[1, 0, 0], [np.cos(angle), np.sin(angle), 0]])
+    first, second = layer(vectors).numpy()
+    np.testing.assert_allclose((first != second).mean(), angle / np.pi, atol=0.01)
+
+
+def test_length_never_matters_and_a_vector_of_zeros_has_no_bit():
+    layer, x = SimHash(BITS), normal(0, BATCH, WIDTH)
+    np.testing.assert_array_equal(layer(7 * x), layer(x))
+    assert not layer(np.zeros([1, WIDTH], np.float32)).numpy().any()
+
+
+def test_the_seed_alone_decides_the_hyperplanes_and_they_never_train():
+    one, same, other = SimHash(BITS, 1), SimHash(BITS, 1), SimHash(BITS, 2)
+    for layer in (one, same, other):
+        tf.random.set_seed(id(layer) % 1000)
+        layer.build([None, WIDTH])
+    np.testing.assert_array_equal(one.hyperplanes, same.hyperplanes)
+    assert np.abs(one.hyperplanes - other.hyperplanes).max() > 0.1
+    assert one.trainable_variables == [] and len(one.weights) == 1
+
+
+def test_survives_config_and_saving(tmp_path):
+    x = tf.constant(normal(0, BATCH, LENGTH, WIDTH))
+    layer = SimHash(BITS, seed=4)
+    layer(x)
+    assert_same(tf.cast(copy_of(layer, x)(x), tf.float32), tf.cast(layer(x), tf.float32))
+    assert_saving_keeps_outputs(
+        tf.keras.Sequential([layer, tf.keras.layers.Lambda(lambda b: tf.cast(b, tf.float32))]),
+        [x],
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"bits": 0}, "`bits` .* received 0"), ({"bits": 3, "seed": 0.5}, "`seed` .* received 0.5")],
+)
+def test_refuses_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SimHash(**arguments)
+
+
+def test_refuses_an_unknown_width():
+    with pytest.raises(ValueError, match="`vectors` must have a known width"):
+        SimHash(3).build([None, None])

@@ -1,0 +1,43 @@
+"""The expected.json of an experiment, from the runs of a comparison.
+
+usage: python tools/expected_of.py DIR [EXPERIMENT]
+
+DIR is an output folder of `diffumin compare`; EXPERIMENT is a name in its table, by default the
+baseline. Tolerances are three standard deviations between seeds, and 0.002 at least.
+"""
+
+import json
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from diffumin_tf.data_struct import did_you_mean, read_json
+from diffumin_tf.errors import ConfigError, DiffuminError
+from diffumin_tf.evaluation.expected import expected_of
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) not in (1, 2) or argv[0].startswith("-"):
+        print(__doc__.strip(), file=sys.stderr)
+        return 2
+    try:
+        print(json.dumps(_expected(*argv), indent=2))
+    except DiffuminError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _expected(folder: str, name: str | None = None) -> dict:
+    path = os.path.join(folder, "comparison.json")
+    comparison = read_json(path)
+    name, known = name or comparison["baseline"], comparison["experiments"]
+    if name not in known:
+        near = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+        raise ConfigError(f"{path}: no experiment {name!r}{near}")
+    return expected_of(known[name], comparison["command"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
