@@ -152,7 +152,7 @@ class Straightforward:
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """DMIG: generated interests r* [B, C, d], and in training the weighted L_d."""
         dmig = self._unit._generate
-        x0, losses = unit_vectors(interests), {}
+        x0, losses = _directions(interests, dmig.floor), {}
         if training:
             losses["diffusion"] = dmig.loss_weight * self._diffusion_loss(x0, channels, live)
             noise = dmig.random.normal(tf.shape(x0))
@@ -204,7 +204,8 @@ class Straightforward:
 
     def _contrastive_loss(self, interests, generated, live, user) -> tf.Tensor:
         """CMIC: the weighted L_cl."""
-        cmic = self._unit._calibrate
+        cmic, floor = self._unit._calibrate, self._unit._generate.floor
+        interests = _directions(interests, floor) if floor else interests
         anchors = unit_vectors(cmic.extracted_head(interests))
         others = unit_vectors(cmic.generated_head(generated))
         own = tf.eye(tf.shape(live)[0], dtype=tf.bool)
@@ -291,6 +292,13 @@ def _dense(inputs: tf.Tensor, layer: tf.keras.layers.Dense) -> tf.Tensor:
     """The affine part of a dense layer."""
     outputs = tf.tensordot(inputs, layer.kernel, axes=1)
     return outputs + layer.bias if layer.use_bias else outputs
+
+
+def _directions(interests: tf.Tensor, floor: float) -> tf.Tensor:
+    if not floor:
+        return unit_vectors(interests)
+    square = tf.reduce_sum(tf.square(interests), axis=-1, keepdims=True)
+    return interests / tf.sqrt(square + floor**2)
 
 
 def _layer_norm(inputs: tf.Tensor, layer: tf.keras.layers.LayerNormalization) -> tf.Tensor:

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
-from diffumin_tf import config
+from diffumin_tf import config, run_setup
+from diffumin_tf.comparison.cells import choosing_cells, final_cells
+from diffumin_tf.comparison.study import read_study
 from diffumin_tf.data_struct import DataStruct
 from diffumin_tf.model import features_of
 
@@ -36,7 +38,7 @@ def test_the_layer_example_of_the_readme_runs():
 def test_shipped_experiments_are_complete(folder):
     loaded, ignored = config.load(str(folder))
     assert not ignored
-    schema = DataStruct.load(str(folder / "data_struct.json"))
+    schema = DataStruct.load(run_setup.schema_file(str(folder), loaded))
     for role, names in features_of(loaded).model_dump().items():
         for name in names:
             if role == "behaviours":
@@ -44,4 +46,15 @@ def test_shipped_experiments_are_complete(folder):
             else:
                 schema.position("dense_feature" if role == "dense" else "cat_feature", name)
     written = json.loads((folder / "task_conf.json").read_text(encoding="utf-8"))
-    assert {"channel_num", "num_heads", "dff_factor", "subseq_len", "seq_len"} <= written.keys()
+    said = {"channel_num", "num_heads", "dff_factor", "subseq_len", "seq_len"} <= written.keys()
+    assert said or "extends" in written
+
+
+STUDIES = sorted((ROOT / "exp" / "studies").iterdir())
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda file: file.stem)
+def test_shipped_studies_name_experiments_and_settings_that_there_are(study):
+    read = read_study(str(study))
+    cells = [*choosing_cells(read), *final_cells(read, {name: {} for name in read.experiments})]
+    assert all(cell.config().seed == cell.seed for cell in cells)

@@ -264,6 +264,20 @@ def test_the_tower_sees_of_the_generated_interests_what_the_config_says(how):
     assert changed.train_step(batch(path)).keys() == LOGS
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_auxiliary_losses_train_behaviours_unless_they_are_stopped(stopped):
+    model, path = build(**LEAN, subseq_len=0, stop_interest_gradient=stopped)
+    inputs, _ = batch(path)
+    with tf.GradientTape() as tape:
+        model(inputs, training=True)
+        auxiliary = tf.add_n(model.losses)
+    gradient = tf.convert_to_tensor(tape.gradient(auxiliary, model.embedding.table)).numpy()
+    seen = np.unique(np.concatenate([g.rows.numpy().ravel() for g in inputs["histories"]]))
+    alone = np.setdiff1d(seen, np.append(inputs["fields"], 0))
+    assert len(alone) > 20
+    assert (np.abs(gradient[alone]).max() > 1e-4) == (not stopped)
+
+
 def test_label_smoothing_moves_the_labels_of_training_alone():
     def loss(**changes):
         model, path = build(**LEAN, use_omie=False, **changes)

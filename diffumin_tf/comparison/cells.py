@@ -49,7 +49,7 @@ class Cell:
         parts = [self.experiment] + ([] if self.is_final else [f"choose_{chosen}"])
         whole = "__".join([*parts, f"seed{self.seed}"])
         slug = re.sub(r"[^A-Za-z0-9.,=_-]+", "-", whole)
-        if len(slug) > _LONGEST_SLUG or slug.startswith("."):
+        if len(slug) > _LONGEST_SLUG:
             slug = f"{slug[:_LONGEST_SLUG]}_{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
         return slug
 

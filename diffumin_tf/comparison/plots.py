@@ -1,10 +1,11 @@
-"""The figures of a comparison as pictures; matplotlib is optional."""
+"""The figures of a comparison as pictures, if matplotlib is there; differences as a forest."""
 
 import os
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from diffumin_tf.comparison import slice_plots
 from diffumin_tf.comparison.markdown import signed
 
 DIFFERENCES, SLICES = "differences.png", "slices.png"
@@ -19,11 +20,6 @@ _LABELS = {
     "users": "users drawn anew",
     "seeds": "spread between seeds (Student's t)",
 }
-_TITLES = {
-    "history": ("AUC by length of the history", "behaviours in the record"),
-    "popularity": ("AUC by popularity of the candidate", "sightings in the training split"),
-}
-_MARKERS = "osD^vP*Xp<>h"
 
 
 def draw(comparison: dict[str, Any], folder: str, report: Callable[[str], None]) -> list[str]:
@@ -44,7 +40,7 @@ def draw(comparison: dict[str, Any], folder: str, report: Callable[[str], None])
         return []
     matplotlib.use("Agg")
     drawn = []
-    for name, picture in ((DIFFERENCES, _differences), (SLICES, _slices)):
+    for name, picture in ((DIFFERENCES, _differences), (SLICES, slice_plots.picture)):
         figure = picture(comparison)
         if figure is not None:
             path = os.path.join(folder, name)
@@ -70,7 +66,7 @@ def _differences(comparison: dict[str, Any]) -> Any:
         for row, difference in enumerate(compared.values()):
             labels |= _forest_row(axis, row, difference, _PANELS[panel])
         axis.axvline(0, color="black", linewidth=1)
-        axis.set_title(f"test {panel} minus that of {comparison['baseline']}", fontsize=10)
+        axis.set_title(f"test {panel} minus that of “{comparison['baseline']}”", fontsize=10)
         axis.set_xlabel(f"difference in {panel}; more is better")
         axis.grid(True, axis="x", alpha=0.3)
         axis.margins(x=0.08)
@@ -123,51 +119,3 @@ def _forest_row(
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
     )
     return drawn
-
-
-def _slices(comparison: dict[str, Any]) -> Any:
-    """AUC by slice, a panel a way of slicing, a line an experiment."""
-    from matplotlib.figure import Figure
-
-    sliced = {n: e["slices"] for n, e in comparison["experiments"].items() if e["slices"]}
-    if not sliced:
-        return None
-    figure = Figure(figsize=(12.5, 4.6 + 0.15 * len(sliced)), layout="constrained")
-    axes = figure.subplots(1, len(_TITLES))
-    for axis, (kind, (title, unit)) in zip(axes, _TITLES.items(), strict=True):
-        for place, (name, slices) in enumerate(sliced.items()):
-            offset = 0.5 * ((place + 0.5) / len(sliced) - 0.5)
-            _slice_line(axis, slices[kind], offset, name, place)
-        rows = next(iter(sliced.values()))[kind]
-        ticks = [f"{row['bucket']}\n{row['samples']:,}" for row in rows]
-        axis.set_xticks(range(len(rows)), ticks, fontsize=9)
-        axis.set_xlim(-0.5, len(rows) - 0.5)
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel(f"{unit}; below: test samples")
-        has_spread = any(row["sd"] is not None for s in sliced.values() for row in s[kind])
-        over = ", mean ± standard deviation over seeds" if has_spread else ""
-        axis.set_ylabel(f"test AUC{over}", fontsize=9)
-        axis.grid(True, axis="y", alpha=0.3)
-    handles, labels = axes[0].get_legend_handles_labels()
-    columns = min(len(labels), 5)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
-    return figure
-
-
-def _slice_line(
-    axis: Any, rows: Sequence[dict[str, Any]], offset: float, name: str, place: int
-) -> None:
-    known = [(x + offset, row) for x, row in enumerate(rows) if row["auc"] is not None]
-    axis.errorbar(
-        [x for x, _ in known],
-        [row["auc"] for _, row in known],
-        yerr=[row["sd"] or 0.0 for _, row in known],
-        label=name,
-        color=f"C{place % 10}",
-        marker=_MARKERS[place % len(_MARKERS)],
-        markersize=5,
-        capsize=2,
-        linewidth=1,
-        linestyle=":",
-        elinewidth=1.2,
-    )

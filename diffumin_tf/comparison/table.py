@@ -170,22 +170,22 @@ def _sliced(comparison: dict[str, Any]) -> list[str]:
             continue
         buckets = next(iter(found.values()))
         rows = [
-            [row["bucket"], f"{row['samples']:,}", f"{row['clicks']:,}", *_areas(found, place)]
-            for place, row in enumerate(buckets)
+            ["samples", *(f"{row['samples']:,}" for row in buckets)],
+            ["clicks", *(f"{row['clicks']:,}" for row in buckets)],
+            *([name, *map(_area, rows)] for name, rows in found.items()),
         ]
         what = f"{unit} (`{comparison['popularity_feature']}`)" if key == "popularity" else unit
         blocks += [
             f"## AUC by {title}",
-            table([unit, "samples", "clicks", *found], rows),
+            table([unit, *(row["bucket"] for row in buckets)], rows),
             f"Test samples by {what}; mean AUC over seeds. Differences within a slice are as "
             "uncertain as it is small.",
         ]
     return blocks
 
 
-def _areas(found: dict[str, list[dict[str, Any]]], place: int) -> Sequence[str]:
-    areas = [rows[place]["auc"] for rows in found.values()]
-    return [NOTHING if area is None else f"{area:.4f}" for area in areas]
+def _area(row: dict[str, Any]) -> str:
+    return NOTHING if row["auc"] is None else f"{row['auc']:.4f}"
 
 
 def _choices(comparison: dict[str, Any]) -> list[str]:

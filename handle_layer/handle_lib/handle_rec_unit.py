@@ -14,7 +14,7 @@ from diffumin_tf.layers import (
     InterestSummary,
     OrthogonalMultiInterestExtractor,
 )
-from diffumin_tf.layers.unit_vectors import unit_vectors
+from diffumin_tf.layers.unit_vectors import softened_unit_vectors
 from handle_layer.handle_lib.handle_base import HistoryUnit
 
 
@@ -82,9 +82,9 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
                 dff_factor=config.dff_factor,
                 dropout_rate=config.dropout_rate,
                 prediction_type=config.prediction_type,
+                floor=config.generator_floor,
                 residual=config.residual_denoiser,
                 stop_target_gradient=config.stop_target_gradient,
-                stop_interest_gradient=config.stop_interest_gradient,
                 sampler_grad_steps=config.sampler_grad_steps,
                 parts=config.parallel_parts,
                 jit_compile=config.jit_compile,
@@ -117,21 +117,23 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         live = tf.reduce_any(kept, axis=2)
         parts = [self._summarise(interests, training=training)]
         if self.config.use_dmig:
-            generated = self._generate(interests, channels, live, training=training)
-            if self.config.use_cmic:
-                generated = self._calibrate(
-                    interests, generated, inputs.get("user"), live, training=training
-                )
-            parts += self._generated_parts(generated, interests)
+            user = inputs.get("user")
+            parts += self._generated_interests(interests, channels, live, user, training)
         return parts
 
-    def _generated_parts(self, generated: tf.Tensor, interests: tf.Tensor) -> list[tf.Tensor]:
+    def _generated_interests(self, interests, channels, live, user, training) -> list[tf.Tensor]:
         """What the tower sees of r* [B, C, d]."""
-        how = self.config.generated_input
+        floor, how = self.config.generator_floor, self.config.generated_input
+        if self.config.stop_interest_gradient:
+            interests = tf.stop_gradient(interests)
+        generated = self._generate(interests, channels, live, training=training)
+        if self.config.use_cmic:
+            anchors = softened_unit_vectors(interests, floor) if floor else interests
+            generated = self._calibrate(anchors, generated, user, live, training=training)
         if how == "none":
             return []
         if how == "difference":
-            generated -= unit_vectors(interests)
+            generated -= softened_unit_vectors(interests, floor)
         elif how == "gated":
             generated *= self._gate
         return [tf.reshape(generated, [-1, self.config.channel_num * self.width])]

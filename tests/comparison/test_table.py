@@ -69,8 +69,11 @@ def test_costs_and_slices(comparison):
         "2.0 ± 0.0",
     ]
     header, _, *rows = rows_of(text, "AUC by length of the history")
-    assert header == ["behaviours in the record", "samples", "clicks", "strong", "weak"]
-    assert sum(int(row[1]) for row in rows) == 160
+    assert header == ["behaviours in the record", "0", "1–10", "11–50"]
+    assert [row[0] for row in rows] == ["samples", "clicks", "strong", "weak"]
+    assert sum(map(int, rows[0][1:])) == 160
+    first = comparison["experiments"]["strong"]["slices"]["history"][0]["auc"]
+    assert rows[2][1] == f"{first:.4f}"
     assert "sightings in the training split (`item`)" in text
 
 
@@ -95,7 +98,7 @@ def test_a_gpu_has_a_column_and_what_is_missing_a_dash(comparison):
     place = header.index("of the GPU, MB")
     assert (strong[place], weak[place], strong[1]) == ("2,048", "–", "–")
     assert rows_of(text, "Test split")[2][3] == "–"
-    assert rows_of(text, "AUC by length of the history")[2][3] == "–"
+    assert rows_of(text, "AUC by length of the history")[4][1] == "–"
     assert "abacus, 2 CPUs, Card, TensorFlow 2.21.0; diffumin_tf 0.1.0, commit abc." in text
     assert text.rstrip().endswith("![differences](differences.png)")
 
@@ -116,9 +119,10 @@ def test_other_test_samples_are_not_subtracted(folder):
     study = read_study(write_study(folder))
     made = command.compare(study, str(folder / "out"), report=lambda _: None, start=Other())
     text = table.markdown(made)
+    assert made["experiments"]["strong"]["difference"] is None
     assert "Not here: strong, scored on other test samples" in text
     assert "On the test split, but for the last column" in text
-    assert rows_of(text, "AUC by length of the history")[0][3:] == ["weak"]
+    assert [row[0] for row in rows_of(text, "AUC by length of the history")[4:]] == ["weak"]
 
 
 def test_everything_is_json_that_reads_back(comparison, folder):

@@ -80,6 +80,7 @@ def test_same_samples_have_the_same_labels_and_users():
     assert same_samples(one, other)
     assert not same_samples(one, made_up_scores("strong", 1, others=5))
     assert not same_samples(one, made_up_scores("strong", 1, samples=80))
+    assert not same_samples(one, Scores(1 - one.labels, one.pctr, one.users))
     assert not same_samples(one, Scores(one.labels, one.pctr, one.users + 1))
     assert not same_samples(one, Scores(one.labels, one.pctr))
     assert same_samples(Scores(one.labels, one.pctr), Scores(one.labels, other.pctr))
