@@ -125,7 +125,7 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         """What the tower sees of r* [B, C, d]."""
         floor, how = self.config.generator_floor, self.config.generated_input
         if self.config.stop_interest_gradient:
-            interests = tf.stop_gradient(interests)
+            interests, channels = tf.stop_gradient(interests), tf.stop_gradient(channels)
         generated = self._generate(interests, channels, live, training=training)
         if self.config.use_cmic:
             anchors = softened_unit_vectors(interests, floor) if floor else interests

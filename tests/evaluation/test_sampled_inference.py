@@ -1,0 +1,41 @@
+"""The tool that compares the noise of inference with other draws of it."""
+
+import importlib.util
+import pathlib
+import re
+
+import pytest
+
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.experiment import Experiment
+
+TOOL = pathlib.Path(__file__).parents[2] / "tools" / "sampled_inference.py"
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("sampled_inference", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_it_tells_the_served_auc_and_how_far_other_draws_move(tool, trained):
+    served, others, mean = tool.compare(str(trained.model_dir), "valid", 2)
+    auc = trained.metrics["valid"]["auc"]
+    assert served == f"served noise: AUC {auc:.5f}"
+    assert float(re.search(r"move by up to ([\d.]+)", others)[1]) > 0
+    assert abs(float(mean.rpartition(" ")[2]) - auc) < 0.1
+    # Nothing of it stays: the run scores as before.
+    assert Experiment.open(str(trained.model_dir)).score("valid").metrics()["auc"] == auc
+
+
+def test_a_run_without_a_generator_has_no_noise(tool, trained, monkeypatch):
+    monkeypatch.setattr(tool, "DiffusionMultiInterestGenerator", type("Other", (), {}))
+    with pytest.raises(ConfigError, match="use_dmig is off"):
+        tool.compare(str(trained.model_dir), "valid", 1)
+
+
+def test_wrong_usage_explains_itself(tool, capsys):
+    assert tool.main([]) == 2 and "usage:" in capsys.readouterr().err
+    assert tool.main(["--model_dir", "/nowhere"]) == 1 and "error:" in capsys.readouterr().err
