@@ -66,6 +66,8 @@ class Straightforward:
             interests, channels, live = self._extract(history, candidate, mask)
             parts.append(self._unit._summarise(interests, training=training))
             if self._config.use_dmig:
+                if self._config.stop_interest_gradient:
+                    interests, channels = tf.stop_gradient(interests), tf.stop_gradient(channels)
                 generated, losses = self._generate(interests, channels, live, training)
                 parts += tf.unstack(generated, axis=1)
                 if self._config.use_cmic and training:
@@ -152,7 +154,7 @@ class Straightforward:
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """DMIG: generated interests r* [B, C, d], and in training the weighted L_d."""
         dmig = self._unit._generate
-        x0, losses = _directions(interests, dmig.floor), {}
+        x0, losses = unit_vectors(interests), {}
         if training:
             losses["diffusion"] = dmig.loss_weight * self._diffusion_loss(x0, channels, live)
             noise = dmig.random.normal(tf.shape(x0))
@@ -204,8 +206,7 @@ class Straightforward:
 
     def _contrastive_loss(self, interests, generated, live, user) -> tf.Tensor:
         """CMIC: the weighted L_cl."""
-        cmic, floor = self._unit._calibrate, self._unit._generate.floor
-        interests = _directions(interests, floor) if floor else interests
+        cmic = self._unit._calibrate
         anchors = unit_vectors(cmic.extracted_head(interests))
         others = unit_vectors(cmic.generated_head(generated))
         own = tf.eye(tf.shape(live)[0], dtype=tf.bool)
@@ -292,13 +293,6 @@ def _dense(inputs: tf.Tensor, layer: tf.keras.layers.Dense) -> tf.Tensor:
     """The affine part of a dense layer."""
     outputs = tf.tensordot(inputs, layer.kernel, axes=1)
     return outputs + layer.bias if layer.use_bias else outputs
-
-
-def _directions(interests: tf.Tensor, floor: float) -> tf.Tensor:
-    if not floor:
-        return unit_vectors(interests)
-    square = tf.reduce_sum(tf.square(interests), axis=-1, keepdims=True)
-    return interests / tf.sqrt(square + floor**2)
 
 
 def _layer_norm(inputs: tf.Tensor, layer: tf.keras.layers.LayerNormalization) -> tf.Tensor:

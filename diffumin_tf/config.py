@@ -126,8 +126,7 @@ class TaskConfig(_Section):
     prediction_type: Literal["sample", "epsilon"] = "sample"
     residual_denoiser: bool = False
     stop_target_gradient: bool = False
-    stop_interest_gradient: bool = False
-    generator_floor: NonNegativeFloat = 0.0
+    stop_interest_gradient: bool = True
     generated_input: Literal["generated", "difference", "gated", "none"] = "generated"
     temp: PositiveFloat = 0.05
     contrastive_negatives: Literal["global", "replica"] = "global"

@@ -265,17 +265,21 @@ def test_the_tower_sees_of_the_generated_interests_what_the_config_says(how):
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_auxiliary_losses_train_behaviours_unless_they_are_stopped(stopped):
+def test_auxiliary_losses_train_embeddings_and_channels_unless_they_are_stopped(stopped):
     model, path = build(**LEAN, subseq_len=0, stop_interest_gradient=stopped)
     inputs, _ = batch(path)
     with tf.GradientTape() as tape:
         model(inputs, training=True)
         auxiliary = tf.add_n(model.losses)
-    gradient = tf.convert_to_tensor(tape.gradient(auxiliary, model.embedding.table)).numpy()
+    weights = [model.embedding.table, model.units[0]._extract.projection.kernel]
+    table, projection = tape.gradient(auxiliary, weights, unconnected_gradients="zero")
+    table = tf.convert_to_tensor(table).numpy()
     seen = np.unique(np.concatenate([g.rows.numpy().ravel() for g in inputs["histories"]]))
     alone = np.setdiff1d(seen, np.append(inputs["fields"], 0))
     assert len(alone) > 20
-    assert (np.abs(gradient[alone]).max() > 1e-4) == (not stopped)
+    for gradient in (table[alone], table, projection):
+        assert (np.abs(gradient).max() > 1e-4) == (not stopped)
+    assert not stopped or not (table.any() or projection.numpy().any())
 
 
 def test_label_smoothing_moves_the_labels_of_training_alone():

@@ -12,7 +12,7 @@ from diffumin_tf.layers import checks, replicas
 from diffumin_tf.layers.denoiser import Denoiser, Prepared, Time
 from diffumin_tf.layers.noise_schedule import CLEAN, SCHEDULES, NoiseSchedule
 from diffumin_tf.layers.random_stream import RandomStream
-from diffumin_tf.layers.unit_vectors import softened_unit_vectors
+from diffumin_tf.layers.unit_vectors import unit_vectors
 from diffumin_tf.layers.xla import compiled_in_training
 
 PREDICTION_TYPES = ("sample", "epsilon")
@@ -23,7 +23,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
     """Generates an interest per channel by diffusion, guided by the interests extracted.
 
     ```
-    x₀  = r / √(‖r‖² + floor²),   x̂₀ = denoiser / √d, or with residual  c(t) x_t + g ⊙ denoiser / √d
+    x₀  = r / ‖r‖,   x̂₀ = denoiser / √d, or with residual  c(t) x_t + g ⊙ denoiser / √d
     L_d = mean over live channels of ‖x̂₀(x_t) − x₀‖²,   t ~ U{0 … T − 1},  ε ~ N(0, I)
     r*  = the x̂₀ after S deterministic steps from x₀ noised to start_timestep
     ```
@@ -49,8 +49,6 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         loss_weight: float. Weight of L_d in the loss of the model (`lamda1`).
         dropout_rate: float in [0, 1). Dropout in the denoiser.
         stop_target_gradient: bool. Whether the target x₀ of L_d is taken as a constant.
-        floor: float. Length at which an interest starts to count; 0 divides by ‖r‖ alone, and lets
-            interests that are next to nothing dominate the gradient of the embeddings.
         residual: bool. Whether the denoiser corrects c(t) x_t, the multiple of x_t nearest to x₀
             on average, by g ⊙ denoiser / √d with weights g that start at zero: the first r* is the
             interest with what is left of its noise. Needs `prediction_type` `"sample"`.
@@ -99,7 +97,6 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         loss_weight: float = 0.01,
         dropout_rate: float = 0.0,
         stop_target_gradient: bool = False,
-        floor: float = 0.0,
         residual: bool = False,
         sampler_grad_steps: int | None = 1,
         parts: int = 1,
@@ -120,7 +117,6 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         self.prediction_type = checks.choice("prediction_type", prediction_type, PREDICTION_TYPES)
         self.loss_weight = checks.not_negative("loss_weight", loss_weight)
         self.stop_target_gradient = bool(stop_target_gradient)
-        self.floor = checks.not_negative("floor", floor)
         self.residual = bool(residual)
         if self.residual and prediction_type != "sample":
             raise ValueError(
@@ -198,7 +194,6 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
             "loss_weight": self.loss_weight,
             "dropout_rate": self.denoiser.dropout_rate,
             "stop_target_gradient": self.stop_target_gradient,
-            "floor": self.floor,
             "residual": self.residual,
             "sampler_grad_steps": self.sampler_grad_steps,
             "parts": self.parts,
@@ -215,8 +210,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         ends = [count * part // self.parts for part in range(self.parts + 1)]
         generated = []
         for start, end in itertools.pairwise(ends):
-            x0 = softened_unit_vectors(interests[start:end], self.floor)
-            alive = live[start:end]
+            x0, alive = unit_vectors(interests[start:end]), live[start:end]
             prepared = self.denoiser.prepare(x0, channels[start:end], alive)
             sampled = self._sample(x0, prepared, self.sampling_noise, training=False)
             generated.append(tf.where(alive[:, :, tf.newaxis], sampled, 0.0))
@@ -233,7 +227,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         training: bool,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """r* `[B, C, d]`, and the sum and the number of the errors that L_d is the mean of."""
-        x0 = softened_unit_vectors(interests, self.floor)
+        x0 = unit_vectors(interests)
         prepared = self.denoiser.prepare(x0, channels, live)
         errors = self._errors(x0, prepared, t, loss_noise)
         counted = tf.cast(live, tf.float32)

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from diffumin_tf.layers import checks
 from diffumin_tf.layers.batch_norm import BatchNorm
-from diffumin_tf.layers.unit_vectors import softened_unit_vectors
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -62,7 +61,7 @@ class InterestSummary(tf.keras.layers.Layer):
     def call(self, interests: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         interests = checks.tensor("interests", interests, "[B, C, d]", [None, *self.sizes])
         square = tf.reduce_sum(tf.square(interests), axis=-1) + self.floor**2
-        directions = softened_unit_vectors(interests, self.floor)
+        directions = interests * tf.math.rsqrt(square)[:, :, tf.newaxis]
         log_lengths = self.normalize(0.5 * tf.math.log(square), training=training)
         channels, width = self.sizes
         return tf.concat([tf.reshape(directions, [-1, channels * width]), log_lengths], axis=1)

@@ -23,22 +23,3 @@ def unit_vectors(vectors: tf.Tensor, shortest: float = 1e-12) -> tf.Tensor:
     # The inner `where` keeps the infinite gradient of rsqrt(0) out of the backward pass.
     inverse_length = tf.math.rsqrt(tf.where(has_direction, square, 1.0))
     return tf.where(has_direction, vectors * inverse_length, 0.0)
-
-
-def softened_unit_vectors(vectors: tf.Tensor, floor: float) -> tf.Tensor:
-    """`v / √(‖v‖² + floor²)`: vectors of nearly length 1, or `v / floor` where v is short.
-
-    The gradient of `v / ‖v‖` grows with `1 / ‖v‖`, so that vectors that are next to nothing would
-    dominate an update; here it is at most `1 / floor`.
-
-    Args:
-        vectors: `[..., d]`, float32.
-        floor: float. Length at which a vector starts to count; 0 gives `unit_vectors`.
-
-    Returns:
-        `[..., d]`, float32.
-    """
-    if not floor:
-        return unit_vectors(vectors)
-    square = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
-    return vectors * tf.math.rsqrt(square + floor**2)

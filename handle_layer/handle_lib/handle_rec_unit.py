@@ -14,7 +14,7 @@ from diffumin_tf.layers import (
     InterestSummary,
     OrthogonalMultiInterestExtractor,
 )
-from diffumin_tf.layers.unit_vectors import softened_unit_vectors
+from diffumin_tf.layers.unit_vectors import unit_vectors
 from handle_layer.handle_lib.handle_base import HistoryUnit
 
 
@@ -82,7 +82,6 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
                 dff_factor=config.dff_factor,
                 dropout_rate=config.dropout_rate,
                 prediction_type=config.prediction_type,
-                floor=config.generator_floor,
                 residual=config.residual_denoiser,
                 stop_target_gradient=config.stop_target_gradient,
                 sampler_grad_steps=config.sampler_grad_steps,
@@ -123,17 +122,16 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
 
     def _generated_interests(self, interests, channels, live, user, training) -> list[tf.Tensor]:
         """What the tower sees of r* [B, C, d]."""
-        floor, how = self.config.generator_floor, self.config.generated_input
+        how = self.config.generated_input
         if self.config.stop_interest_gradient:
             interests, channels = tf.stop_gradient(interests), tf.stop_gradient(channels)
         generated = self._generate(interests, channels, live, training=training)
         if self.config.use_cmic:
-            anchors = softened_unit_vectors(interests, floor) if floor else interests
-            generated = self._calibrate(anchors, generated, user, live, training=training)
+            generated = self._calibrate(interests, generated, user, live, training=training)
         if how == "none":
             return []
         if how == "difference":
-            generated -= softened_unit_vectors(interests, floor)
+            generated -= unit_vectors(interests)
         elif how == "gated":
             generated *= self._gate
         return [tf.reshape(generated, [-1, self.config.channel_num * self.width])]

@@ -179,6 +179,9 @@ def test_a_residual_denoiser_begins_as_the_linear_estimate():
         noisy = np.sqrt(alpha) * x0 + np.sqrt(1 - alpha) * layer.sampling_noise.numpy()[0]
         expected = linear_estimate(noisy, alpha) * live[b][:, None]
         np.testing.assert_allclose(generated[b], expected, atol=1e-5)
+    layer.correction.assign(normal(3, 6))
+    moved = layer(interests, channels, live)
+    assert_same(copy_of(layer, interests, channels, live)(interests, channels, live), moved)
 
 
 def test_training_lowers_the_loss():
@@ -221,7 +224,6 @@ def test_survives_config_and_saving(tmp_path):
         0.2,
         0.1,
         True,
-        0.2,
         seed=9,
         name="g",
     )
