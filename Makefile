@@ -1,11 +1,12 @@
 # make demo: the whole path on a synthetic log.  make test: every check.  make bench: how fast it is.
+# make evidence KUAIRAND=dir MOVIELENS=dir: the studies of docs/evidence.md, some hours.
 # Each sets up .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test bench lint format clean
+.PHONY: setup demo test bench evidence lint format clean
 
 setup: $(STAMP)
 
@@ -27,6 +28,11 @@ test: lint
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks.run
+
+evidence: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python tools/evidence.py --output runs/evidence \
+	  $(if $(KUAIRAND),--kuairand '$(KUAIRAND)') $(if $(MOVIELENS),--movielens '$(MOVIELENS)')
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

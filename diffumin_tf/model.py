@@ -110,7 +110,7 @@ class RankingModel(tfrs.Model):
         self.distribute_reduction_method = "first"
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        embedded = self._embed(inputs)
+        embedded = self.embed(inputs)
         vectors = [unit(embedded, training=training) for unit in self.units]
         return self._run_tower(tf.concat(vectors, axis=1), training)
 
@@ -129,7 +129,7 @@ class RankingModel(tfrs.Model):
             }
         )
 
-    def _embed(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    def embed(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Embeds the fields, whose rows stay as ``rows``; histories are looked up when needed."""
         rest = {name: value for name, value in inputs.items() if name != "histories"}
         return {

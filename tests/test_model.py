@@ -252,7 +252,7 @@ def test_a_part_that_is_switched_off_has_no_weights_and_no_loss(changes, left_ou
 def test_the_tower_sees_of_the_generated_interests_what_the_config_says(how):
     def tower_input(**changes):
         model, path = build(**LEAN, subseq_len=0, **changes)
-        return model.units[0](model._embed(batch(path)[0])).numpy(), model, path
+        return model.units[0](model.embed(batch(path)[0])).numpy(), model, path
 
     whole, model, _ = tower_input()
     other, changed, path = tower_input(generated_input=how)

@@ -175,7 +175,7 @@ def test_a_soft_search_on_two_replicas_learns_what_it_learns_on_one_device():
 def embedded(name, seed=0):
     """A unit, its inputs for one group, and its candidates and behaviours as arrays."""
     model, path = peer(name)
-    inputs = model._embed(batch(path, seed)[0])
+    inputs = model.embed(batch(path, seed)[0])
     (unit,) = model.units
     candidate = unit.select(inputs, "candidate")
     return unit, inputs, candidate, *(x.numpy() for x in inputs["history"].whole())

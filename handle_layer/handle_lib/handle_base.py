@@ -157,16 +157,19 @@ class HistoryUnit(InputUnit):
         raise NotImplementedError
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> tf.Tensor:
-        history = self.history(inputs)
-        raw_candidate = self.select(inputs, "candidate")
-        candidate = self._as_behaviour(raw_candidate) if self._as_behaviour else raw_candidate
-        parts = [raw_candidate, self.select(inputs, "user"), self.select(inputs, "context")]
+        history, selected = self.history(inputs), self.select(inputs, "candidate")
+        candidate = self.as_behaviour(selected)
+        parts = [selected, self.select(inputs, "user"), self.select(inputs, "context")]
         parts += self.long_term(history, candidate, inputs, training)
         if self.subseq_len:
             parts.append(self._short_term_interest(history, candidate, training))
         if self.features.dense:
             parts.append(self._dense_norm(inputs["dense"], training=training))
         return tf.concat(parts, axis=1)
+
+    def as_behaviour(self, selected: tf.Tensor) -> tf.Tensor:
+        """e_s float32 [B, d] of the selected candidate features; as they are if none compares."""
+        return self._as_behaviour(selected) if self._as_behaviour else selected
 
     def check_heads(self) -> None:
         """Raises ConfigError when attention heads do not divide the width of a behaviour."""

@@ -108,17 +108,33 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
     ) -> list[tf.Tensor]:
         if not self.config.use_omie:
             return []
-        channels = self._extract.channels_of(candidate)
-        rows, there = history.choose(self._extract.choose, channels)
-        interests, kept = self._extract.aggregate(
-            history.embed(rows), there, channels, history.lengths()
-        )
+        interests, channels, kept = self.extract(history, candidate)
         live = tf.reduce_any(kept, axis=2)
         parts = [self._summarise(interests, training=training)]
         if self.config.use_dmig:
             user = inputs.get("user")
             parts += self._generated_interests(interests, channels, live, user, training)
         return parts
+
+    def extract(
+        self, history: History, candidate: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """OMIE of a batch, for a unit with ``use_omie``.
+
+        Returns:
+          r float32 [B, C, d], the channels float32 [B, C, d], and which of the k places of each
+          channel hold a behaviour that it keeps, bool [B, C, k].
+        """
+        channels = self._extract.channels_of(candidate)
+        rows, there = history.choose(self._extract.choose, channels)
+        interests, kept = self._extract.aggregate(
+            history.embed(rows), there, channels, history.lengths()
+        )
+        return interests, channels, kept
+
+    def generate(self, interests: tf.Tensor, channels: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+        """r* float32 [B, C, d] as it is served, for a unit with ``use_dmig``."""
+        return self._generate(interests, channels, live, training=False)
 
     def _generated_interests(self, interests, channels, live, user, training) -> list[tf.Tensor]:
         """What the tower sees of r* [B, C, d]."""

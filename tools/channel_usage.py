@@ -1,0 +1,120 @@
+"""What the interest channels of a trained run hold.
+
+usage: python tools/channel_usage.py --model_dir RUN [--split valid] [--samples 2000]
+
+For every channel of OMIE: how many samples it keeps a behaviour for, its share of all behaviours
+that are kept (and the entropy of these shares; ln C when all channels keep as many), the length of
+its interest r, how alike r is between samples (the mean cosine of two samples: near 1, the channel
+tells nothing about the user), and how near the generated r* is to r. Writes nothing.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+from absl import flags
+
+from diffumin_tf.errors import ConfigError, DiffuminError
+from diffumin_tf.experiment import Experiment
+from diffumin_tf.splits import files_of
+from diffumin_tf.training import strategy
+from handle_layer.handle_lib.handle_rec_unit import Long_term_DiffuMIN
+
+_BATCH = 256
+
+
+def main(argv: list[str]) -> int:
+    """Prints a table; exit code 0 when it was made."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
+    flags.DEFINE_enum("split", "valid", ["train", "valid", "test"], "Which data.", values)
+    flags.DEFINE_integer("samples", 2000, "How many.", lower_bound=2, flag_values=values)
+    try:
+        rest = values(["channel_usage", *argv])[1:]
+    except flags.Error as error:
+        print(f"channel_usage: {error}", file=sys.stderr)
+        return 2
+    if rest or not values.model_dir:
+        print(__doc__.strip(), file=sys.stderr)
+        return 2
+    try:
+        for line in report(values.model_dir, values.split, values.samples):
+            print(line)
+    except DiffuminError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def report(model_dir: str, split: str, samples: int) -> list[str]:
+    """The table, a line a channel.
+
+    Args:
+      model_dir: folder of a trained run.
+      split: which data.
+      samples: look at so many of the first samples.
+
+    Raises:
+      ConfigError: no unit of the run has channels.
+    """
+    run = Experiment.open(model_dir)
+    units = [unit for unit in run.model.units if isinstance(unit, Long_term_DiffuMIN)]
+    if not run.config.use_omie or not units:
+        raise ConfigError(f"{model_dir}: no unit of it extracts interests")
+    lines = []
+    for unit in units:
+        lines += _table(unit.name, *_look(run, unit, split, samples))
+    return lines
+
+
+def _look(run: Experiment, unit: Long_term_DiffuMIN, split: str, samples: int) -> tuple:
+    """r, r* (or None) [n, C, d], and how many behaviours were kept [n, C]."""
+    columns: list[list[np.ndarray]] = [[], [], []]
+    read = run.batches(strategy.one_device()).read(files_of(run.config, run.schema, split), _BATCH)
+    for inputs, _ in read:
+        embedded = run.model.embed(inputs)
+        candidate = unit.as_behaviour(unit.select(embedded, "candidate"))
+        interests, channels, kept = unit.extract(unit.history(embedded), candidate)
+        count = kept.numpy().sum(axis=2)
+        columns[0].append(interests.numpy())
+        columns[1].append(count)
+        if run.config.use_dmig:
+            columns[2].append(unit.generate(interests, channels, count > 0).numpy())
+        if sum(map(len, columns[0])) >= samples:
+            break
+    interests, count, generated = (np.concatenate(c)[:samples] if c else None for c in columns)
+    return interests, generated, count
+
+
+def _table(name: str, interests: np.ndarray, generated: np.ndarray | None, count) -> list[str]:
+    share = count.sum(axis=0) / max(count.sum(), 1)
+    entropy = -sum(p * np.log(p) for p in share if p > 0)
+    lines = [
+        f"{name}: {len(count):,} samples; entropy of the shares {entropy:.2f} of at most "
+        f"{np.log(len(share)):.2f}",
+        "channel  samples  share of kept  median length of r  alike between samples  r* against r",
+    ]
+    for channel in range(len(share)):
+        live = count[:, channel] > 0
+        r = interests[live, channel]
+        length = np.linalg.norm(r, axis=1, keepdims=True)
+        r = r / np.maximum(length, 1e-12)
+        n = len(r)
+        alike = (np.square(r.sum(axis=0)).sum() - n) / (n * (n - 1)) if n > 1 else np.nan
+        near = np.nan
+        if generated is not None and n:
+            g = generated[live, channel]
+            g = g / np.maximum(np.linalg.norm(g, axis=1, keepdims=True), 1e-12)
+            near = np.mean(np.sum(r * g, axis=1))
+        middle = np.median(length) if n else np.nan
+        lines.append(
+            f"{channel:7d}  {np.mean(live):6.0%}  {share[channel]:13.0%}  {middle:18.4f}  "
+            f"{alike:21.2f}  {near:12.2f}"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
