@@ -193,10 +193,6 @@ class TaskConfig(_Section):
             raise _conflict(
                 "infer_timesteps", self.infer_timesteps, f"start_timestep {self.start_timestep}+1"
             )
-        if self.hash_bits % self.hash_width:
-            raise ValueError(
-                f"hash_width is {self.hash_width} but must divide hash_bits {self.hash_bits}"
-            )
         buckets = self.length_buckets or ()
         if buckets and (list(buckets) != sorted(set(buckets)) or buckets[-1] != self.seq_len):
             raise ValueError(
@@ -208,6 +204,11 @@ class TaskConfig(_Section):
             raise ValueError(
                 f"learning_rate_schedule {self.learning_rate_schedule!r} needs decay_steps, the "
                 "steps after which the rates reach 0"
+            )
+        if self.learning_rate_schedule != "constant" and self.pretrain_model_dir:
+            raise ValueError(
+                f"learning_rate_schedule is {self.learning_rate_schedule!r} but must be "
+                "'constant' with pretrain_model_dir, whose number of updates is taken over"
             )
         if self.beta_start > self.beta_end:
             raise _conflict("beta_start", self.beta_start, f"beta_end {self.beta_end}")
@@ -233,12 +234,13 @@ def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str
       ConfigError: names file, key, value and what would be right.
     """
     content = config_file.read(path, overrides)
-    path = config_file.lineage(path)[0]
+    path, *extended = config_file.lineage(path)
     ignored = sorted(IGNORED_KEYS & content.keys())
     content = {k: v for k, v in content.items() if k not in IGNORED_KEYS}
     if "n_heads" in content:  # the Ele.me config of the release says n_heads
         if "num_heads" in content:
             raise ConfigError(f"{path}: num_heads and n_heads are one setting; keep num_heads")
         content["num_heads"] = content.pop("n_heads")
-    source = f"{path} with {' '.join(overrides)}" if overrides else path
+    source = " extends ".join([path, *extended])
+    source = f"{source} with {' '.join(overrides)}" if overrides else source
     return validate(TaskConfig, content, source), ignored

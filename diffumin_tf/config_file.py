@@ -51,14 +51,20 @@ def lineage(path: str) -> list[str]:
                 f"this one's, got {extended!r}"
             )
         base = posixpath.dirname(files[-1])
-        file = posixpath.normpath(_file(posixpath.join(base, extended)))
-        if file in map(posixpath.normpath, files):
+        file = _normal(_file(posixpath.join(base, extended)))
+        if file in map(_normal, files):
             raise ConfigError(f"{files[-1]}: {_EXTENDS} {extended!r}: leads back to {file}")
         files.append(file)
 
 
 def _file(path: str) -> str:
     return path if path.endswith(".json") else posixpath.join(path, TASK_FILE)
+
+
+def _normal(path: str) -> str:
+    """The path without steps up, whatever file system it names."""
+    scheme, separator, rest = path.rpartition("://")
+    return scheme + separator + posixpath.normpath(rest)
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

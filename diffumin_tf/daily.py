@@ -78,6 +78,11 @@ def next_day(
       DiffuminError: something is wrong.
     """
     config, _ = config_lib.load(exp, overrides)
+    if config.learning_rate_schedule != "constant":
+        raise ConfigError(
+            f"{exp}: learning_rate_schedule is {config.learning_rate_schedule!r} but must be "
+            "'constant': every day goes on from the number of updates of the day before"
+        )
     model_dir = model_dir.rstrip("/")
     left = [d for d in _days(config, first, last) if not _is_finished(model_dir, d)]
     if not left:

@@ -187,7 +187,7 @@ class RankingModel(tfrs.Model):
     ) -> tf.Tensor:
         """`click_loss` of one batch of (inputs, label)."""
         features, label = inputs
-        logit = self(features, training=training)
+        logit = self({**features, "label": label} if training else features, training=training)
         self.auc.update_state(label, logit)
         return self.click_loss(label, logit)
 

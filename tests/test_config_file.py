@@ -58,6 +58,22 @@ def test_the_schema_is_found_with_the_extended_experiment(experiment, tmp_path):
     assert found.endswith("base/data_struct.json")
 
 
+def test_a_mistake_names_the_files_that_it_may_stand_in(experiment):
+    experiment("base", {**BASE, "batchsize": 3})
+    top = experiment("top", {"extends": "../base"})
+    with pytest.raises(ConfigError, match=r"top/task_conf.json extends .*base/.*'batchsize'"):
+        config.load(top)
+
+
+def test_other_file_systems_may_hold_experiments(monkeypatch):
+    files = {
+        "gs://b/exp/top/task_conf.json": {"extends": "../base"},
+        "gs://b/exp/base/task_conf.json": BASE,
+    }
+    monkeypatch.setattr(config_file, "read_json", lambda path: dict(files[path]))
+    assert config_file.lineage("gs://b/exp/top") == list(files)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

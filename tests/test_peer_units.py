@@ -280,6 +280,7 @@ def test_hyperplanes_are_those_of_the_configured_seed():
             {"features": {"candidate": ["hour"], "behaviours": ["item_list"]}},
             "features: TWIN compares .* but .'hour'. and .'item_list'. share none",
         ),
+        ("SDIM", {"hash_width": 5}, "hash_width is 5 but must divide hash_bits 12"),
         ("ETA", {"num_heads": 3}, "num_heads is 3 but must divide 8"),
         ("SIM_soft", {"num_heads": 3}, "num_heads is 3 but must divide 8"),
         ("TWIN", {"num_heads": 3}, "num_heads is 3 but must divide 8"),
@@ -289,11 +290,6 @@ def test_what_does_not_fit_is_refused_with_the_key_and_what_would(name, changes,
     config = config_of(name, **changes)
     with pytest.raises(ConfigError, match=message):
         input_unit(config.input_units[0])(config, layout_of(config))
-
-
-def test_the_width_of_a_hash_must_divide_its_bits():
-    with pytest.raises(ValueError, match="hash_width is 5 but must divide hash_bits 12"):
-        config_of("SDIM", hash_width=5)
 
 
 def test_a_search_keeps_no_more_places_than_a_history_has():

@@ -57,7 +57,9 @@ def compare(model_dir: str, split: str, draws: int) -> list[str]:
     run = Experiment.open(model_dir)
     layers = [m for m in run.model.submodules if isinstance(m, DiffusionMultiInterestGenerator)]
     if not layers:
-        raise ConfigError(f"{model_dir}: use_dmig is off, so that inference has no noise")
+        raise ConfigError(
+            f"{model_dir}: its model generates nothing, so that inference has no noise"
+        )
     served, random = run.score(split), np.random.default_rng(run.config.seed)
     predictions = []
     for _ in range(draws):

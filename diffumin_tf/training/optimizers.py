@@ -98,9 +98,7 @@ def build(
 def _rate(config: TaskConfig, rate: float) -> Rate:
     if config.learning_rate_schedule == "constant" and not config.warmup_steps:
         return rate
-    return WarmupDecay(
-        rate, config.learning_rate_schedule, config.warmup_steps, config.decay_steps or 0
-    )
+    return WarmupDecay(rate, config.learning_rate_schedule, config.warmup_steps, config.decay_steps)
 
 
 def compile_model(model: RankingModel, config: TaskConfig) -> None:

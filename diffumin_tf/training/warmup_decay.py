@@ -5,6 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from diffumin_tf.layers import checks
+
+KINDS = ("constant", "linear", "cosine")
+
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
 class WarmupDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
@@ -21,14 +25,21 @@ class WarmupDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
         kind: ``"constant"``, ``"linear"`` or ``"cosine"``.
         warmup_steps: int.
         decay_steps: int. Not used by ``"constant"``.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
 
-    def __init__(self, peak: float, kind: str, warmup_steps: int, decay_steps: int) -> None:
+    def __init__(
+        self, peak: float, kind: str, warmup_steps: int = 0, decay_steps: int | None = None
+    ) -> None:
         super().__init__()
-        self.peak = peak
-        self.kind = kind
-        self.warmup_steps = warmup_steps
+        self.peak = checks.positive_number("peak", peak)
+        self.kind = checks.choice("kind", kind, KINDS)
+        self.warmup_steps = checks.integer("warmup_steps", warmup_steps)
         self.decay_steps = decay_steps
+        if kind != "constant":
+            checks.positive_int("decay_steps", decay_steps)
 
     def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         step = tf.cast(step, tf.float32)

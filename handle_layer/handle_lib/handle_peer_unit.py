@@ -110,7 +110,8 @@ class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
 
     The search finds the ``search_len`` behaviours with the highest inner products (`SoftSearch`).
     It learns by a click model over the whole history, whose loss counts as much as that of the
-    clicks, as in the paper.
+    clicks, as in the paper. The paper's attention also sees how long ago a behaviour was; here it
+    does where that is a behaviour field.
     """
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
@@ -164,6 +165,10 @@ class SDIM(InterestUnit):
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
+        if config.hash_bits % config.hash_width:
+            raise ConfigError(
+                f"hash_width is {config.hash_width} but must divide hash_bits {config.hash_bits}"
+            )
         self._attention = SampledHashAttention(
             config.hash_bits, config.hash_width, seed=config.seed, name="hash_attention"
         )

@@ -32,7 +32,7 @@ def test_it_tells_the_served_auc_and_how_far_other_draws_move(tool, trained):
 
 def test_a_run_without_a_generator_has_no_noise(tool, trained, monkeypatch):
     monkeypatch.setattr(tool, "DiffusionMultiInterestGenerator", type("Other", (), {}))
-    with pytest.raises(ConfigError, match="use_dmig is off"):
+    with pytest.raises(ConfigError, match="its model generates nothing"):
         tool.compare(str(trained.model_dir), "valid", 1)
 
 

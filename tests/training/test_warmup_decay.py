@@ -30,3 +30,16 @@ def test_rises_to_the_peak_and_falls_as_its_kind_says(kind, falling):
 
 def test_begins_at_the_peak_without_warmup():
     assert rates("linear", 0, 2, 3) == [0.5, 0.25, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.0, "linear", 0, 3), "`peak` .* received 0.0"),
+        ((0.1, "exponential", 0, 3), "`kind` .* received 'exponential'"),
+        ((0.1, "linear", 0, 0), "`decay_steps` .* received 0"),
+    ],
+)
+def test_refuses_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        WarmupDecay(*arguments)
