@@ -263,8 +263,10 @@ def run() -> None:
     with quietly():
         import tensorflow as tf
 
-        if sys.argv[1:2] == ["compare"]:  # its runs need the GPU, each for itself
-            tf.config.set_visible_devices([], "GPU")
+        if sys.argv[1:2] == ["compare"]:  # before what comes next takes it
+            from diffumin_tf.comparison.command import leave_gpu_to_runs
+
+            leave_gpu_to_runs()
         # Training settles devices and cluster first, and does this then.
         if sys.argv[1:2] not in (["train"], ["demo"], ["daily"]):
             tf.config.list_logical_devices()

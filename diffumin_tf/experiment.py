@@ -188,14 +188,19 @@ class Experiment:
         return predict_function(self.model)
 
 
-def find_experiment(exp: str) -> str:
+def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) -> str:
     """The folder of an experiment, given as a path or by its name under ``exp/user1``.
+
+    Args:
+      exp: path or name.
+      asked: where it was given, for the message.
+      first: a folder to try before all others.
 
     Raises:
       ConfigError: there is none; says where it was looked for.
     """
     root = posixpath.dirname(posixpath.dirname(__file__))
-    tried = [exp]
+    tried = [exp] if first is None else [first, exp]
     tried += [
         posixpath.join(base, "exp", "user1", exp)
         for base in (".", root, posixpath.join(sys.prefix, "share", "diffumin_tf"))
@@ -203,7 +208,8 @@ def find_experiment(exp: str) -> str:
     for folder in tried:
         if tf.io.gfile.exists(posixpath.join(folder, "task_conf.json")):
             return folder
-    raise ConfigError(f"--exp {exp!r}: no task_conf.json in {', '.join(tried)}")
+    tried = list(dict.fromkeys(tried))
+    raise ConfigError(f"{asked} {exp!r}: no task_conf.json in {', '.join(tried)}")
 
 
 def find_expected(path: str) -> str:

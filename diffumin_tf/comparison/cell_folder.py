@@ -1,9 +1,9 @@
 """What lies in the folder of a cell: what was asked for, what came of it, and whether to go on."""
 
 import dataclasses
+import itertools
 import json
 import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +18,7 @@ from diffumin_tf.evaluation.scoring import Scores
 from diffumin_tf.strict_model import validate
 
 REQUEST, RESULT, SCORES, LOG, RUN = "request.json", "cell.json", "scores.npz", "log.txt", "run"
+PROCESSES = "processes.json"
 
 # Where results go is no matter of what is learned.
 _ANYWHERE = "model_path"
@@ -51,7 +52,7 @@ class CellFolder:
         return read_json(self.file(RESULT))
 
     def prepare(self, cell: Cell, report: Callable[[str], None]) -> None:
-        """Readies the folder for a cell; what a cell with other settings left there goes away.
+        """Readies the folder for a cell; what a cell with other settings left is put aside.
 
         Raises:
           ConfigError: the cell's configuration is wrong.
@@ -60,25 +61,33 @@ class CellFolder:
         if os.path.isdir(self.path):
             differing = self._differing(wanted)
             if differing:
-                report(f"{self.path}: holds a run with other settings ({differing}); run anew")
-                shutil.rmtree(self.path)
+                kept = self._put_aside()
+                report(
+                    f"{self.path}: holds a run with other settings ({differing}); kept as {kept}, "
+                    "run anew"
+                )
         os.makedirs(self.path, exist_ok=True)
         request = {
             "experiment": cell.experiment,
             "exp": cell.exp,
             "overrides": list(cell.overrides),
             "seed": cell.seed,
-            "scores_test": cell.is_final,
+            "scored": cell.split if cell.is_final else None,
             "settings": wanted,
         }
         self.write(REQUEST, request)
+
+    def processes(self) -> list[dict[str, Any]]:
+        """What each process that worked on it noted of itself, the first one first."""
+        path = self.file(PROCESSES)
+        return read_json(path)["processes"] if os.path.exists(path) else []
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Writes a JSON file; it appears whole or not at all."""
         records.write_text(self.file(name), json.dumps(content, indent=2) + "\n")
 
     def write_scores(self, scores: Scores) -> None:
-        """Keeps labels, predictions and users (absent where unknown) of the test split."""
+        """Keeps labels, predictions and users (absent where unknown) of a split."""
         columns = {"labels": scores.labels, "pctr": scores.pctr}
         if scores.users is not None:
             columns["users"] = scores.users
@@ -90,6 +99,13 @@ class CellFolder:
             return Scores(
                 arrays["labels"], arrays["pctr"], arrays["users"] if "users" in arrays else None
             )
+
+    def _put_aside(self) -> str:
+        """Renames the folder, so that hours of work are not lost by a slip; returns the name."""
+        names = (f"{self.path}.before-{number}" for number in itertools.count(1))
+        free = next(name for name in names if not os.path.exists(name))
+        os.rename(self.path, free)
+        return os.path.basename(free)
 
     def _differing(self, wanted: dict[str, Any]) -> str:
         """In which settings the cell that is here differs, in words; empty when in none."""

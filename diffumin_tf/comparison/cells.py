@@ -31,8 +31,8 @@ class Cell:
       changes: configuration keys and values laid over those of the folder, the seed among them.
       choice: what the grid gave it.
       seed: its seed.
-      is_final: whether it is scored on the test split; otherwise it is there to choose by, and
-        has no test split.
+      is_final: whether it is in the table; otherwise it is there to choose by.
+      split: what it is judged by, ``test`` or ``valid``; with the latter it has no test split.
     """
 
     experiment: str
@@ -41,6 +41,7 @@ class Cell:
     choice: dict[str, Any]
     seed: int
     is_final: bool
+    split: str
 
     @property
     def slug(self) -> str:
@@ -134,11 +135,10 @@ def _check_each(cells: Sequence[Cell]) -> None:
                 f"experiments {other.experiment!r} and {cell.experiment!r} would share the folder "
                 f"{cell.slug}; name them differently"
             )
-        split = "test" if cell.is_final else "valid"
-        if not has_split(cell.config(), split):
+        if not has_split(cell.config(), cell.split):
             raise ConfigError(
-                f"experiment {cell.experiment!r}: no {split} split in {cell.exp}; set "
-                f"{split}_data_start and {split}_data_end"
+                f"experiment {cell.experiment!r}: no {cell.split} split in {cell.exp}; set "
+                f"{cell.split}_data_start and {cell.split}_data_end"
             )
 
 
@@ -182,6 +182,7 @@ def _of_seeds(
 def _cell(study: Study, experiment: str, choice: dict[str, Any], seed: int, is_final: bool) -> Cell:
     contender = study.experiments[experiment]
     changes = {**study.set, **choice, **contender.set, "seed": seed}
-    if not is_final:
+    split = study.split if is_final else "valid"
+    if split == "valid":
         changes |= _WITHOUT_TEST
-    return Cell(experiment, contender.exp, changes, choice, seed, is_final)
+    return Cell(experiment, contender.exp, changes, choice, seed, is_final, split)

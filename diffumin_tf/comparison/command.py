@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from diffumin_tf.comparison import cells, plots, sample_facts, table
 from diffumin_tf.comparison.cell_folder import LOG, RUN, CellFolder
 from diffumin_tf.comparison.cells import Cell
+from diffumin_tf.comparison.markdown import number
 from diffumin_tf.comparison.processes import Start, run_all, start_cell
 from diffumin_tf.comparison.study import Study
 from diffumin_tf.comparison.summary import summarise
@@ -22,6 +25,18 @@ CELLS, JSON, MARKDOWN = "cells", "comparison.json", "comparison.md"
 
 class CellsFailed(DiffuminError):
     """Some runs of a comparison did not come to their end; all others did."""
+
+
+def leave_gpu_to_runs(report: Callable[[str], None] = print) -> None:
+    """Keeps this process from taking the GPU, whose memory its runs need.
+
+    Args:
+      report: takes a line where it comes too late.
+    """
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError:
+        report("this process has taken the GPU already; its runs may find too little of its memory")
 
 
 def compare(
@@ -52,6 +67,7 @@ def compare(
       CellsFailed: a cell failed; the others are in the tables.
       Preempted, KeyboardInterrupt: told to end; the same call goes on.
     """
+    leave_gpu_to_runs(report)
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}: give 1 or more")
     config, schema = cells.check(study)[study.baseline]
@@ -62,11 +78,10 @@ def compare(
         chosen, tried = cells.choose(study, runs.valid_auc)
         final = cells.final_cells(study, chosen)
         runs.run(final)
-        facts = sample_facts.read_facts(config, schema, column, output, report)
+        facts = sample_facts.read_facts(config, schema, study.split, column, output, report)
         report("resampling …")
         comparison = {
             "command": command,
-            "jobs": jobs,
             "popularity_feature": column,
             "failed": runs.failed,
             **summarise(study, runs.finished(final), chosen, tried, facts),
@@ -155,9 +170,7 @@ class _Runs:
             self._report(f"{done} failed with exit code {code}; see {folder.file(LOG)}")
             return
         result = folder.result()
-        split = "test" if cell.is_final else "valid"
-        self._report(
-            f"{done} {split} auc {result[split]['auc']:.4f}, {result['seconds'] / 60:.1f} minutes"
-        )
+        area, minutes = number(result[cell.split]["auc"], 4), number(result["seconds"], 1, per=60)
+        self._report(f"{done} {cell.split} auc {area}, {minutes} minutes")
         if not self._keep_runs:
             shutil.rmtree(folder.file(RUN), ignore_errors=True)

@@ -4,12 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOTHING = "–"
+# Splits in words.
+SPLITS = {"test": "test", "valid": "validation"}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
     """A table; its first `texts` columns are text, all others are numbers."""
     marks = ["---" if place < texts else "---:" for place in range(len(header))]
     return "\n".join([_line(header), "|" + "|".join(marks) + "|", *map(_line, rows)])
+
+
+def number(value: float | None, digits: int, per: float = 1) -> str:
+    """A number in units of `per`."""
+    return NOTHING if value is None else f"{value / per:.{digits}f}"
 
 
 def spread(stat: Mapping[str, Any] | None, digits: int, per: float = 1) -> str:

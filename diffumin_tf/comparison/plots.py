@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diffumin_tf.comparison import slice_plots
-from diffumin_tf.comparison.markdown import signed
+from diffumin_tf.comparison.markdown import SPLITS, signed
 
 DIFFERENCES, SLICES = "differences.png", "slices.png"
 
@@ -16,7 +16,7 @@ _ROW_INCHES, _NAME_WIDTH = 0.62, 24
 _PANELS = {"AUC": (("auc", "samples"), ("auc_by_users", "users")), "GAUC": (("gauc", "users"),)}
 _COLOURS = {"samples": "tab:blue", "users": "tab:orange", "seeds": "0.35"}
 _LABELS = {
-    "samples": "test samples drawn anew",
+    "samples": "samples drawn anew",
     "users": "users drawn anew",
     "seeds": "spread between seeds (Student's t)",
 }
@@ -58,6 +58,7 @@ def _differences(comparison: dict[str, Any]) -> Any:
     panels = [p for p, kinds in _PANELS.items() if any(kinds[0][0] in d for d in compared.values())]
     if not panels:
         return None
+    split = SPLITS[comparison["split"]]
     height = 1.9 + _ROW_INCHES * len(compared)
     figure = Figure(figsize=(2.4 + 4.4 * len(panels), height), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -66,7 +67,7 @@ def _differences(comparison: dict[str, Any]) -> Any:
         for row, difference in enumerate(compared.values()):
             labels |= _forest_row(axis, row, difference, _PANELS[panel])
         axis.axvline(0, color="black", linewidth=1)
-        axis.set_title(f"test {panel} minus that of “{comparison['baseline']}”", fontsize=10)
+        axis.set_title(f"{split} {panel} minus that of “{comparison['baseline']}”", fontsize=10)
         axis.set_xlabel(f"difference in {panel}; more is better")
         axis.grid(True, axis="x", alpha=0.3)
         axis.margins(x=0.08)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from diffumin_tf.comparison.cell import THREADS, TIED
+from diffumin_tf.comparison.cell import JOBS, THREADS, TIED
 from diffumin_tf.comparison.cell_folder import LOG, CellFolder
 from diffumin_tf.startup import LOG_LEVEL
 
@@ -40,7 +40,7 @@ def start_cell(folder: str, jobs: int) -> Process:
       folder: of the cell.
       jobs: how many cells run at a time and share the processor cores.
     """
-    environment = {**os.environ}
+    environment = {**os.environ, JOBS: str(jobs)}
     environment.setdefault(LOG_LEVEL, "3")
     if jobs > 1:
         environment[THREADS] = str(max(1, (os.cpu_count() or 1) // jobs))

@@ -1,4 +1,4 @@
-"""What the records tell of the test samples: length of the history, popularity of the candidate."""
+"""What the records tell of the samples: length of the history, popularity of the candidate."""
 
 import dataclasses
 import json
@@ -19,12 +19,11 @@ from diffumin_tf.splits import files_of
 
 _BATCH = 1024
 _FILE, _REPAIRED = "slices.npz", "slices-repaired"
-_SPLITS = ("train", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleFacts:
-    """What is known of the n samples of the test split, in their order.
+    """What is known of the n samples of the scored split, in their order.
 
     Attributes:
       history: int64 [n], behaviours in the record, also those beyond ``seq_len``.
@@ -49,21 +48,23 @@ def popularity_column(config: TaskConfig, schema: DataStruct, wanted: str | None
 def read_facts(
     config: TaskConfig,
     schema: DataStruct,
+    split: str,
     popularity_feature: str | None,
     folder: str,
     report: Callable[[str], None],
 ) -> SampleFacts:
-    """Reads training and test split once; kept in a folder for the next time.
+    """Reads the training split and the scored one once; kept in a folder for the next time.
 
     Args:
       config: which data, and which history fields.
       schema: columns of a record.
+      split: the scored one.
       popularity_feature: candidate column; None takes the first candidate feature.
       folder: where to keep it.
       report: takes a line of progress.
     """
     column = popularity_column(config, schema, popularity_feature)
-    read_from = _read_from(config, column)
+    read_from = _read_from(config, split, column)
     path = os.path.join(folder, _FILE)
     if os.path.exists(path):
         with np.load(path) as kept:
@@ -71,12 +72,14 @@ def read_facts(
                 return SampleFacts(kept["history"], kept["sightings"])
     report(f"counting histories, and sightings of {column} …")
     repairs = Repairs(os.path.join(folder, _REPAIRED), schema, config.max_bad_records, report)
-    found = _count(config, schema, column, repairs)
+    found = _count(config, schema, split, column, repairs)
     write_arrays(path, {**dataclasses.asdict(found), "read_from": np.array(read_from)})
     return found
 
 
-def _count(config: TaskConfig, schema: DataStruct, column: str, repairs: Repairs) -> SampleFacts:
+def _count(
+    config: TaskConfig, schema: DataStruct, split: str, column: str, repairs: Repairs
+) -> SampleFacts:
     fields, place = features_of(config).behaviours, schema.position("cat_feature", column)
 
     def candidate(raw: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -87,17 +90,17 @@ def _count(config: TaskConfig, schema: DataStruct, column: str, repairs: Repairs
 
     trained = _read(files_of(config, schema, "train"), schema, repairs, candidate)
     ids, counts = np.unique(np.concatenate([b.numpy() for b in trained]), return_counts=True)
-    tested = list(_read(files_of(config, schema, "test"), schema, repairs, both))
-    history = np.concatenate([h.numpy() for h, _ in tested]).astype(np.int64)
-    candidates = np.concatenate([c.numpy() for _, c in tested])
+    scored = list(_read(files_of(config, schema, split), schema, repairs, both))
+    history = np.concatenate([h.numpy() for h, _ in scored]).astype(np.int64)
+    candidates = np.concatenate([c.numpy() for _, c in scored])
     spots = np.minimum(np.searchsorted(ids, candidates), len(ids) - 1)
     known = (ids[spots] == candidates) & (candidates != 0)  # 0 stands for a missing id
     return SampleFacts(history, np.where(known, counts[spots], 0))
 
 
-def _read_from(config: TaskConfig, column: str) -> str:
+def _read_from(config: TaskConfig, split: str, column: str) -> str:
     """All that decides about what is found, as text."""
-    keys = [f"{split}_data_{what}" for split in _SPLITS for what in ("path", "start", "end")]
+    keys = [f"{s}_data_{what}" for s in ("train", split) for what in ("path", "start", "end")]
     settings = {key: getattr(config, key) for key in [*keys, "max_bad_records"]}
     return json.dumps({**settings, "column": column, "fields": features_of(config).behaviours})
 

@@ -4,15 +4,12 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffumin_tf.comparison.markdown import signed
+from diffumin_tf.comparison.markdown import SPLITS, signed
+from diffumin_tf.comparison.slices import TITLES
 
 _AS_LINES = 10  # experiments at most; more lines cannot be told apart
 _NAME_WIDTH = 36
 _MARKERS = "osD^vP*Xp<"
-_TITLES = {
-    "history": ("length of the history", "behaviours in the record"),
-    "popularity": ("popularity of the candidate", "sightings in the training split"),
-}
 
 Slices = Mapping[str, Mapping[str, Sequence[dict[str, Any]]]]
 
@@ -22,26 +19,27 @@ def picture(comparison: dict[str, Any]) -> Any:
     sliced = {n: e["slices"] for n, e in comparison["experiments"].items() if e["slices"]}
     if not sliced:
         return None
+    split = SPLITS[comparison["split"]]
     if len(sliced) <= _AS_LINES:
-        return _lines(sliced)
-    return _map(sliced, comparison["baseline"])
+        return _lines(sliced, split)
+    return _map(sliced, comparison["baseline"], split)
 
 
-def _lines(sliced: Slices) -> Any:
+def _lines(sliced: Slices, split: str) -> Any:
     """AUC: a line an experiment."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12.5, 4.6 + 0.15 * len(sliced)), layout="constrained")
-    axes = figure.subplots(1, len(_TITLES))
-    for axis, (kind, (title, unit)) in zip(axes, _TITLES.items(), strict=True):
+    axes = figure.subplots(1, len(TITLES))
+    for axis, (kind, (title, unit)) in zip(axes, TITLES.items(), strict=True):
         for place, (name, slices) in enumerate(sliced.items()):
             offset = 0.5 * ((place + 0.5) / len(sliced) - 0.5)
             _line(axis, slices[kind], offset, name, place)
-        _ticks(axis, next(iter(sliced.values()))[kind], unit)
+        _ticks(axis, next(iter(sliced.values()))[kind], unit, split)
         has_spread = any(row["sd"] is not None for s in sliced.values() for row in s[kind])
         over = ", mean ± standard deviation over seeds" if has_spread else ""
         axis.set_title(f"AUC by {title}", fontsize=10)
-        axis.set_ylabel(f"test AUC{over}", fontsize=9)
+        axis.set_ylabel(f"{split} AUC{over}", fontsize=9)
         axis.grid(True, axis="y", alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
     columns = min(len(labels), 5)
@@ -66,14 +64,14 @@ def _line(axis: Any, rows: Sequence[dict[str, Any]], offset: float, name: str, p
     )
 
 
-def _map(sliced: Slices, baseline: str) -> Any:
+def _map(sliced: Slices, baseline: str, split: str) -> Any:
     """Differences of AUC to the baseline: a row an experiment, a column a slice."""
     from matplotlib.figure import Figure
 
     others = [name for name in sliced if name != baseline]
     figure = Figure(figsize=(13.5, 1.8 + 0.3 * len(others)), layout="constrained")
-    axes = figure.subplots(1, len(_TITLES), sharey=True)
-    for axis, (kind, (title, unit)) in zip(axes, _TITLES.items(), strict=True):
+    axes = figure.subplots(1, len(TITLES), sharey=True)
+    for axis, (kind, (title, unit)) in zip(axes, TITLES.items(), strict=True):
         moved = [_minus(sliced[name][kind], sliced[baseline][kind]) for name in others]
         reach = max((abs(v) for row in moved for v in row if v is not None), default=0.0) or 1.0
         shown = [[float("nan") if v is None else v for v in row] for row in moved]
@@ -85,8 +83,8 @@ def _map(sliced: Slices, baseline: str) -> Any:
                 axis.text(
                     x, y, text, ha="center", va="center", fontsize=8, color="w" if dark else "k"
                 )
-        _ticks(axis, sliced[baseline][kind], unit)
-        axis.set_title(f"test AUC minus that of “{baseline}”, by {title}", fontsize=10)
+        _ticks(axis, sliced[baseline][kind], unit, split)
+        axis.set_title(f"{split} AUC minus that of “{baseline}”, by {title}", fontsize=10)
     axes[0].set_yticks(range(len(others)), [textwrap.fill(n, _NAME_WIDTH) for n in others])
     axes[0].tick_params(axis="y", labelsize=8)
     return figure
@@ -99,9 +97,9 @@ def _minus(
     return [None if None in pair else pair[0] - pair[1] for pair in pairs]
 
 
-def _ticks(axis: Any, rows: Sequence[dict[str, Any]], unit: str) -> None:
+def _ticks(axis: Any, rows: Sequence[dict[str, Any]], unit: str, split: str) -> None:
     """A tick a slice, with its number of samples."""
     ticks = [f"{row['bucket']}\n{row['samples']:,}" for row in rows]
     axis.set_xticks(range(len(rows)), ticks, fontsize=9)
     axis.set_xlim(-0.5, len(rows) - 0.5)
-    axis.set_xlabel(f"{unit}; below: test samples")
+    axis.set_xlabel(f"{unit}; below: {split} samples")

@@ -1,4 +1,4 @@
-"""AUC within slices of the test split: by length of the history, by popularity of the candidate."""
+"""AUC within slices of a split: by length of the history, by popularity of the candidate."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,6 +7,12 @@ import numpy as np
 
 from diffumin_tf.comparison.uncertainty import over_seeds
 from diffumin_tf.evaluation import metrics
+
+# By kind: by what is sliced, and what is counted.
+TITLES = {
+    "history": ("length of the history", "behaviours in the record"),
+    "popularity": ("popularity of the candidate", "sightings in the training split"),
+}
 
 
 class Bucket(NamedTuple):

@@ -4,7 +4,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -46,6 +46,7 @@ class Study(StrictModel):
       choose: values to choose from, by configuration key. Every combination is trained, and the
         one of the best validation AUC is taken, for each experiment by itself.
       choose_seeds: seeds of the runs by which is chosen.
+      split: what the final runs are scored on. With ``valid`` no run has a test split at all.
       popularity_feature: candidate column whose sightings in the training split are its
         popularity; None takes the first candidate feature of the baseline.
     """
@@ -56,6 +57,7 @@ class Study(StrictModel):
     set: dict[str, Any] = {}
     choose: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     choose_seeds: Seeds = [1]
+    split: Literal["test", "valid"] = "test"
     popularity_feature: str | None = None
 
     @pydantic.model_validator(mode="after")
@@ -95,9 +97,8 @@ def read_study(path: str, overrides: Sequence[str] = ()) -> Study:
       ConfigError: names file, key, value and the nearest valid key.
     """
     study = validate(Study, read_json(path), path)
-    here = os.path.dirname(path)
     found = {
-        name: contender.model_copy(update={"exp": _find(contender.exp, here)})
+        name: contender.model_copy(update={"exp": _find(path, name, contender.exp)})
         for name, contender in study.experiments.items()
     }
     given = _parsed(overrides)
@@ -149,11 +150,9 @@ def as_overrides(settings: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{key}={json.dumps(value)}" for key, value in settings.items())
 
 
-def _find(exp: str, folder: str) -> str:
-    beside = os.path.join(folder, exp)
-    if os.path.exists(os.path.join(beside, "task_conf.json")):
-        return os.path.normpath(beside)
-    return find_experiment(exp)
+def _find(path: str, name: str, exp: str) -> str:
+    beside = os.path.normpath(os.path.join(os.path.dirname(path), exp))
+    return find_experiment(exp, f"{path}: experiments.{name}.exp", beside)
 
 
 def _parsed(overrides: Sequence[str]) -> dict[str, Any]:

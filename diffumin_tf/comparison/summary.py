@@ -37,11 +37,11 @@ def summarise(
       study: what was compared.
       finished: the cells; experiments without one are left out.
       chosen, tried: from `cells.choose`.
-      facts: of the baseline's test samples.
+      facts: of the baseline's samples of the split.
 
     Returns:
-      ``baseline``, ``resamples``, ``machines``, ``code``, and ``experiments``: by name metrics,
-      costs, differences and slices.
+      ``baseline``, ``split``, ``resamples``, ``machines``, ``code``, and ``experiments``: by name
+      metrics, costs, differences, slices and the code that it ran.
     """
     names = [name for name in study.experiments if finished.get(name)]
     scores = {name: {s: f.scores() for s, f in finished[name].items()} for name in names}
@@ -64,11 +64,13 @@ def summarise(
             entry["difference"] = _difference(scores[name], baseline, draws)
         entry["slices"] = _slices(list(scores[name].values()), facts) if comparable else None
         experiments[name] = entry
+    every = [result for some in results.values() for result in some]
     return {
         "baseline": study.baseline,
+        "split": study.split,
         "resamples": uncertainty.RESAMPLES,
-        "machines": _distinct(results, "machine"),
-        "code": _distinct(results, "code"),
+        "machines": _distinct(every, "machine"),
+        "code": _distinct(every, "code"),
         "experiments": experiments,
     }
 
@@ -77,19 +79,26 @@ def _measured(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over the seeds of one experiment."""
     entry: dict[str, Any] = {"seeds": [result["seed"] for result in results]}
     for split in ("test", "valid"):
-        found = [result[split] or {} for result in results]
+        found = [result.get(split) or {} for result in results]
         entry[split] = {m: uncertainty.over_seeds([f.get(m) for f in found]) for m in METRICS}
         entry[split]["examples"] = found[0].get("examples")
     for cost in COSTS:
         entry[cost] = uncertainty.over_seeds([result[cost] for result in results])
     entry["parameters"] = results[0]["parameters"]
+    entry["jobs"] = [_jobs(result) for result in results]
+    entry["code"] = _distinct(results, "code")
     return entry
 
 
-def _distinct(results: Mapping[str, Sequence[dict[str, Any]]], key: str) -> list[Any]:
+def _jobs(result: dict[str, Any]) -> int | None:
+    """How many runs shared the machine at most with this one; None where nobody told it."""
+    return max((p["jobs"] for p in result.get("processes", ()) if p["jobs"]), default=None)
+
+
+def _distinct(results: Sequence[dict[str, Any]], key: str) -> list[Any]:
     """The values that results have under a key, each once."""
     found: list[Any] = []
-    for result in (r for some in results.values() for r in some):
+    for result in results:
         if result[key] not in found:
             found.append(result[key])
     return found

@@ -3,16 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
-from diffumin_tf.comparison.markdown import NOTHING, interval, settings, signed, spread, table
+from diffumin_tf.comparison.markdown import (
+    NOTHING,
+    SPLITS,
+    interval,
+    number,
+    settings,
+    signed,
+    spread,
+    table,
+)
+from diffumin_tf.comparison.slices import TITLES
 
 _DIFFERENCES = {
     "auc": ("AUC", "samples"),
     "auc_by_users": ("AUC", "users"),
     "gauc": ("GAUC", "users"),
-}
-_SLICES = {
-    "history": ("length of the history", "behaviours in the record"),
-    "popularity": ("popularity of the candidate", "sightings in the training split"),
 }
 
 
@@ -26,6 +32,7 @@ def markdown(comparison: dict[str, Any], pictures: Sequence[str] = ()) -> str:
     blocks = [
         f"# Comparison with {comparison['baseline']}",
         _origin(comparison),
+        *_mixed_code(comparison),
         *_failed(comparison),
         *_quality(comparison),
         *_differences(comparison),
@@ -44,11 +51,22 @@ def _origin(comparison: dict[str, Any]) -> str:
         f"TensorFlow {m['tensorflow']}"
         for m in comparison["machines"]
     )
-    code = "; ".join(
+    return f"`{comparison['command']}`\n\n{machines}; {_code(comparison['code'])}."
+
+
+def _code(ran: Sequence[dict[str, Any]]) -> str:
+    return "; ".join(
         f"diffumin_tf {c['version'] or '?'}" + (f", commit {c['commit']}" if c["commit"] else "")
-        for c in comparison["code"]
+        for c in ran
     )
-    return f"`{comparison['command']}`\n\n{machines}; {code}."
+
+
+def _mixed_code(comparison: dict[str, Any]) -> list[str]:
+    if len(comparison["code"]) < 2:
+        return []
+    lines = [f"* {name}: {_code(e['code'])}" for name, e in comparison["experiments"].items()]
+    told = "**Not all runs are of the same code; a difference may come from that:**"
+    return [f"{told}\n\n" + "\n".join(lines)]
 
 
 def _failed(comparison: dict[str, Any]) -> list[str]:
@@ -59,24 +77,33 @@ def _failed(comparison: dict[str, Any]) -> list[str]:
 
 
 def _quality(comparison: dict[str, Any]) -> list[str]:
+    split = comparison["split"]
+    metrics = {"AUC": (split, "auc"), "GAUC": (split, "gauc"), "log loss": (split, "logloss")}
+    metrics["calibration"] = split, "calibration"
+    if split != "valid":
+        metrics["validation AUC"] = "valid", "auc"
     rows = [
-        [
-            name,
-            f"{len(entry['seeds'])}",
-            *(spread(entry["test"][m], 4) for m in ("auc", "gauc", "logloss", "calibration")),
-            spread(entry["valid"]["auc"], 4),
-        ]
-        for name, entry in comparison["experiments"].items()
+        [name, f"{len(e['seeds'])}", *(spread(e[where][m], 4) for where, m in metrics.values())]
+        for name, e in comparison["experiments"].items()
     ]
-    header = ["experiment", "seeds", "AUC", "GAUC", "log loss", "calibration", "validation AUC"]
-    samples = [e["test"]["examples"] for e in comparison["experiments"].values()]
+    samples = [e[split]["examples"] for e in comparison["experiments"].values()]
     told = f" of {samples[0]:,} samples" if len({*samples}) == 1 else ""
+    told += "" if split == "valid" else ", but for the last column"
     return [
-        "## Test split",
-        table(header, rows),
-        f"On the test split{told}, but for the last column: mean ± standard deviation over seeds. "
-        "Log loss in nats; calibration: mean prediction / mean label.",
+        f"## {SPLITS[split].capitalize()} split",
+        table(["experiment", "seeds", *metrics], rows),
+        f"On the {SPLITS[split]} split{told}: mean ± standard deviation over seeds. "
+        "Log loss in nats; calibration: mean prediction / mean label." + _seen(split),
     ]
+
+
+def _seen(split: str) -> str:
+    if split != "valid":
+        return ""
+    return (
+        " No run had a test split. Each kept the weights of its best validation AUC: these figures "
+        "are a little better than those on days that nobody looked at."
+    )
 
 
 def _differences(comparison: dict[str, Any]) -> list[str]:
@@ -89,6 +116,7 @@ def _differences(comparison: dict[str, Any]) -> list[str]:
     if not rows:
         return _apart(comparison)
     baseline, resamples = comparison["baseline"], comparison["resamples"]
+    split = SPLITS[comparison["split"]]
     header = ["experiment", "metric", "resampled", f"minus {baseline}", "95 % resampled"]
     header += ["s.e. resampled", "95 % between seeds", "s.e. between seeds", "seeds"]
     return [
@@ -96,13 +124,13 @@ def _differences(comparison: dict[str, Any]) -> list[str]:
         table(header, rows, texts=3),
         *_apart(comparison),
         "Mean over the seeds that both have; runs of the same seed are subtracted from each other "
-        "on the same samples. Two sources of chance stand apart:\n\n"
-        f"* *resampled*: other test samples, or other users with all their samples, drawn "
+        f"on the same samples of the {split} split. Two sources of chance stand apart:\n\n"
+        f"* *resampled*: other samples, or other users with all their samples, drawn "
         f"{resamples:,} times with replacement (paired bootstrap, percentiles 2.5 and 97.5); the "
         "trained models stay as they are. Samples of one user depend on each other: where the two "
         "intervals of AUC differ, that by users holds for new users.\n"
         "* *between seeds*: other initial weights and orders of the samples (Student's t on the "
-        "differences, one a seed); the test samples stay as they are.\n\n"
+        "differences, one a seed); the samples stay as they are.\n\n"
         "A difference is beyond chance where both intervals leave out 0. s.e.: standard error.",
     ]
 
@@ -113,7 +141,7 @@ def _apart(comparison: dict[str, Any]) -> list[str]:
     if not apart:
         return []
     return [
-        f"Not here: {', '.join(apart)}, scored on other test samples than the baseline, or without "
+        f"Not here: {', '.join(apart)}, scored on other samples than the baseline, or without "
         "a finished run of the baseline."
     ]
 
@@ -145,26 +173,34 @@ def _costs(comparison: dict[str, Any]) -> list[str]:
         row += [spread(entry["peak_gpu_memory_mb"], 0)] if on_gpu else []
         row += [spread(entry["steps"], 0), spread(entry["seconds"], 1, per=60)]
         rows.append(row)
-    jobs = comparison["jobs"]
-    beside = (
-        f" **{jobs} runs shared the machine, each on its share of the cores: speeds were measured "
-        "beside other runs.**"
-        if jobs > 1
-        else ""
-    )
     return [
         "## Costs",
         table(header, rows),
         "Mean ± standard deviation over seeds. Training: as the trainer counts, the first step and "
-        "validation left out. Scoring: a pass over the test split after one to warm up, reading "
-        "included. Peak memory is that of the whole process, Python and TensorFlow included."
-        + beside,
+        "validation left out. Scoring: a pass over that split after one to warm up, reading "
+        "included. Peak memory is that of the whole process, Python and TensorFlow included. "
+        "Minutes are those of all processes of a run that was cut and went on." + _beside(entries),
     ]
 
 
+def _beside(entries: dict[str, Any]) -> str:
+    """Says how many runs shared the machine, if any did, and which."""
+    shared = {
+        name: max((jobs for jobs in e["jobs"] if jobs), default=1) for name, e in entries.items()
+    }
+    shared = {name: jobs for name, jobs in shared.items() if jobs > 1}
+    if not shared:
+        return ""
+    which = "" if len(shared) == len(entries) else f" ({', '.join(shared)})"
+    return (
+        f" **Up to {max(shared.values())} runs shared the machine{which}, each on its share of the "
+        "cores: speeds were measured beside other runs.**"
+    )
+
+
 def _sliced(comparison: dict[str, Any]) -> list[str]:
-    blocks = []
-    for key, (title, unit) in _SLICES.items():
+    blocks, split = [], SPLITS[comparison["split"]]
+    for key, (title, unit) in TITLES.items():
         found = {n: e["slices"][key] for n, e in comparison["experiments"].items() if e["slices"]}
         if not found:
             continue
@@ -172,20 +208,16 @@ def _sliced(comparison: dict[str, Any]) -> list[str]:
         rows = [
             ["samples", *(f"{row['samples']:,}" for row in buckets)],
             ["clicks", *(f"{row['clicks']:,}" for row in buckets)],
-            *([name, *map(_area, rows)] for name, rows in found.items()),
+            *([name, *(number(row["auc"], 4) for row in rows)] for name, rows in found.items()),
         ]
         what = f"{unit} (`{comparison['popularity_feature']}`)" if key == "popularity" else unit
         blocks += [
             f"## AUC by {title}",
             table([unit, *(row["bucket"] for row in buckets)], rows),
-            f"Test samples by {what}; mean AUC over seeds. Differences within a slice are as "
-            "uncertain as it is small.",
+            f"Samples of the {split} split by {what}; mean AUC over seeds. Differences within "
+            "a slice are as uncertain as it is small.",
         ]
     return blocks
-
-
-def _area(row: dict[str, Any]) -> str:
-    return NOTHING if row["auc"] is None else f"{row['auc']:.4f}"
 
 
 def _choices(comparison: dict[str, Any]) -> list[str]:

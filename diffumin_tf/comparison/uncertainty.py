@@ -78,7 +78,7 @@ class Draws:
           By metric (``auc``; with users ``auc_by_users``, resampled by users, and ``gauc``):
           ``mean``; ``values``, one a seed; ``resampled``: interval and standard error by drawing
           samples or users anew, with the trained models as they are; ``between_seeds``: the same
-          by the spread of the seeds, with the test split as it is.
+          by the spread of the seeds, with the samples as they are.
         """
         found = {}
         for metric, draws in self._draws.items():

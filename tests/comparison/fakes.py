@@ -57,14 +57,14 @@ class FakeStart:
         if slug in self.failing:
             return FakeProcess(1)
         pathlib.Path(cell.file("run")).mkdir(exist_ok=True)
-        leave_result(cell, request, self.samples, self.valid_auc(request))
+        leave_result(cell, request, self.samples, self.valid_auc(request), jobs=jobs)
         return FakeProcess(0)
 
 
-def leave_result(cell, request, samples=160, valid_auc=0.5, others=0):
+def leave_result(cell, request, samples=160, valid_auc=0.5, others=0, jobs=1):
     """Writes what a finished cell leaves."""
     result = {
-        **{key: request[key] for key in ("experiment", "seed", "scores_test", "settings")},
+        **{key: request[key] for key in ("experiment", "seed", "scored", "settings")},
         "valid": {"auc": valid_auc, "gauc": 0.5, "logloss": 0.6, "calibration": 1.0},
         "steps": 10,
         "best_step": 10,
@@ -73,15 +73,16 @@ def leave_result(cell, request, samples=160, valid_auc=0.5, others=0):
         "peak_memory_mb": 800.0,
         "peak_gpu_memory_mb": None,
         "seconds": 120.0,
+        "processes": [{"jobs": jobs}],
         "machine": MACHINE,
         "code": {"version": "0.1.0", "commit": "abc"},
     }
-    if request["scores_test"]:
+    if request["scored"]:
         scores = made_up_scores(request["experiment"], request["seed"], samples, others)
         cell.write_scores(scores)
-        result |= {"test": scores.metrics(), "scoring_samples_per_second": 5000.0}
+        result |= {request["scored"]: scores.metrics(), "scoring_samples_per_second": 5000.0}
     else:
-        result |= {"test": None, "scoring_samples_per_second": None}
+        result |= {"scoring_samples_per_second": None}
     cell.write("cell.json", result)
 
 

@@ -94,7 +94,7 @@ def test_a_cell_that_was_cut_after_training_scores_what_it_trained(finished, tmp
         raise Cut
 
     with monkeypatch.context() as patch:
-        patch.setattr(cell_module, "_test", cut)
+        patch.setattr(cell_module, "_score", cut)
         with pytest.raises(Cut):
             run_cell(again.path, lambda line: None)
     assert not again.is_finished
@@ -104,6 +104,33 @@ def test_a_cell_that_was_cut_after_training_scores_what_it_trained(finished, tmp
         result = run_cell(again.path, lambda line: None)
     assert result["test"] == whole["test"]
     assert result["training_samples_per_second"] == speed
+    first, second = result["processes"]
+    assert result["seconds"] == first["seconds"] + second["seconds"] > second["seconds"] > 0
+    assert result["peak_memory_mb"] == max(p["peak_memory_mb"] for p in (first, second))
+
+
+def test_what_a_killed_process_took_is_not_known(tmp_path, monkeypatch):
+    cell = CellFolder(str(tmp_path))
+    monkeypatch.setenv("DIFFUMIN_CELL_JOBS", "3")
+    killed = cell_module._noted(cell)
+    killed.__enter__()  # and no exit
+    with cell_module._noted(cell):
+        pass
+    spent = cell_module._spent(cell.processes())
+    assert spent["seconds"] is spent["peak_memory_mb"] is None
+    assert [p["jobs"] for p in spent["processes"]] == [3, 3]
+    assert spent["processes"][1]["seconds"] >= 0
+
+
+def test_a_cell_of_the_validation_split_is_scored_on_it(finished, tmp_path):
+    """The weights are those of the finished cell: nothing is trained here."""
+    again = CellFolder(str(tmp_path))
+    shutil.copytree(finished[0].path, tmp_path, dirs_exist_ok=True)
+    pathlib.Path(again.file("cell.json")).unlink()
+    again.write("request.json", {**again.request(), "scored": "valid"})
+    result = run_cell(again.path, lambda line: None)
+    assert result["valid"] == again.scores().metrics() == finished[0].result()["valid"]
+    assert "test" not in result and result["scoring_samples_per_second"] > 0
 
 
 def test_the_program_names_its_error_and_fails(folder, capsys):

@@ -1,12 +1,15 @@
 """`diffumin compare` with made-up runs: what is run, what is not run again, what is told."""
 
+import dataclasses
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from diffumin_tf import cli
 from diffumin_tf.comparison import command, plots
+from diffumin_tf.comparison.cell_folder import CellFolder
 from diffumin_tf.comparison.study import read_study
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.training.run_lock import run_lock
@@ -83,9 +86,13 @@ def test_a_cell_whose_settings_differ_is_run_anew_and_told(compared):
     mine["weak"]["set"] |= {"use_omie": False, "subseq_len": 0}
     compared.run(experiments=mine)
     assert compared.start.started == ["strong__seed1", "strong__seed2"]
-    told = "holds a run with other settings (top_p 30.0, now 31.0); run anew"
-    assert f"{compared.cell('strong__seed1')}: {told}" in compared.lines
+    told = "holds a run with other settings (top_p 30.0, now 31.0); kept as strong__seed1.before-1"
+    assert f"{compared.cell('strong__seed1')}: {told}, run anew" in compared.lines
     assert not (compared.cell("strong__seed1") / "of-before").exists()
+    assert (compared.cell("strong__seed1.before-1") / "of-before").exists()
+    compared.run(overrides=["epoch=2"])
+    for number in (1, 2):
+        assert (compared.cell(f"strong__seed1.before-{number}") / "cell.json").exists()
 
 
 def test_a_key_that_came_into_being_since_then_had_its_default(compared):
@@ -127,7 +134,7 @@ def test_settings_are_chosen_by_validation_for_every_experiment_by_itself(compar
         FakeStart(valid_auc=valid_auc), choose={"lazyAdam_learning_rate": rates}, choose_seeds=[7]
     )
     requests = compared.start.requests
-    assert [r["scores_test"] for r in requests] == [False] * 6 + [True] * 4
+    assert [r["scored"] for r in requests] == [None] * 6 + ["test"] * 4
     for request in requests[:6]:
         assert request["seed"] == 7
         assert (
@@ -148,7 +155,7 @@ def test_another_choice_runs_the_final_cells_anew(compared):
     compared.run(FakeStart(valid_auc=by_epoch(1)), choose={"epoch": [1, 2, 3]})
     assert compared.start.started[:2] == [f"{n}__choose_epoch=3__seed1" for n in ("strong", "weak")]
     assert compared.start.started[2:] == FINAL
-    assert any("(epoch 2, now 3); run anew" in line for line in compared.lines)
+    assert any("(epoch 2, now 3); kept as " in line for line in compared.lines)
 
 
 def test_after_a_failing_cell_the_others_run_and_the_log_is_named(compared):
@@ -171,9 +178,7 @@ def test_without_the_baseline_there_are_no_differences_but_all_else(compared):
     with pytest.raises(command.CellsFailed):
         compared.run(FakeStart(failing=["weak__seed1", "weak__seed2"]))
     assert list(compared.json["experiments"]) == ["strong"]
-    assert "Not here: strong, scored on other test samples than the baseline, or" in (
-        compared.markdown
-    )
+    assert "Not here: strong, scored on other samples than the baseline, or" in (compared.markdown)
 
 
 def test_an_experiment_whose_choice_failed_is_left_out(compared):
@@ -205,11 +210,88 @@ def test_mistakes_are_found_before_anything_runs(compared, changes, told):
 
 
 def test_speeds_beside_other_runs_are_marked(compared):
-    compared.run(jobs=2)
-    assert compared.json["jobs"] == 2
-    assert "**2 runs shared the machine" in compared.markdown
+    compared.run(seeds=[1], jobs=2)
+    assert compared.json["experiments"]["weak"]["jobs"] == [2]
+    told = "**Up to 2 runs shared the machine, each"
+    assert told in compared.markdown
+    compared.run()  # which finds half of them finished
+    assert compared.json["experiments"]["weak"]["jobs"] == [2, 1]
+    assert told in compared.markdown
+    (compared.cell("weak__seed1") / "cell.json").unlink()
     compared.run()
+    assert "**Up to 2 runs shared the machine (strong), each" in compared.markdown
+    compared.run(seeds=[2])
     assert "shared the machine" not in compared.markdown
+
+
+def test_a_study_of_the_validation_split_has_no_test_split_at_all(compared):
+    found = compared.run(split="valid", set={"test_data_path": "gone"}, choose={"epoch": [1, 2]})
+    for request in compared.start.requests:
+        settings = request["settings"]
+        assert {settings[f"test_data_{what}"] for what in ("path", "start", "end")} == {None}
+    assert [r["scored"] for r in compared.start.requests] == [None] * 4 + ["valid"] * 4
+    entry = found["experiments"]["strong"]
+    assert (found["split"], entry["valid"]["examples"], entry["test"]["auc"]) == (
+        "valid",
+        160,
+        None,
+    )
+    assert entry["difference"]["auc"]["mean"] > 0.02
+    assert sum(row["samples"] for row in entry["slices"]["history"]) == 160
+    auc = entry["valid"]["auc"]["values"][0]
+    assert f"[1/4] strong__seed1: valid auc {auc:.4f}, 2.0 minutes" in compared.lines
+    assert "## Validation split" in compared.markdown
+    assert "On the validation split of 160 samples: mean" in compared.markdown
+    assert "No run had a test split" in compared.markdown
+    assert "test samples" not in compared.markdown and "Test split" not in compared.markdown
+
+
+def test_a_split_of_one_class_has_no_auc_and_is_told_so(compared):
+    class OneClass(FakeStart):
+        def __call__(self, path, jobs):
+            process = super().__call__(path, jobs)
+            cell = CellFolder(path)
+            scores = cell.scores()
+            scores = dataclasses.replace(scores, labels=np.zeros_like(scores.labels))
+            cell.write_scores(scores)
+            cell.write("cell.json", {**cell.result(), "test": scores.metrics(), "seconds": None})
+            return process
+
+    found = compared.run(OneClass())
+    assert "[1/4] strong__seed1: test auc –, – minutes" in compared.lines
+    assert found["experiments"]["strong"]["test"]["auc"] is None
+    assert "| strong | 2 | – | – |" in compared.markdown
+
+
+def test_runs_of_different_commits_are_told(compared):
+    compared.run()
+    assert "same code" not in compared.markdown
+    path = compared.cell("weak__seed1") / "cell.json"
+    later = {"version": "0.1.0", "commit": "def"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "code": later}))
+    found = compared.run()["experiments"]
+    assert [code["commit"] for code in found["weak"]["code"]] == ["def", "abc"]
+    assert [code["commit"] for code in found["strong"]["code"]] == ["abc"]
+    assert "**Not all runs are of the same code" in compared.markdown
+    assert "* weak: diffumin_tf 0.1.0, commit def; diffumin_tf 0.1.0, commit abc" in (
+        compared.markdown
+    )
+
+
+def test_the_gpu_is_left_to_the_runs(compared, monkeypatch):
+    hidden = []
+    monkeypatch.setattr(
+        command.tf.config, "set_visible_devices", lambda *arguments: hidden.append(arguments)
+    )
+    compared.run(seeds=[1])
+    assert hidden == [([], "GPU")]
+
+    def too_late(*arguments):
+        raise RuntimeError
+
+    monkeypatch.setattr(command.tf.config, "set_visible_devices", too_late)
+    compared.run(seeds=[1])
+    assert "has taken the GPU already" in compared.lines[0]
 
 
 def test_without_matplotlib_one_line_says_how_to_get_plots(compared, monkeypatch):

@@ -1,10 +1,16 @@
 """The command that runs all studies, in its quick version."""
 
+import functools
 import importlib.util
 import json
 import pathlib
 
 import pytest
+
+from diffumin_tf.comparison.command import compare
+from diffumin_tf.comparison.processes import start_cell
+from diffumin_tf.errors import Preempted
+from tests.comparison.fakes import FakeStart
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -17,19 +23,81 @@ def evidence():
     return module
 
 
-def test_the_quick_version_trains_and_compares_every_model(evidence, tmp_path, capsys):
-    assert evidence.main(["--quick", "--output", str(tmp_path)]) == 0
-    found = json.loads((tmp_path / "synthetic" / "comparison.json").read_text())
-    study = json.loads((ROOT / "exp" / "studies" / "synthetic.json").read_text())
-    assert (
-        not found["failed"] and found["study"]["experiments"].keys() == study["experiments"].keys()
-    )
-    text = (tmp_path / "synthetic" / "comparison.md").read_text()
-    assert all(f"| {name} |" in text for name in study["experiments"])
+class OneReal(FakeStart):
+    """Trains one of the runs, and makes up the others."""
+
+    real = "as-shipped__seed1"
+
+    def __call__(self, folder, jobs):
+        if pathlib.Path(folder).name != self.real:
+            return super().__call__(folder, jobs)
+        self.started.append(self.real)
+        return start_cell(folder, jobs)
+
+
+def test_the_quick_version_compares_a_few_models(evidence, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    start = OneReal(samples=100)
+    monkeypatch.setattr(evidence, "compare", functools.partial(compare, start=start))
+    command = ["--quick", "--output", str(tmp_path)]
+    assert evidence.main(command) == 0
+    choosing = [slug for slug in start.started if "choose" in slug]
+    assert len(start.started) == 7 and len(choosing) == 2
+    assert {slug.partition("__")[0] for slug in choosing} == {"no-history"}
+    for study, rows in evidence.QUICK_ROWS.items():
+        found = json.loads((tmp_path / study / "comparison.json").read_text())
+        assert not found["failed"] and list(found["experiments"]) == rows
+        assert found["command"] == f"python tools/evidence.py --quick --output {tmp_path}"
+        assert found["split"] == ("valid" if "design" in study else "test")
+        assert {jobs for e in found["experiments"].values() for jobs in e["jobs"]} == {1}
     # Again, nothing is left to run.
     capsys.readouterr()
-    assert evidence.main(["--quick", "--output", str(tmp_path)]) == 0
-    assert "9 of 9 runs were finished before" in capsys.readouterr().out
+    assert evidence.main(command) == 0
+    assert "3 of 3 runs were finished before" in capsys.readouterr().out
+    assert len(start.started) == 7
+
+
+@pytest.fixture
+def stubbed(evidence, monkeypatch):
+    """Neither records nor runs; what `compare` does is in ``does``, by study."""
+    does, asked = {}, []
+
+    def compared(study, output, jobs, command):
+        name = pathlib.Path(output).name
+        asked.append(name)
+        if name in does:
+            raise does[name]
+
+    monkeypatch.setattr(evidence, "prepare", lambda *arguments: None)
+    monkeypatch.setattr(evidence, "compare", compared)
+    return does, asked
+
+
+def test_after_a_study_with_failed_runs_the_others_go_on(evidence, stubbed, tmp_path, capsys):
+    does, asked = stubbed
+    does["movielens"] = evidence.CellsFailed("1 runs failed: here")
+    assert evidence.main(["--output", str(tmp_path), "--movielens", "m"]) == 1
+    assert asked == ["movielens", "movielens_design", "synthetic", "synthetic_design"]
+    told = capsys.readouterr().err
+    assert "error: movielens: 1 runs failed: here" in told and "runs failed in movielens\n" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [(Preempted("stopped"), 0, "stopped"), (KeyboardInterrupt(), 130, "interrupted")],
+)
+def test_told_to_end_it_ends(evidence, stubbed, tmp_path, capsys, error, code, told):
+    does, asked = stubbed
+    does["synthetic"] = error
+    assert evidence.main(["--output", str(tmp_path)]) == code
+    captured = capsys.readouterr()
+    assert asked == ["synthetic"] and told in captured.out + captured.err
+
+
+def test_designs_are_chosen_without_a_look_at_the_test_days():
+    for path in (ROOT / "exp" / "studies").glob("*.json"):
+        split = json.loads(path.read_text()).get("split", "test")
+        assert split == ("valid" if "design" in path.stem else "test"), path
 
 
 def test_every_study_belongs_to_a_data_set(evidence):

@@ -82,6 +82,7 @@ def test_a_cell_is_told_its_share_of_the_cores(monkeypatch, tmp_path):
     (command, alone), (_, beside) = asked
     assert command == [sys.executable, "-m", "diffumin_tf.comparison.cell", str(tmp_path), "--tied"]
     assert "DIFFUMIN_CELL_THREADS" not in alone["env"]
+    assert [e["env"]["DIFFUMIN_CELL_JOBS"] for e in (alone, beside)] == ["1", "3"]
     assert beside["env"]["DIFFUMIN_CELL_THREADS"] == "2"
     assert alone["start_new_session"] and alone["stdin"] == subprocess.PIPE
     assert alone["stdout"].name == str(tmp_path / "log.txt")

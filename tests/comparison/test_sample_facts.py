@@ -30,7 +30,7 @@ def in_file_order(column):
 
 def test_history_and_popularity_of_every_test_sample(exp, tmp_path):
     config, schema = loaded(exp)
-    facts = sample_facts.read_facts(config, schema, None, str(tmp_path), print)
+    facts = sample_facts.read_facts(config, schema, "test", None, str(tmp_path), print)
     test = samples(50, seed=3)
     seen = collections.Counter(
         item for day in (0, 1) for item in samples(50, seed=day).cat_feature[:, 1].tolist()
@@ -43,10 +43,18 @@ def test_history_and_popularity_of_every_test_sample(exp, tmp_path):
     np.testing.assert_array_equal(facts.history, in_file_order(lengths))
 
 
+def test_the_samples_are_those_of_the_split(exp, tmp_path):
+    config, schema = loaded(exp)
+    sample_facts.read_facts(config, schema, "test", None, str(tmp_path), print)
+    facts = sample_facts.read_facts(config, schema, "valid", None, str(tmp_path), print)
+    lengths = np.diff(samples(50, seed=2).sequences["item_list"][1])
+    np.testing.assert_array_equal(facts.history, in_file_order(lengths))
+
+
 def test_histories_in_columns_are_counted_too(exp, tmp_path):
     features = {"candidate": ["item"], "behaviours": ["fixed_list"]}
     config, schema = loaded(exp, f"features={json.dumps(features)}")
-    facts = sample_facts.read_facts(config, schema, "category", str(tmp_path), print)
+    facts = sample_facts.read_facts(config, schema, "test", "category", str(tmp_path), print)
     np.testing.assert_array_equal(facts.history, 4)
     assert facts.sightings.min() > 5
 
@@ -55,9 +63,9 @@ def test_they_are_read_once_unless_what_they_are_about_changes(exp, tmp_path):
     config, schema = loaded(exp)
     lines = []
     for column in (None, "item", "category", "category"):
-        sample_facts.read_facts(config, schema, column, str(tmp_path), lines.append)
+        sample_facts.read_facts(config, schema, "test", column, str(tmp_path), lines.append)
     later, _ = loaded(exp, "train_data_end=20240101")
-    fewer = sample_facts.read_facts(later, schema, "category", str(tmp_path), lines.append)
+    fewer = sample_facts.read_facts(later, schema, "test", "category", str(tmp_path), lines.append)
     assert [line.split()[-2] for line in lines] == ["item", "category", "category"]
     assert fewer.sightings.max() <= 50
 

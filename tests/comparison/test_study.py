@@ -63,7 +63,7 @@ def test_the_command_line_wins_over_the_study_and_takes_keys_out_of_the_grid(fol
             {"experiments": {"weak": {"exp": "exp", "sets": {}}}},
             "experiments.weak: unknown key 'sets' (value {}); did you mean 'set'?",
         ),
-        ({"experiments": {"weak": {"exp": "gone"}}}, "--exp 'gone': no task_conf.json in gone"),
+        ({"split": "train"}, "split: Input should be 'test' or 'valid', got 'train'"),
     ],
 )
 def test_a_mistake_is_named(folder, changes, told):
@@ -71,7 +71,15 @@ def test_a_mistake_is_named(folder, changes, told):
     with pytest.raises(ConfigError) as error:
         read_study(path)
     assert told in str(error.value)
-    assert str(error.value).startswith("--exp" if "gone" in told else f"{path}: ")
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_an_experiment_that_is_not_there_is_named_by_file_and_key(folder):
+    path = write_study(folder, experiments={"weak": {"exp": "../gone"}})
+    with pytest.raises(ConfigError) as error:
+        read_study(path)
+    told = f"{path}: experiments.weak.exp '../gone': no task_conf.json in {folder.parent}/gone, "
+    assert str(error.value).startswith(told + "../gone, ./exp/user1/")
 
 
 def test_every_key_of_a_study_is_documented_and_the_example_is_one():

@@ -120,7 +120,7 @@ def test_other_test_samples_are_not_subtracted(folder):
     made = command.compare(study, str(folder / "out"), report=lambda _: None, start=Other())
     text = table.markdown(made)
     assert made["experiments"]["strong"]["difference"] is None
-    assert "Not here: strong, scored on other test samples" in text
+    assert "Not here: strong, scored on other samples" in text
     assert "On the test split, but for the last column" in text
     assert [row[0] for row in rows_of(text, "AUC by length of the history")[4:]] == ["weak"]
 
