@@ -78,6 +78,7 @@ class RankingModel(tfrs.Model):
             registry.input_unit(name)(config, self.layout, name=name.partition(":")[2])
             for name in config.input_units
         ]
+        self._wanted = frozenset().union(*(unit.wants for unit in self.units))
         self.tower = Tower(
             config.deep_layers,
             activation=config.activation,
@@ -130,11 +131,12 @@ class RankingModel(tfrs.Model):
         )
 
     def embed(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Embeds the fields, whose rows stay as ``rows``; histories are looked up when needed."""
+        """Embeds the fields, whose rows stay for a unit that wants them; histories come later."""
         rest = {name: value for name, value in inputs.items() if name != "histories"}
+        if "rows" in self._wanted:
+            rest["rows"] = inputs["fields"]
         return {
             **rest,
-            "rows": inputs["fields"],
             "fields": self.embedding(inputs["fields"]),
             "history": History(inputs["histories"], self.embedding),
         }
@@ -187,7 +189,7 @@ class RankingModel(tfrs.Model):
     ) -> tf.Tensor:
         """`click_loss` of one batch of (inputs, label)."""
         features, label = inputs
-        logit = self({**features, "label": label} if training else features, training=training)
+        logit = self(self._with_label(features, label) if training else features, training=training)
         self.auc.update_state(label, logit)
         return self.click_loss(label, logit)
 
@@ -202,8 +204,7 @@ class RankingModel(tfrs.Model):
         """
         features, label = inputs
         with tf.GradientTape() as tape:
-            # The label is for what a unit learns beside the clicks, as by a search of its own.
-            logit = self({**features, "label": label}, training=True)
+            logit = self(self._with_label(features, label), training=True)
             loss = self.click_loss(self._smoothed(label), logit)
             total = loss + tf.add_n(self.losses) if self.losses else loss
         losses = replicas.average({"loss": loss, "total_loss": total})
@@ -229,6 +230,10 @@ class RankingModel(tfrs.Model):
         """Loss and metrics of one batch of (inputs, label), without an update."""
         loss = replicas.average(self.compute_loss(inputs, training=False))
         return {**self._logs([self.auc]), "loss": loss}
+
+    def _with_label(self, features: dict[str, tf.Tensor], label: tf.Tensor) -> dict[str, tf.Tensor]:
+        """With the label for a unit that learns beside the clicks, as by a search of its own."""
+        return {**features, "label": label} if "label" in self._wanted else features
 
     def _smoothed(self, label: tf.Tensor) -> tf.Tensor:
         """Labels to train on: 0 and 1 drawn towards one half."""

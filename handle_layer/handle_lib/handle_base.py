@@ -40,9 +40,9 @@ class InputUnit(tf.keras.layers.Layer):
       layout: where each feature lies in the batch.
 
     Call arguments:
-      inputs: ``fields`` float32 [B, n, e], ``rows`` int32 [B, n] of the same fields in the table,
-        ``history``: a `History` of B samples, ``dense`` float32 [B, m]; outside of serving ``user``
-        int64 [B], and in updates alone ``label`` float32 [B].
+      inputs: ``fields`` float32 [B, n, e], ``history``: a `History` of B samples, ``dense`` float32
+        [B, m] and, outside of serving, ``user`` int64 [B]. For a unit that `wants` them also
+        ``rows`` int32 [B, n] of the fields in the table, and in updates ``label`` float32 [B].
       training: whether to add losses and noise.
 
     Returns:
@@ -50,6 +50,8 @@ class InputUnit(tf.keras.layers.Layer):
     """
 
     default_features: Features | None = None
+    # What else `inputs` should hold: "rows" and, in training, "label".
+    wants: frozenset[str] = frozenset()
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(**kwargs)

@@ -86,6 +86,8 @@ class SIM_hard(SearchUnit):  # noqa: N801  (one of two searches of SIM)
     finds none.
     """
 
+    wants = frozenset({"rows"})
+
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
         names, partners = self.features.behaviours, self.partners()
@@ -113,6 +115,8 @@ class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
     clicks, as in the paper. The paper's attention also sees how long ago a behaviour was; here it
     does where that is a behaviour field.
     """
+
+    wants = frozenset({"label"})
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
