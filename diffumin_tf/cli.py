@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from diffumin_tf.errors import DiffuminError, Preempted
+from diffumin_tf.scripts import exit_code
 from diffumin_tf.startup import quietly
 
 _USAGE = """usage: diffumin COMMAND [--flag=value …]
@@ -200,7 +200,7 @@ def _define_overrides(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("set", [], "key=value, overrides a configuration key.", values)
 
 
-class _UsageError(DiffuminError):
+class _UsageError(Exception):
     """The command line is wrong."""
 
 
@@ -242,20 +242,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"diffumin: unknown command {argv[0]!r}\n\n{_USAGE}", end="", file=sys.stderr)
         return 2
     try:
-        COMMANDS[argv[0]](argv[1:])
+        return exit_code(lambda: COMMANDS[argv[0]](argv[1:]))
     except _UsageError as error:
         print(error, file=sys.stderr)
         return 2
-    except Preempted as stop:
-        print(stop)
-        return 0
-    except DiffuminError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
 
 
 def run() -> None:

@@ -16,8 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from absl import flags
 
-from diffumin_tf.errors import ConfigError, DiffuminError
+from diffumin_tf.errors import ConfigError
 from diffumin_tf.experiment import Experiment
+from diffumin_tf.scripts import exit_code, parse
 from diffumin_tf.splits import files_of
 from diffumin_tf.training import strategy
 from handle_layer.handle_lib.handle_rec_unit import Long_term_DiffuMIN
@@ -31,21 +32,11 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
     flags.DEFINE_enum("split", "valid", ["train", "valid", "test"], "Which data.", values)
     flags.DEFINE_integer("samples", 2000, "How many.", lower_bound=2, flag_values=values)
-    try:
-        rest = values(["channel_usage", *argv])[1:]
-    except flags.Error as error:
-        print(f"channel_usage: {error}", file=sys.stderr)
+    if not parse(values, "channel_usage", __doc__, argv, "model_dir"):
         return 2
-    if rest or not values.model_dir:
-        print(__doc__.strip(), file=sys.stderr)
-        return 2
-    try:
-        for line in report(values.model_dir, values.split, values.samples):
-            print(line)
-    except DiffuminError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(
+        lambda: print("\n".join(report(values.model_dir, values.split, values.samples)))
+    )
 
 
 def report(model_dir: str, split: str, samples: int) -> list[str]:
@@ -69,7 +60,9 @@ def report(model_dir: str, split: str, samples: int) -> list[str]:
     return lines
 
 
-def _look(run: Experiment, unit: Long_term_DiffuMIN, split: str, samples: int) -> tuple:
+def _look(
+    run: Experiment, unit: Long_term_DiffuMIN, split: str, samples: int
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """r, r* (or None) [n, C, d], and how many behaviours were kept [n, C]."""
     columns: list[list[np.ndarray]] = [[], [], []]
     read = run.batches(strategy.one_device()).read(files_of(run.config, run.schema, split), _BATCH)
@@ -88,7 +81,9 @@ def _look(run: Experiment, unit: Long_term_DiffuMIN, split: str, samples: int) -
     return interests, generated, count
 
 
-def _table(name: str, interests: np.ndarray, generated: np.ndarray | None, count) -> list[str]:
+def _table(
+    name: str, interests: np.ndarray, generated: np.ndarray | None, count: np.ndarray
+) -> list[str]:
     share = count.sum(axis=0) / max(count.sum(), 1)
     entropy = -sum(p * np.log(p) for p in share if p > 0)
     lines = [

@@ -25,8 +25,8 @@ from absl import flags
 from diffumin_tf.comparison.command import CellsFailed, compare, leave_gpu_to_runs
 from diffumin_tf.comparison.study import Study, read_study
 from diffumin_tf.data.prepare import prepare
-from diffumin_tf.errors import DiffuminError, Preempted
 from diffumin_tf.experiment import find_experiment
+from diffumin_tf.scripts import exit_code, parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 STUDIES = {
@@ -67,30 +67,17 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_string("movielens", None, "Folder of the MovieLens tables.", values)
     flags.DEFINE_integer("jobs", 1, "Runs at a time.", flag_values=values)
     flags.DEFINE_bool("quick", False, "A few hundred synthetic samples.", values)
-    try:
-        rest = values(["evidence", *argv])[1:]
-    except flags.Error as error:
-        print(f"evidence: {error}", file=sys.stderr)
-        return 2
-    if rest or not values.output:
-        print(__doc__.strip(), file=sys.stderr)
+    if not parse(values, "evidence", __doc__, argv, "output"):
         return 2
     leave_gpu_to_runs()
     command = shlex.join(["python", "tools/evidence.py", *argv])
-    try:
-        failed = [s for s, records in _studies(values) if not _compare(s, records, values, command)]
-    except Preempted as stop:
-        print(stop)
-        return 0
-    except DiffuminError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(values, command))
+
+
+def _run(values: flags.FlagValues, command: str) -> None:
+    failed = [s for s, records in _studies(values) if not _compare(s, records, values, command)]
     if failed:
-        print(f"error: runs failed in {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+        raise CellsFailed(f"runs failed in {', '.join(failed)}")
 
 
 def _studies(values: flags.FlagValues) -> Iterator[tuple[str, str]]:

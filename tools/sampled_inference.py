@@ -14,10 +14,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from absl import flags
 
-from diffumin_tf.errors import ConfigError, DiffuminError
+from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation import metrics
 from diffumin_tf.experiment import Experiment
 from diffumin_tf.layers import DiffusionMultiInterestGenerator
+from diffumin_tf.scripts import exit_code, parse
 
 
 def main(argv: list[str]) -> int:
@@ -26,21 +27,11 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
     flags.DEFINE_enum("split", "valid", ["train", "valid", "test"], "Which data.", values)
     flags.DEFINE_integer("draws", 8, "Other noises.", lower_bound=1, flag_values=values)
-    try:
-        rest = values(["sampled_inference", *argv])[1:]
-    except flags.Error as error:
-        print(f"sampled_inference: {error}", file=sys.stderr)
+    if not parse(values, "sampled_inference", __doc__, argv, "model_dir"):
         return 2
-    if rest or not values.model_dir:
-        print(__doc__.strip(), file=sys.stderr)
-        return 2
-    try:
-        for line in compare(values.model_dir, values.split, values.draws):
-            print(line)
-    except DiffuminError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(
+        lambda: print("\n".join(compare(values.model_dir, values.split, values.draws)))
+    )
 
 
 def compare(model_dir: str, split: str, draws: int) -> list[str]:

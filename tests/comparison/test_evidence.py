@@ -1,7 +1,6 @@
 """The command that runs all studies, in its quick version."""
 
 import functools
-import importlib.util
 import json
 import pathlib
 
@@ -10,17 +9,15 @@ import pytest
 from diffumin_tf.comparison.command import compare
 from diffumin_tf.comparison.processes import start_cell
 from diffumin_tf.errors import Preempted
+from tests import tools
 from tests.comparison.fakes import FakeStart
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def evidence():
-    spec = importlib.util.spec_from_file_location("evidence", ROOT / "tools" / "evidence.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module", name="evidence")
+def _evidence():
+    return tools.tool("evidence")
 
 
 class OneReal(FakeStart):

@@ -1,22 +1,15 @@
 """The tool that shows what the channels of a run hold."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
 
 from diffumin_tf.errors import ConfigError
+from tests import tools
 
-TOOL = pathlib.Path(__file__).parents[2] / "tools" / "channel_usage.py"
 
-
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("channel_usage", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module", name="tool")
+def _tool():
+    return tools.tool("channel_usage")
 
 
 def test_a_line_for_every_channel_of_a_run(tool, trained):

@@ -1,23 +1,17 @@
 """The tool that compares the noise of inference with other draws of it."""
 
-import importlib.util
-import pathlib
 import re
 
 import pytest
 
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.experiment import Experiment
+from tests import tools
 
-TOOL = pathlib.Path(__file__).parents[2] / "tools" / "sampled_inference.py"
 
-
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("sampled_inference", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module", name="tool")
+def _tool():
+    return tools.tool("sampled_inference")
 
 
 def test_it_tells_the_served_auc_and_how_far_other_draws_move(tool, trained):

@@ -1,10 +1,7 @@
-"""The chief's loop with scripted workers, and what tasks of a cluster know of each other."""
+"""The chief's loop with scripted workers."""
 
-import contextlib
-import json
 import os
 import signal
-import socket
 import threading
 
 import numpy as np
@@ -12,19 +9,12 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.config import TaskConfig
-from diffumin_tf.data.damage import Repairs
-from diffumin_tf.data.features import FeatureLayout, FeaturePath
-from diffumin_tf.data.vocabulary import HashedRows
-from diffumin_tf.data_struct import DataStruct
-from diffumin_tf.errors import ConfigError, DataError, Preempted, TrainingError
-from diffumin_tf.training import background, checkpoints, parameter_server, servers
-from diffumin_tf.training.cluster import Cluster
+from diffumin_tf.errors import DataError, Preempted, TrainingError
+from diffumin_tf.training import background, checkpoints, parameter_server
 from diffumin_tf.training.parameter_server import AsynchronousTrainer
-from diffumin_tf.training.piece_work import AsynchronousState, Counts, PieceReader
+from diffumin_tf.training.piece_work import AsynchronousState, Counts
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.summaries import Summaries
-from tests.data.part_files import encoded, small_path, small_schema, users_of, write_parts
-from tests.small_log import CONFIG, SCHEMA, write_experiment
 from tests.training.events import scalars
 from tests.training.scripted import Counting
 
@@ -318,104 +308,3 @@ def test_interrupting_saves(tmp_path):
         run.fit()
     assert run.saved().step == 2 * STEPS
     assert run.lines[-1].startswith("step 20: interrupted; saved ")
-
-
-def test_the_state_comes_back_from_its_text():
-    state = AsynchronousState(step=7, epoch=1, pieces_done=[0, 3])
-    other = AsynchronousState()
-    other.deserialize(state.serialize())
-    assert other == state
-    assert json.loads(state.serialize())["pieces_done"] == [0, 3]
-    state.next_epoch()
-    assert (state.epoch, state.pieces_done) == (2, [])
-
-
-@pytest.mark.parametrize("setting", [{"jit_compile": True}, {"max_rollbacks": 1}])
-def test_settings_that_cannot_be_are_refused(setting):
-    servers.check(TaskConfig(input_units=["x:Y"]))
-    with pytest.raises(ConfigError, match=next(iter(setting))):
-        servers.check(TaskConfig(input_units=["x:Y"], **setting))
-
-
-@pytest.mark.parametrize(("files", "pieces"), [(4, 8), (3, 9), (1, 8)])
-def test_pieces_hold_every_record_once(tmp_path, files, pieces):
-    config = write_experiment(tmp_path, per_day=50, batch_size=4, input_shards=2)
-    config = TaskConfig.model_validate_json((config / "task_conf.json").read_text())
-    paths = sorted(map(str, (tmp_path / "data").glob("*/part-*")))[:files]
-    schema = DataStruct.from_dict(SCHEMA)
-    layout = FeatureLayout.of(config.features, schema)
-    path = FeaturePath(schema, layout, config.seq_len, HashedRows(997))
-    reader = PieceReader(config, schema, path, paths)
-    assert reader.pieces == pieces
-    found = []
-    for first in range(0, pieces, config.input_shards):
-        together = list(range(first, min(first + config.input_shards, pieces)))
-        names = tf.constant([reader.file_of(piece) for piece in together])
-        for inputs, label in reader.batches(tf.constant(together), names, tf.constant(1, tf.int64)):
-            assert len(label) == len(inputs["user"]) <= 4
-            found += inputs["dense"][:, 0].numpy().tolist()
-    expected = [
-        tf.train.Example.FromString(record).features.feature["dense_feature"].float_list.value[0]
-        for record in tf.data.TFRecordDataset(paths).as_numpy_iterator()
-    ]
-    assert found != expected and sorted(found) == sorted(expected)
-
-
-def test_records_that_were_left_out_of_a_repaired_file_are_no_samples(tmp_path):
-    schema, config = small_schema(), TaskConfig.model_validate({**CONFIG, "batch_size": 4})
-    good = encoded(schema, 20)
-    files = write_parts(tmp_path / "data", [*good[:7], b"no example", *good[7:]])
-    repairs = Repairs(str(tmp_path / "repaired"), schema, 1, lambda line: None)
-    repairs.mend(files)
-    reader = PieceReader(config, schema, small_path(schema), repairs.files(files))
-    names, seed = tf.constant([reader.file_of(0)] * reader.pieces), tf.constant(1, tf.int64)
-    batches = reader.batches(tf.range(reader.pieces), names, seed)
-    assert sorted(sum(users_of(batches), [])) == list(range(20))
-
-
-@contextlib.contextmanager
-def listening():
-    """A task that answers, at its address."""
-    with socket.socket() as task:
-        task.bind(("127.0.0.1", 0))
-        task.listen()
-        yield task.getsockname()
-
-
-def test_who_goes_and_comes_is_told_once(monkeypatch):
-    monkeypatch.setattr(servers, "_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(servers, "answers", lambda address, seconds: address in there)
-    there, lines = {"a:1", "b:2", "c:3"}, []
-    cluster = Cluster({"chief": ["z:9"], "worker": ["a:1", "b:2"], "ps": ["c:3"]}, "chief", 0)
-    attendance = servers.Attendance(cluster, lines.append)
-    for gone in ((), ("b:2",), ("b:2",), ()):
-        there = {"a:1", "b:2", "c:3"} - set(gone)
-        attendance.look()
-    assert lines == [
-        "worker 1 (b:2) is lost: training goes on with 1 of 2 workers",
-        "worker 1 (b:2) is back: training goes on with 2 of 2 workers",
-    ]
-    there = {"c:3"}
-    attendance.look()
-    monkeypatch.setattr(servers, "START_SECONDS", -1.0)
-    with pytest.raises(TrainingError, match="all workers are gone"):
-        attendance.look()
-    there = {"a:1", "b:2"}
-    with pytest.raises(TrainingError, match=r"ps 0 \(c:3\) is gone"):
-        attendance.look()
-
-
-def test_a_chief_waits_for_the_others_in_vain_for_a_bounded_time(monkeypatch):
-    monkeypatch.setattr(servers, "START_SECONDS", 0.2)
-    with listening() as (_, closed):
-        pass
-    with listening() as (host, port):
-        tasks = {"worker": [f"{host}:{port}"], "ps": [f"{host}:{closed}"], "chief": ["x:1"]}
-        with pytest.raises(TrainingError, match=rf"not there after 0 s: ps 0 \({host}:{closed}\)"):
-            servers.connect(Cluster(tasks, "chief", 0))
-
-
-def test_answering_is_listening():
-    with listening() as (host, port):
-        assert servers.answers(f"{host}:{port}")
-    assert not servers.answers(f"{host}:{port}")

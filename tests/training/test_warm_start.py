@@ -1,90 +1,22 @@
-"""Starting from an earlier run: what is taken over, what stays fresh, and what is refused."""
-
-import json
-import re
+"""Starting from an earlier run: what is taken over, and what stays fresh."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf import run_folder
-from diffumin_tf.config import TaskConfig
-from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.model import RankingModel
-from diffumin_tf.training import checkpoints, optimizers, warm_start
+from diffumin_tf.training import optimizers, warm_start
 from diffumin_tf.training.earlier_run import TABLE, named_variables, slots_of
-from diffumin_tf.training.state import TrainingState
-from tests.small_log import CONFIG, SCHEMA
-from tests.small_model import LEAN, SCHEMA_OBJECT, batch, path_of
-
-PLAIN = {**LEAN, "use_omie": False, "subseq_len": 0}
-IDS = [30, 10, 50, 20, 40]
-
-
-def new_model(ids=None, seed=0, **changes):
-    """A compiled model with random values everywhere, slots included; its configuration."""
-    kind = {"kind": "vocabulary"} if ids else {"kind": "hash", "rows": 997}
-    changes = {"embedding": kind, **PLAIN, **changes}
-    config = TaskConfig.model_validate({**CONFIG, **changes})
-    rows = len(ids) + 1 if ids else config.embedding.rows
-    model = RankingModel(config, SCHEMA_OBJECT, rows)
-    model.create_weights()
-    optimizers.compile_model(model, config)
-    rng = np.random.default_rng(seed)
-    for variable in [*model.variables, *slots(model)]:
-        variable.assign(tf.cast(rng.uniform(0.5, 1.5, variable.shape), variable.dtype))
-    for optimizer in (model.optimizer, model.table_optimizer):
-        optimizer.iterations.assign(seed)
-    return model, config
-
-
-def slots(model):
-    return [*model.optimizer.variables[1:], *model.table_optimizer.variables[1:]]
-
-
-def write_vocabulary(folder, ids):
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / run_folder.VOCABULARY
-    path.write_text("".join(f"{i}\n" for i in ids))
-    return str(path)
-
-
-def save(folder, model, config, ids=None, step=7, best=True, latest=True):
-    """Makes a run's folder as training leaves it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_config(str(folder), config)
-    (folder / "data_struct.json").write_text(json.dumps(SCHEMA))
-    if ids:
-        write_vocabulary(folder, ids)
-    saved = checkpoints.Checkpoints(str(folder), model, TrainingState(step=step), keep=3)
-    if best:
-        saved.save_best()
-    if latest:
-        saved.save()
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def earlier(tmp_path_factory):
-    """The folder of a run with hashed ids, and its model."""
-    model, config = new_model(seed=7)
-    return save(tmp_path_factory.mktemp("earlier") / "run", model, config), model
-
-
-def values(model):
-    """Values of weights and slots, so that they can be compared later."""
-    weights = {name: parts[0].numpy() for name, parts in named_variables(model).items()}
-    return weights, [slot.numpy() for slot in slots(model)]
-
-
-def assert_same(one, other):
-    for value, expected in zip(one, other, strict=True):
-        np.testing.assert_array_equal(value, expected)
-
-
-def assert_same_state(one, other):
-    assert_same(values(one)[0].values(), values(other)[0].values())
-    assert_same(values(one)[1], values(other)[1])
+from tests.small_model import SCHEMA_OBJECT, batch, path_of
+from tests.training.earlier_runs import (
+    IDS,
+    assert_same,
+    assert_same_state,
+    new_model,
+    save,
+    slots,
+    values,
+    write_vocabulary,
+)
 
 
 def test_each_weight_has_one_name_and_metrics_have_none():
@@ -244,93 +176,6 @@ def test_with_the_table_alone_adam_starts_afresh(earlier):
     later, _ = new_model(seed=8)
     assert warm_start.warm_start(later, earlier[0], f"^{TABLE}$").copied == [TABLE]
     assert (int(later.optimizer.iterations), int(later.table_optimizer.iterations)) == (8, 7)
-
-
-def refusal(error, *arguments, **changes):
-    """The message of a refusal, after which the model is as it was."""
-    later, _ = new_model(changes.pop("ids", None), seed=8, **changes)
-    before = values(later)
-    with pytest.raises(error) as raised:
-        warm_start.warm_start(later, *arguments)
-    assert_same(values(later)[0].values(), before[0].values())
-    assert_same(values(later)[1], before[1])
-    return str(raised.value)
-
-
-def test_a_pattern_that_matches_nothing_names_the_nearest_variables(earlier):
-    message = refusal(ConfigError, earlier[0], [".*", "tower/hiden/0/kernel"])
-    assert message.startswith("vars_to_warm_start 'tower/hiden/0/kernel': matches none of the ")
-    assert "the nearest are tower/hidden/0/kernel" in message
-
-
-def test_a_pattern_that_is_no_expression_is_named(earlier):
-    message = refusal(ConfigError, earlier[0], "tower/(")
-    assert message.startswith("vars_to_warm_start 'tower/(': not a regular expression: missing )")
-
-
-@pytest.mark.parametrize(
-    "changes, told",
-    [
-        ({"deep_layers": [5]}, "tower/hidden/0/kernel has shape [17, 5] here and [17, 4] there"),
-        ({"subseq_len": 3}, "tower/hidden/0/kernel has shape"),
-        ({"embed_dim": 6}, "embedding/table has shape [997, 6] here and [997, 4] there"),
-    ],
-)
-def test_other_shapes_are_named_with_the_expression_that_leaves_them_out(earlier, changes, told):
-    message = refusal(ConfigError, earlier[0], **changes)
-    assert f"'{earlier[0]}': {told}" in message or changes == {"subseq_len": 3}
-    (suggestion,) = re.findall(r"set vars_to_warm_start to '(.*)'$", message)
-    later, _ = new_model(seed=8, **changes)
-    result = warm_start.warm_start(later, earlier[0], suggestion)
-    assert result.copied and result.fresh
-    here, there = values(later)[0], values(earlier[1])[0]
-    for name in result.fresh:
-        assert name not in there or here[name].shape != there[name].shape
-    assert_same([here[n] for n in result.copied], [there[n] for n in result.copied])
-
-
-def test_hashed_tables_must_have_the_same_rows(earlier):
-    message = refusal(ConfigError, earlier[0], embedding={"kind": "hash", "rows": 998})
-    assert "embedding.rows is 997 there and 998 here" in message
-
-
-def test_rows_of_another_kind_of_table_are_refused(earlier, tmp_path):
-    path = write_vocabulary(tmp_path, IDS)
-    message = refusal(ConfigError, earlier[0], ".*", path, ids=IDS)
-    assert "embedding.kind is 'hash' there and 'vocabulary' here" in message
-    later, _ = new_model(IDS, seed=8)
-    assert warm_start.warm_start(later, earlier[0], f"^(?!{TABLE})", path).fresh == [TABLE]
-
-
-def test_a_folder_without_a_run_is_named(earlier, tmp_path):
-    message = refusal(ConfigError, str(tmp_path / "gone"))
-    assert message == (
-        f"pretrain_model_dir '{tmp_path}/gone': no trained run (config.json is missing)"
-    )
-    model, config = new_model()
-    folder = save(tmp_path / "run", model, config, best=False, latest=False)
-    assert "no checkpoint in best or checkpoints" in refusal(DataError, folder)
-
-
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
-@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
-@pytest.mark.parametrize("name", ["best", "checkpoints"])
-def test_a_torn_checkpoint_is_named(tmp_path, name, part, damage):
-    if (part, damage) == ("index", "gone"):
-        return  # that is no checkpoint at all
-    model, config = new_model(seed=7)
-    folder = save(tmp_path / "run", model, config)
-    file = tmp_path / "run" / name / f"ckpt-7.{part}"
-    content = file.read_bytes()
-    half = len(content) // 2
-    file.write_bytes(
-        content[:half] + (b"" if damage == "cut" else bytes(64) + content[half + 64 :])
-    )
-    if damage == "gone":
-        file.unlink()
-    later, _ = new_model(seed=8)
-    with pytest.raises(DataError, match=f"{name}/ckpt-7: cannot be read"):
-        warm_start.warm_start(later, folder)
 
 
 def cut(variable):
