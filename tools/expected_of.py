@@ -32,6 +32,11 @@ def main(argv: list[str]) -> int:
 def _expected(folder: str, name: str | None = None) -> dict:
     path = os.path.join(folder, "comparison.json")
     comparison = read_json(path)
+    if comparison["split"] != "test":
+        raise ConfigError(
+            f"{path}: split is {comparison['split']!r}; what a run should reach is taken from test "
+            "days"
+        )
     name, known = name or comparison["baseline"], comparison["experiments"]
     if name not in known:
         near = did_you_mean(name, known) or f"; there are {', '.join(known)}"

@@ -89,7 +89,7 @@ def compare(
         }
         _write(output, comparison, report)
     if runs.failed:
-        told = "\n".join(f"  {slug}: see {log}" for slug, log in runs.failed.items())
+        told = "\n".join(f"  {slug}: {why}" for slug, why in runs.failed.items())
         raise CellsFailed(f"{len(runs.failed)} runs failed:\n{told}")
     return comparison
 
@@ -107,7 +107,7 @@ class _Runs:
     """Runs cells, and knows what became of them.
 
     Attributes:
-      failed: log files by slug.
+      failed: by slug, why, or where to read why.
     """
 
     def __init__(
@@ -150,9 +150,14 @@ class _Runs:
         return found
 
     def valid_auc(self, cell: Cell) -> float | None:
-        """Validation AUC of a cell; None when it failed."""
+        """Validation AUC of a cell; None when it failed, or has none to choose by."""
         folder = self._folder(cell)
-        return folder.result()["valid"]["auc"] if folder.is_finished else None
+        if not folder.is_finished:
+            return None
+        area = folder.result()["valid"]["auc"]
+        if area is None:
+            self.failed[cell.slug] = "no validation AUC: the labels of that split are all alike"
+        return area
 
     def _folder(self, cell: Cell) -> CellFolder:
         return CellFolder(os.path.join(self._output, CELLS, cell.slug))
@@ -166,7 +171,7 @@ class _Runs:
         self._left -= 1
         done = f"[{self._count - self._left}/{self._count}] {cell.slug}:"
         if code or not folder.is_finished:
-            self.failed[cell.slug] = folder.file(LOG)
+            self.failed[cell.slug] = f"see {folder.file(LOG)}"
             self._report(f"{done} failed with exit code {code}; see {folder.file(LOG)}")
             return
         result = folder.result()

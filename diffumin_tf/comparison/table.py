@@ -72,7 +72,7 @@ def _mixed_code(comparison: dict[str, Any]) -> list[str]:
 def _failed(comparison: dict[str, Any]) -> list[str]:
     if not comparison["failed"]:
         return []
-    lines = [f"* {slug}: {log}" for slug, log in comparison["failed"].items()]
+    lines = [f"* {slug}: {why}" for slug, why in comparison["failed"].items()]
     return ["**Runs that failed, and are missing below:**\n\n" + "\n".join(lines)]
 
 

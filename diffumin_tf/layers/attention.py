@@ -237,7 +237,11 @@ def attend(
     key_mask: tf.Tensor | None,
     num_heads: int,
 ) -> tf.Tensor:
-    """Scaled dot-product attention by matrix products.
+    """Scaled dot-product attention.
+
+    By matrix products, and by elementwise products where there is a single query: with as many keys
+    as a head is wide, such matrix products in TensorFlow 2.21 write beyond their scratch memory, so
+    that training crashed now and then (probably what uxlfoundation/oneDNN#5043 mends).
 
     Args:
         query: `[N, Q, d]`, float32.
@@ -249,16 +253,24 @@ def attend(
     Returns:
         `[N, Q, d]`, float32, zero where every key is masked.
     """
-    width = query.shape[-1]
+    width, is_single = query.shape[-1], query.shape[1] == 1
     query, keys, values = (_split_heads(x, num_heads) for x in (query, keys, values))
-    logits = (width // num_heads) ** -0.5 * tf.einsum("nqhe,nkhe->nhqk", query, keys)
+    query *= (width // num_heads) ** -0.5
+    if is_single:
+        logits = tf.transpose(tf.reduce_sum(query * keys, axis=-1), [0, 2, 1])[:, :, tf.newaxis]
+    else:
+        logits = tf.einsum("nqhe,nkhe->nhqk", query, keys)
     if key_mask is None:
         weights = tf.nn.softmax(logits)
     else:
         allowed = key_mask[:, tf.newaxis, tf.newaxis, :]
         weights = tf.nn.softmax(tf.where(allowed, logits, logits.dtype.min))
         weights = tf.where(allowed, weights, 0.0)
-    mixed = tf.einsum("nhqk,nkhe->nqhe", weights, values)
+    if is_single:
+        weights = tf.transpose(weights, [0, 3, 1, 2])
+        mixed = tf.reduce_sum(weights * values, axis=1, keepdims=True)
+    else:
+        mixed = tf.einsum("nhqk,nkhe->nqhe", weights, values)
     return tf.reshape(mixed, [-1, tf.shape(mixed)[1], width])
 
 

@@ -33,8 +33,8 @@ def orthonormalise(vectors: tf.Tensor) -> tf.Tensor:
         vector = unit_vectors(vector)
         for _ in range(_GRAM_SCHMIDT_PASSES if channels else 0):
             earlier = tf.stack(channels, axis=1)
-            shares = tf.einsum("bd,bcd->bc", vector, earlier)
-            rest = vector - tf.einsum("bc,bcd->bd", shares, earlier)
+            shares = tf.reduce_sum(vector[:, tf.newaxis] * earlier, axis=2, keepdims=True)
+            rest = vector - tf.reduce_sum(shares * earlier, axis=1)
             vector = unit_vectors(rest, shortest=_DEPENDENT)
         channels.append(vector)
     return tf.stack(channels, axis=1)

@@ -168,7 +168,7 @@ def test_after_a_failing_cell_the_others_run_and_the_log_is_named(compared):
     found = compared.json["experiments"]
     assert (found["strong"]["seeds"], found["weak"]["seeds"]) == ([1], [1, 2])
     assert found["strong"]["difference"]["seeds"] == [1]
-    assert f"* strong__seed2: {log}" in compared.markdown
+    assert f"* strong__seed2: see {log}" in compared.markdown
     compared.run()
     assert compared.start.started == ["strong__seed2"]
     assert "failed" not in compared.markdown
@@ -184,6 +184,18 @@ def test_without_the_baseline_there_are_no_differences_but_all_else(compared):
 def test_an_experiment_whose_choice_failed_is_left_out(compared):
     with pytest.raises(command.CellsFailed, match="strong__choose_epoch=1__seed1: see"):
         compared.run(FakeStart(failing=["strong__choose_epoch=1__seed1"]), choose={"epoch": [1, 2]})
+    assert list(compared.json["experiments"]) == ["weak"]
+
+
+def test_a_choice_without_a_validation_auc_is_told(compared):
+    def undefined(request):
+        return None if request["experiment"] == "strong" else 0.5
+
+    with pytest.raises(command.CellsFailed) as error:
+        compared.run(FakeStart(valid_auc=undefined), choose={"epoch": [1, 2]})
+    why = "no validation AUC: the labels of that split are all alike"
+    assert f"  strong__choose_epoch=1__seed1: {why}\n" in str(error.value)
+    assert f"* strong__choose_epoch=2__seed1: {why}" in compared.markdown
     assert list(compared.json["experiments"]) == ["weak"]
 
 

@@ -108,6 +108,7 @@ def test_expectations_allow_three_standard_deviations_and_not_less_than_0_002():
 def test_the_tool_prints_what_the_checker_reads(tmp_path):
     comparison = {
         "baseline": "a",
+        "split": "test",
         "command": "diffumin compare --study s",
         "experiments": {"a": entry(0.001, None), "b b": entry(0.002, None)},
     }
@@ -120,3 +121,10 @@ def test_the_tool_prints_what_the_checker_reads(tmp_path):
     wrong = subprocess.run([*tool, "bb"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert "no experiment 'bb'; did you mean 'b b'?" in wrong.stderr
+    comparison["split"] = "valid"
+    (tmp_path / "comparison.json").write_text(json.dumps(comparison))
+    wrong = subprocess.run(tool, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1
+    assert "comparison.json: split is 'valid'; what a run should reach is taken from test" in (
+        wrong.stderr
+    )

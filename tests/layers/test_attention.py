@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +18,21 @@ from tests.layers.helpers import (
     normal,
     randomise,
 )
+
+SINGLE_QUERIES = """
+import tensorflow as tf
+from diffumin_tf.layers.attention import attend
+
+@tf.function
+def gradient(tokens):
+    with tf.GradientTape() as tape:
+        tape.watch(tokens)
+        loss = tf.reduce_sum(attend(tokens[:, :1], tokens, tokens, None, 2) ** 2)
+    return tape.gradient(loss, tokens)
+
+for batch in range(1, 200):
+    gradient(tf.random.normal([batch, 4, 8]))
+"""
 
 
 @pytest.mark.parametrize("conditioned", [False, True])
@@ -105,3 +123,9 @@ def test_refuses_what_does_not_fit():
         TransformerBlock(2, 2, conditioned=True)(tokens, tokens)
     with pytest.raises(ValueError, match="`dff_factor` .* received 0"):
         TransformerBlock(2, 0)
+
+
+def test_a_single_query_leaves_the_heap_alone():
+    """With as many keys as a head is wide, matrix products crashed here, one time in three."""
+    done = subprocess.run([sys.executable, "-c", SINGLE_QUERIES], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import pathlib
-import signal
 import socket
 import subprocess
 import sys
@@ -56,15 +55,6 @@ def ended(*processes):
             if process.poll() is None:
                 process.kill()
             process.wait()
-
-
-def has_crashed(processes):
-    """Whether TensorFlow itself broke down in one of some processes.
-
-    Seen with TensorFlow 2.21 on a loaded machine, in the first step of two workers: the heap was
-    corrupt. Not understood yet; what a supervisor does then is to start all tasks again.
-    """
-    return any(process.poll() in (-signal.SIGABRT, -signal.SIGSEGV) for process in processes)
 
 
 def codes_of(processes, seconds=240):
