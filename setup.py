@@ -35,7 +35,7 @@ setup(
     ],
     extras_require={
         "bench": ["matplotlib>=3.8,<4"],
-        "test": ["pytest>=8,<10", "ruff>=0.17,<0.18"],
+        "test": ["pytest>=8,<10", "pytest-xdist>=3.7,<4", "ruff>=0.17,<0.18"],
     },
     entry_points={"console_scripts": ["diffumin = diffumin_tf.cli:run"]},
 )

@@ -43,7 +43,7 @@ def compiled_for_any_batch(function: Callable[[Any], Any]) -> Callable[[Any], An
             open_ended = tf.nest.map_structure(
                 lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), batch
             )
-            traced.append(tf.function(function, input_signature=[open_ended]))
+            traced.append(tf.function(function, input_signature=[open_ended], autograph=False))
         return traced[0](batch)
 
     return call

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -108,6 +109,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path, capsys):
     with ended(start(tmp_path / "log", exp, model_dir)) as (first,):
         while not checkpoints.complete(str(model_dir / checkpoints.LATEST)):
             assert first.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
         assert cli.main(["train", f"--exp={exp}", f"--model_dir={model_dir}"]) == 1
         assert f"another run works here (process {first.pid})" in capsys.readouterr().err
         assert first.poll() is None

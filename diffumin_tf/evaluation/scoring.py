@@ -78,7 +78,9 @@ class ReplicaScorer:
         columns: list[list[np.ndarray]] = []
         for batch in batches:
             if self._graph is None:
-                self._graph = tf.function(self._on_replicas, input_signature=[spec()])
+                self._graph = tf.function(
+                    self._on_replicas, input_signature=[spec()], autograph=False
+                )
             columns.append([column.numpy() for column in self._graph(batch)])
         return Scores(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 

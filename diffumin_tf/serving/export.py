@@ -50,8 +50,10 @@ def signatures(model: RankingModel, schema: DataStruct, path: FeaturePath) -> di
         return score(raw | {n: raw[n].to_tensor() for n in schema.variable_sequences})
 
     return {
-        "serving_default": tf.function(tensors).get_concrete_function(**raw_specs(schema)),
-        "examples": tf.function(examples).get_concrete_function(
+        "serving_default": tf.function(tensors, autograph=False).get_concrete_function(
+            **raw_specs(schema)
+        ),
+        "examples": tf.function(examples, autograph=False).get_concrete_function(
             tf.TensorSpec([None], tf.string, name="inputs")
         ),
     }

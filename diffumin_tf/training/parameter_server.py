@@ -21,6 +21,7 @@ from diffumin_tf.training.summaries import Summaries
 from diffumin_tf.training.trainer import TrainingResult
 
 _POLL_SECONDS = 0.2
+_DYING_SECONDS = 2.0  # a server that was killed may listen for longer than its connections last
 _DRAIN_SECONDS = 20.0  # for the steps under way when training must end
 
 
@@ -264,6 +265,8 @@ class AsynchronousTrainer:
                 where = f"after step {self._state.step}: the loss is not finite"
                 raise self._not_finite(where) from None
             self._work.raise_if_damaged(error)
+            self._attendance.check_servers()
+            time.sleep(_DYING_SECONDS)
             self._attendance.check_servers()
             raise TrainingError(
                 f"a task of the cluster failed: {plain_text(error)}; {RESTART}"

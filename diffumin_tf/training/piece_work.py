@@ -215,6 +215,7 @@ class PieceWork:
             if not stopped:
                 self._done.scatter_update(tf.IndexedSlices(tf.ones_like(pieces), pieces))
 
+    @tf.autograph.experimental.do_not_convert  # of layers; the loop over batches needs it
     def _update(self, batch: Any, worker: tf.Tensor) -> tf.Tensor:
         losses = self._strategy.run(self._model.update, args=(batch,))
         samples, loss = tf.size(batch[1]), losses["loss"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import distribution, scaling
+from benchmarks import distribution, scaling, scenarios
 from benchmarks.plan import Plan
 from benchmarks.scaling import Device, Sizes
 
@@ -19,8 +19,8 @@ TINY = Plan(
         {
             "batch_size": 4,
             "kept": 2,
-            "recent": 3,
-            "infer_timesteps": 2,
+            "recent": 0,
+            "infer_timesteps": 1,
             "rows": 50,
             "deep_layers": (5,),
         }.items()
@@ -31,12 +31,17 @@ TINY = Plan(
         "n_layers=1",
         "dff_factor=1",
         "jit_compile=false",
-        "channel_num=4",
+        "channel_num=2",
+        "use_cmic=false",
+        "activation=relu",
     ),
 )
 
 
-def test_a_tiny_run_measures_every_part_and_prints_tables():
+def test_a_tiny_run_measures_every_part_and_prints_tables(monkeypatch):
+    # Histories and batches whose rows are quickly drawn.
+    monkeypatch.setattr(distribution, "_LONG", 60)
+    monkeypatch.setattr(scenarios, "BATCH", 16)
     found = distribution.measure(TINY, lambda line: None)
     assert set(found["one_replica"]) == {"eleme", "L=500"}
     for compared in found["one_replica"].values():

@@ -1,7 +1,6 @@
 """What a fresh run should reach: read, checked, made from a comparison."""
 
 import json
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -11,8 +10,8 @@ import pytest
 from diffumin_tf import cli
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.expected import NotAsExpected, check, expected_of, read_expected
+from tests import tools
 
-ROOT = pathlib.Path(__file__).parents[2]
 CONTENT = {
     "test": {"auc": 0.75, "gauc": 0.61},
     "tolerance": {"auc": 0.004, "gauc": 0.012},
@@ -105,7 +104,7 @@ def test_expectations_allow_three_standard_deviations_and_not_less_than_0_002():
     assert expected_of(entry(None, None), "c")["tolerance"] == {"auc": 0.002}
 
 
-def test_the_tool_prints_what_the_checker_reads(tmp_path):
+def test_the_tool_prints_what_the_checker_reads(tmp_path, capsys):
     comparison = {
         "baseline": "a",
         "split": "test",
@@ -113,18 +112,17 @@ def test_the_tool_prints_what_the_checker_reads(tmp_path):
         "experiments": {"a": entry(0.001, None), "b b": entry(0.002, None)},
     }
     (tmp_path / "comparison.json").write_text(json.dumps(comparison))
-    tool = [sys.executable, str(ROOT / "tools" / "expected_of.py"), str(tmp_path)]
-    done = subprocess.run([*tool, "b b"], capture_output=True, text=True, check=True)
+    command = [sys.executable, str(tools.TOOLS / "expected_of.py"), str(tmp_path), "b b"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     (tmp_path / "expected.json").write_text(done.stdout)
     expected = read_expected(str(tmp_path))
     assert expected.tolerance == {"auc": 0.006} and expected.command == comparison["command"]
-    wrong = subprocess.run([*tool, "bb"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 1
-    assert "no experiment 'bb'; did you mean 'b b'?" in wrong.stderr
+    tool = tools.tool("expected_of")
+    assert tool.main([str(tmp_path), "bb"]) == 1
+    assert "no experiment 'bb'; did you mean 'b b'?" in capsys.readouterr().err
     comparison["split"] = "valid"
     (tmp_path / "comparison.json").write_text(json.dumps(comparison))
-    wrong = subprocess.run(tool, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 1
+    assert tool.main([str(tmp_path)]) == 1
     assert "comparison.json: split is 'valid'; what a run should reach is taken from test" in (
-        wrong.stderr
+        capsys.readouterr().err
     )

@@ -1,7 +1,6 @@
 """Predictions to text and back, and the tool that measures them."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -11,8 +10,12 @@ import pytest
 from diffumin_tf.errors import DataError
 from diffumin_tf.evaluation import report
 from diffumin_tf.evaluation.scoring import Scores
+from tests import tools
 
-TOOL = pathlib.Path(__file__).parents[2] / "tools" / "cal_auc.py"
+
+@pytest.fixture(scope="module", name="tool")
+def _tool():
+    return tools.tool("cal_auc")
 
 
 @pytest.fixture
@@ -40,20 +43,20 @@ def test_predictions_read_back_exactly(tmp_path, monkeypatch, scores, header, us
 
 def test_the_tool_prints_the_exact_metrics(tmp_path, scores):
     report.write_predictions(scores, str(tmp_path / "p"), user=True)
-    command = [sys.executable, str(TOOL), str(tmp_path / "p")]
+    command = [sys.executable, str(tools.TOOLS / "cal_auc.py"), str(tmp_path / "p")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert json.loads(printed) == pytest.approx(scores.metrics())
 
 
 @pytest.mark.parametrize("line", ["1", "2\t0.5", "1\t1.5", "1\tx", "1\t0.5\tu", "1\t.5\t3\t4"])
-def test_a_malformed_line_is_named(tmp_path, line):
+def test_a_malformed_line_is_named(tool, tmp_path, capsys, line):
     path = tmp_path / "part-00000"
     path.write_text(f"0\t0.5\n{line}\n")
     with pytest.raises(DataError, match=f"{path}: line 2: must be label<TAB>prediction"):
         report.read_predictions(str(path))
-    command = [sys.executable, str(TOOL), str(path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 1 and "line 2" in result.stderr
+    assert tool.main([str(path)]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and "line 2" in printed.err and not printed.out
 
 
 def test_a_folder_that_exists_is_not_overwritten(tmp_path, scores):

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 
+from tests.garbage import collect_rarely
 from tests.training.processes import ROOT
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -89,6 +90,7 @@ def _main():
     from diffumin_tf import cli
 
     _die_with_parent()
+    collect_rarely()
     codes = {}
     for line in sys.stdin:
         question = json.loads(line)

@@ -21,6 +21,7 @@ import tensorflow as tf  # noqa: F401  (loaded here, used in the forks)
 from diffumin_tf import cli
 from diffumin_tf.training.checkpoints import Checkpoints
 from diffumin_tf.training.step import TrainingStep
+from tests.garbage import collect_rarely
 
 STEPS, WRITING = "steps", "writing"
 
@@ -74,6 +75,7 @@ def end_of(child, reader):
 
 def main(arguments, kills, moment, seed):
     """Kills `kills` processes, then lets one come to its end; prints what happened as JSON."""
+    collect_rarely()
     rng = random.Random(seed)
     log = "killed.log"
     done = completed = 0

@@ -1,23 +1,37 @@
-"""Training commands as processes on this machine, alone or as the tasks of a cluster."""
+"""A training command as a process of this machine, and ports for those of a cluster."""
 
 import contextlib
-import json
+import functools
+import itertools
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[2]
+# Below those that Linux gives to connections: a port stays free until its task listens. Each
+# process of tests has its own.
+_PORTS = 1000
+_FIRST_PORT = 20_000 + _PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+
+
+@functools.cache
+def _ports():
+    start = random.SystemRandom().randrange(_PORTS)
+    return itertools.cycle([_FIRST_PORT + (start + i) % _PORTS for i in range(_PORTS)])
 
 
 def free_ports(count):
-    """Ports of 127.0.0.1 that nobody uses now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Ports of 127.0.0.1 that nobody uses now, and that nobody else was given here."""
+    found = []
+    while len(found) < count:
+        port = next(_ports())
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def cluster_of(**jobs):
@@ -26,8 +40,8 @@ def cluster_of(**jobs):
     return {job: [f"127.0.0.1:{next(ports)}" for _ in range(n)] for job, n in jobs.items()}
 
 
-def start(log, exp, model_dir, *overrides, task=None, cluster=None):
-    """Starts `diffumin train`, as one task of a cluster or alone; its output goes to a file."""
+def start(log, exp, model_dir):
+    """Starts `diffumin train`; its output goes to a file."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -35,12 +49,8 @@ def start(log, exp, model_dir, *overrides, task=None, cluster=None):
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CONFIG": "",
     }
-    if cluster:
-        job, index = task
-        content = {"cluster": cluster, "task": {"type": job, "index": index}}
-        environment["TF_CONFIG"] = json.dumps(content)
     command = [sys.executable, "-m", "diffumin_tf.cli", "train", f"--exp={exp}"]
-    command += [f"--model_dir={model_dir}", *(f"--set={o}" for o in overrides)]
+    command.append(f"--model_dir={model_dir}")
     with open(log, "a", encoding="utf-8") as file:
         return subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
 
@@ -55,8 +65,3 @@ def ended(*processes):
             if process.poll() is None:
                 process.kill()
             process.wait()
-
-
-def codes_of(processes, seconds=240):
-    """Exit codes, after waiting for all."""
-    return [process.wait(timeout=seconds) for process in processes]

@@ -8,7 +8,8 @@ import pytest
 
 from tests.small_log import write_experiment
 from tests.training.events import scalars
-from tests.training.processes import cluster_of, codes_of, ended, start
+from tests.training.forks import forks
+from tests.training.processes import cluster_of
 
 SETTINGS = {
     "batch_size": 15,  # odd, so that two replicas never get the same number of samples
@@ -27,16 +28,21 @@ SETTINGS = {
 STEPS = 56  # 412 samples an epoch: the last batch has 7
 
 
-def workers(folder, name, exp, overrides=()):
+@pytest.fixture(scope="module")
+def commands():
+    with forks() as ours:
+        yield ours
+
+
+def workers(commands, folder, name, exp):
     """Two workers of a cluster of their own."""
     cluster = cluster_of(worker=2)
     return [
-        start(
+        commands.start(
             folder / f"{name}-{index}.log",
             exp,
             folder / name,
             "strategy=multi_worker_mirrored",
-            *overrides,
             task=("worker", index),
             cluster=cluster,
         )
@@ -44,17 +50,23 @@ def workers(folder, name, exp, overrides=()):
     ]
 
 
+def codes_of(commands, processes, seconds=240):
+    """Exit codes, after waiting for all."""
+    return [commands.code(process, seconds) for process in processes]
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(commands, tmp_path_factory):
     """The same command on one device, two replicas, and two workers."""
     folder = tmp_path_factory.mktemp("runs")
     exp = write_experiment(folder, per_day=206, **SETTINGS)
-    alone = start(folder / "one.log", exp, folder / "one")
-    mirrored = ["strategy=mirrored", "replicas=2"]
-    with ended(alone, start(folder / "two.log", exp, folder / "two", *mirrored)) as both:
-        assert codes_of(both) == [0, 0], (folder / "two.log").read_text()[-3000:]
-    with ended(*workers(folder, "workers", exp)) as both:
-        assert codes_of(both) == [0, 0], (folder / "workers-0.log").read_text()[-3000:]
+    both = [
+        commands.start(folder / "one.log", exp, folder / "one"),
+        commands.start(folder / "two.log", exp, folder / "two", "strategy=mirrored", "replicas=2"),
+    ]
+    assert codes_of(commands, both) == [0, 0], (folder / "two.log").read_text()[-3000:]
+    both = workers(commands, folder, "workers", exp)
+    assert codes_of(commands, both) == [0, 0], (folder / "workers-0.log").read_text()[-3000:]
     return folder
 
 
@@ -92,31 +104,31 @@ def test_the_chief_alone_writes(runs):
     assert "step" not in (runs / "workers-1.log").read_text()
 
 
-def wait_for_step(model_dir, step, processes, seconds=180):
+def wait_for_step(commands, model_dir, step, processes, seconds=180):
     """Returns once a run has saved a step."""
     end = time.monotonic() + seconds
     while not (model_dir / "checkpoints" / f"ckpt-{step}.index").exists():
-        assert time.monotonic() < end and all(p.poll() is None for p in processes)
+        assert time.monotonic() < end and all(commands.poll(p) is None for p in processes)
         time.sleep(0.05)
 
 
-def test_workers_that_are_stopped_or_lost_go_on_where_they_were(runs):
+def test_workers_that_are_stopped_or_lost_go_on_where_they_were(commands, runs):
     exp, model_dir = runs / "exp", runs / "cut"
-    with ended(*workers(runs, "cut", exp)) as both:
-        wait_for_step(model_dir, 10, both)
-        both[1].send_signal(signal.SIGTERM)  # the other one has to save too
-        assert codes_of(both, 60) == [0, 0]
+    both = workers(commands, runs, "cut", exp)
+    wait_for_step(commands, model_dir, 10, both)
+    commands.kill(both[1], signal.SIGTERM)  # the other one has to save too
+    assert codes_of(commands, both, 60) == [0, 0]
     assert "stopped by SIGTERM; saved" in (runs / "cut-0.log").read_text()
 
-    with ended(*workers(runs, "cut", exp)) as both:
-        wait_for_step(model_dir, 30, both)
-        both[1].kill()
-        assert codes_of(both[:1], 120) == [1]
+    both = workers(commands, runs, "cut", exp)
+    wait_for_step(commands, model_dir, 30, both)
+    commands.kill(both[1])
+    assert codes_of(commands, both, 120) == [1, -signal.SIGKILL]
     log = (runs / "cut-0.log").read_text()
     assert "going on from step" in log and "start all tasks again" in log
 
-    with ended(*workers(runs, "cut", exp)) as both:
-        assert codes_of(both) == [0, 0]
+    both = workers(commands, runs, "cut", exp)
+    assert codes_of(commands, both) == [0, 0]
     whole, cut = (scalars(runs / name / "logs") for name in ("workers", "cut"))
     assert cut["train/loss"] == pytest.approx(whole["train/loss"], abs=1e-6)
     metrics = [json.loads((runs / n / "metrics.json").read_text()) for n in ("workers", "cut")]

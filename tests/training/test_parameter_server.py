@@ -1,5 +1,6 @@
 """The chief's loop with scripted workers."""
 
+import math
 import os
 import signal
 import threading
@@ -73,13 +74,17 @@ class Work:
 
 
 class Attendance:
-    """Everybody is there."""
+    """Everybody is there, or a server is until it was asked for so many times."""
+
+    lasts = math.inf
 
     def look(self):
         pass
 
     def check_servers(self):
-        pass
+        self.lasts -= 1
+        if self.lasts < 0:
+            raise TrainingError("ps 1 is gone")
 
 
 class Run:
@@ -96,6 +101,7 @@ class Run:
         self.plain = Ranked(tenths or [0])
         self.gate = threading.Event()
         self.gate.set()
+        self.attendance = Attendance()
         self.work, self.preemption = Work(self.model, on_piece), Preemption()
         self.trainer = AsynchronousTrainer(
             self.model,
@@ -105,7 +111,7 @@ class Run:
             self.work,
             background.BackgroundValidation(self.folder, self.plain, tenths and self.batches),
             Summaries(f"{self.folder}/logs"),
-            Attendance(),
+            self.attendance,
             self.preemption,
             self.lines.append,
         )
@@ -286,6 +292,19 @@ def test_errors_of_workers_become_one_sentence(tmp_path, raised, expected, words
 
     with pytest.raises(expected, match=words):
         Run(tmp_path, on_piece=on_piece).fit()
+
+
+def test_a_server_that_dies_is_named_although_it_still_listened_when_its_connection_broke(
+    tmp_path, monkeypatch
+):
+    def fail(steps):
+        raise tf.errors.UnknownError(None, None, "Connection reset by peer")
+
+    monkeypatch.setattr(parameter_server, "_DYING_SECONDS", 0.0)
+    run = Run(tmp_path, on_piece=fail)
+    run.attendance.lasts = 1
+    with pytest.raises(TrainingError, match="ps 1 is gone"):
+        run.fit()
 
 
 def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):

@@ -161,8 +161,19 @@ def test_a_line_of_progress_tells_loss_auc_speed_and_time_left(tmp_path, monkeyp
         rf"epoch 1/2 step 2  auc 1\.0000  loss 2\.0000  {number}  \d+:\d\d left", training.lines[1]
     )
     assert training.lines[-1].startswith("epoch 2/2 step 8") and "0:00 left" in training.lines[-1]
-    # Each line is about its own steps.
-    assert training.model.resets == 2 * BATCHES
+    assert training.model.resets == 1  # the second epoch begins anew
+
+
+def test_metrics_are_of_the_steps_between_two_summaries_however_often_a_line_tells_them(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", -1.0)
+    training = Training(tmp_path, save_summary_steps=2)
+    training.fit((2.0, 4.0, 6.0, 8.0))
+    assert scalars(tmp_path / "logs")["train/auc"] == {2: 1.5, 4: 3.5}
+    assert [
+        float(re.search(r"auc (\S+)", line)[1]) for line in training.lines if "auc" in line
+    ] == [1.0, 1.5, 3.0, 3.5]
 
 
 def test_without_a_known_size_the_time_left_is_told_from_the_second_epoch_on(tmp_path):
