@@ -16,7 +16,7 @@ from tests.small_model import build
 collect_rarely()
 
 
-# Of several processes that share the files, none should begin with one of these at the end.
+# With several processes, these files come first, so that none is left with one of them at the end.
 LONGEST = ("test_kills.py", "test_distribution.py", "test_parameter_server_faults.py")
 
 

@@ -107,7 +107,8 @@ class _Runs:
     """Runs cells, and knows what became of them.
 
     Attributes:
-      failed: by slug, why, or where to read why.
+      failed: by slug, why, or where to read why; also those that came to their end without a
+        validation AUC to choose by.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class _Runs:
         return found
 
     def valid_auc(self, cell: Cell) -> float | None:
-        """Validation AUC of a cell; None when it failed, or has none to choose by."""
+        """Validation AUC of a cell; None when it failed, as it does without one."""
         folder = self._folder(cell)
         if not folder.is_finished:
             return None

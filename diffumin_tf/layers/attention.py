@@ -239,9 +239,9 @@ def attend(
 ) -> tf.Tensor:
     """Scaled dot-product attention.
 
-    By matrix products, and by elementwise products where there is a single query: with as many keys
-    as a head is wide, such matrix products in TensorFlow 2.21 write beyond their scratch memory, so
-    that training crashed now and then (probably what uxlfoundation/oneDNN#5043 mends).
+    By matrix products, and by elementwise products where Q is statically 1: with as many keys as a
+    head is wide, such matrix products in TensorFlow 2.21 write beyond their scratch memory, so that
+    training crashed now and then (probably what uxlfoundation/oneDNN#5043 mends).
 
     Args:
         query: `[N, Q, d]`, float32.

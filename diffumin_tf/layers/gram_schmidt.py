@@ -33,6 +33,7 @@ def orthonormalise(vectors: tf.Tensor) -> tf.Tensor:
         vector = unit_vectors(vector)
         for _ in range(_GRAM_SCHMIDT_PASSES if channels else 0):
             earlier = tf.stack(channels, axis=1)
+            # Quicker than products of so few rows, which also ask for trouble; see `attend`.
             shares = tf.reduce_sum(vector[:, tf.newaxis] * earlier, axis=2, keepdims=True)
             rest = vector - tf.reduce_sum(shares * earlier, axis=1)
             vector = unit_vectors(rest, shortest=_DEPENDENT)

@@ -215,7 +215,8 @@ class PieceWork:
             if not stopped:
                 self._done.scatter_update(tf.IndexedSlices(tf.ones_like(pieces), pieces))
 
-    @tf.autograph.experimental.do_not_convert  # of layers; the loop over batches needs it
+    # `_train_on` needs AutoGraph for its loop; the layers do not, and to convert them takes long.
+    @tf.autograph.experimental.do_not_convert
     def _update(self, batch: Any, worker: tf.Tensor) -> tf.Tensor:
         losses = self._strategy.run(self._model.update, args=(batch,))
         samples, loss = tf.size(batch[1]), losses["loss"]

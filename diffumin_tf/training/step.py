@@ -60,7 +60,7 @@ class TrainingStep:
         """
         if self._graph is None:
             wishes = tf.TensorSpec([len(Requests._fields)], tf.float32)
-            # No code of a layer branches on a tensor; to convert it all takes a dozen seconds.
+            # Layers branch by TensorFlow's own operations; to convert their code takes long.
             self._graph = tf.function(self._update, input_signature=[spec, wishes], autograph=False)
         losses, wished = self._graph(batch, tf.constant(requests, tf.float32))
         samples = sum(len(label) for label in self._strategy.experimental_local_results(batch[1]))

@@ -89,7 +89,6 @@ class Trainer:
         self._step = TrainingStep(model, distribution)
         self._keeps_signals = distribution.workers > 1
         self._reported_step = -1
-        self._is_window_over = False  # of the metrics: as long as it is between two summaries
         self._last_save = time.monotonic()
 
     def fit(self, data: TrainingData) -> TrainingResult:
@@ -134,16 +133,15 @@ class Trainer:
                 return
         if logs and self._reported_step != state.step:
             self._tell(logs, progress)
-        self._is_window_over = True
         self._save()
         if self._evaluated(progress):
             progress.end_of_epoch()
             state.next_epoch()
 
     def _updated(self, batch: Any, data: TrainingData, progress: Progress) -> tuple:
-        if self._is_window_over:
+        state = self._state
+        if state.step % self._config.save_summary_steps == 0 or state.batch == 0:
             self._model.reset_metrics()
-            self._is_window_over = False
         try:
             return self._step(batch, data.spec, self._requests(progress))
         except tf.errors.InvalidArgumentError as error:
@@ -166,7 +164,6 @@ class Trainer:
         if step % config.save_summary_steps == 0:
             speed = {"samples_per_second": progress.recent_speed()}
             self._summaries.write("train/", step, {**self._step.values(logs), **speed})
-            self._is_window_over = True
         if requests.report:
             self._tell(logs, progress)
         by_steps = config.save_checkpoints_steps

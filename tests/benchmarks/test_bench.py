@@ -96,8 +96,8 @@ def test_a_tiny_run_gives_ratios_that_are_numbers(tmp_path):
         with_eleme=False,
         rounds=2,
         round_seconds=0.01,
-        changes=tuple({**CHANGES, "deep_layers": (5,), "recent": 0, "infer_timesteps": 1}.items()),
-        overrides=(*TINY, "channel_num=2", "use_cmic=false", "activation=relu"),
+        changes=tuple({**CHANGES, "deep_layers": (5,), "infer_timesteps": 1}.items()),
+        overrides=(*TINY, "channel_num=2"),
     )
     lines = []
     found = timing.measure(plan, lines.append)

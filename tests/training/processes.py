@@ -13,7 +13,7 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 # Below those that Linux gives to connections: a port stays free until its task listens. Each
 # process of tests has its own.
-_PORTS = 1000
+_PORTS = 250
 _FIRST_PORT = 20_000 + _PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
 
@@ -26,11 +26,13 @@ def _ports():
 def free_ports(count):
     """Ports of 127.0.0.1 that nobody uses now, and that nobody else was given here."""
     found = []
-    while len(found) < count:
-        port = next(_ports())
+    for port in itertools.islice(_ports(), _PORTS):
+        if len(found) == count:
+            break
         with socket.socket() as tried, contextlib.suppress(OSError):
             tried.bind(("127.0.0.1", port))
             found.append(port)
+    assert len(found) == count, f"no {count} free ports from {_FIRST_PORT}"
     return found
 
 

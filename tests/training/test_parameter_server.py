@@ -74,16 +74,16 @@ class Work:
 
 
 class Attendance:
-    """Everybody is there, or a server is until it was asked for so many times."""
+    """Everybody is there, or a server is for so many checks."""
 
-    lasts = math.inf
+    checks_left = math.inf
 
     def look(self):
         pass
 
     def check_servers(self):
-        self.lasts -= 1
-        if self.lasts < 0:
+        self.checks_left -= 1
+        if self.checks_left < 0:
             raise TrainingError("ps 1 is gone")
 
 
@@ -302,7 +302,7 @@ def test_a_server_that_dies_is_named_although_it_still_listened_when_its_connect
 
     monkeypatch.setattr(parameter_server, "_DYING_SECONDS", 0.0)
     run = Run(tmp_path, on_piece=fail)
-    run.attendance.lasts = 1
+    run.attendance.checks_left = 1
     with pytest.raises(TrainingError, match="ps 1 is gone"):
         run.fit()
 

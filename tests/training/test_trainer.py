@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.errors import DataError, NotFiniteError, TrainingError
+from diffumin_tf.errors import DataError, NotFiniteError, Preempted, TrainingError
 from diffumin_tf.experiment import Experiment
 from diffumin_tf.training import checkpoints, progress, trainer
 from tests.small_log import write_experiment
@@ -161,7 +161,7 @@ def test_a_line_of_progress_tells_loss_auc_speed_and_time_left(tmp_path, monkeyp
         rf"epoch 1/2 step 2  auc 1\.0000  loss 2\.0000  {number}  \d+:\d\d left", training.lines[1]
     )
     assert training.lines[-1].startswith("epoch 2/2 step 8") and "0:00 left" in training.lines[-1]
-    assert training.model.resets == 1  # the second epoch begins anew
+    assert training.model.resets == 2  # each epoch begins anew
 
 
 def test_metrics_are_of_the_steps_between_two_summaries_however_often_a_line_tells_them(
@@ -174,6 +174,23 @@ def test_metrics_are_of_the_steps_between_two_summaries_however_often_a_line_tel
     assert [
         float(re.search(r"auc (\S+)", line)[1]) for line in training.lines if "auc" in line
     ] == [1.0, 1.5, 3.0, 3.5]
+
+
+def test_metrics_begin_anew_after_a_summary_also_where_a_run_goes_on_there(tmp_path):
+    def interrupted():
+        training.preemption.requested = True
+        return 4.0
+
+    every = {"save_summary_steps": 2, "save_checkpoints_steps": 2}
+    training = Training(tmp_path / "cut", **every)
+    with pytest.raises(Preempted):
+        training.fit((2.0, interrupted, 6.0, 8.0))
+    Training(tmp_path / "cut", **every).fit((2.0, 4.0, 6.0, 8.0))
+    assert scalars(tmp_path / "cut" / "logs")["train/auc"] == {2: 1.5, 4: 3.5}
+
+    back = Training(tmp_path / "back", max_rollbacks=1, **every)
+    back.fit((2.0, 4.0, math.nan, 6.0, 8.0))
+    assert scalars(tmp_path / "back" / "logs")["train/auc"] == {2: 1.5, 4: 3.5}
 
 
 def test_without_a_known_size_the_time_left_is_told_from_the_second_epoch_on(tmp_path):
