@@ -62,16 +62,9 @@ def main(argv: Sequence[str]) -> int:
         print(f"{_PROGRAM}: unexpected argument {rest[1]!r}", file=sys.stderr)
         return 2
     apart.load_tensorflow()
-    from diffumin_tf.errors import DiffuminError
+    from diffumin_tf.scripts import exit_code
 
-    try:
-        return _run(values, stages, f"{_PROGRAM} {shlex.join(argv)}".strip())
-    except DiffuminError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(values, stages, f"{_PROGRAM} {shlex.join(argv)}".strip()))
 
 
 def measure(plan, stages: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:

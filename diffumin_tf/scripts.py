@@ -31,10 +31,14 @@ def parse(
     return True
 
 
-def exit_code(action: Callable[[], None]) -> int:
-    """Runs something; 0 when it was done or told to stop, 1 after an error, 130 after Ctrl-C."""
+def exit_code(action: Callable[[], int | None]) -> int:
+    """Runs something.
+
+    Returns:
+      What it returns, 0 for None; 0 when it was told to stop, 1 after an error, 130 after Ctrl-C.
+    """
     try:
-        action()
+        return action() or 0
     except Preempted as stop:
         print(stop)
         return 0
@@ -44,4 +48,3 @@ def exit_code(action: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0

@@ -1,7 +1,6 @@
 """Faults that a run meets, each of them provoked: what it says, and that nothing is lost by it."""
 
 import json
-import os
 import pathlib
 import shlex
 import shutil
@@ -21,7 +20,7 @@ from diffumin_tf.run_training import RunTraining
 from diffumin_tf.training import checkpoints
 from diffumin_tf.training.preemption import Preemption
 from tests.small_log import SCHEMA, samples, write_experiment
-from tests.training.processes import ROOT, ended, start
+from tests.training.processes import ended, environment, start
 from tests.training.test_kills import assert_same_bits, weights
 
 # Without history, training traces in a second.
@@ -137,16 +136,17 @@ def test_a_full_disk_keeps_what_was_saved_and_the_run_goes_on_with_more_room(tmp
     script = FULL_DISK.format(
         small=4_000, large=100_000, disk=tmp_path / "disk", folder=tmp_path, train=command
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     # A mount of its own for this script alone, for which no privilege is needed on most machines.
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
+    # Containers mostly allow neither mounts nor user namespaces, and nothing else is a full disk.
+    # What is done about one is tested there too, by an error that is made up: test_trainer.
     if not (tmp_path / "code").exists():
         pytest.skip(f"this machine lets nobody mount a filesystem: {done.stderr.strip()}")
     assert (tmp_path / "code").read_text().split() == ["1", "0"], done.stderr

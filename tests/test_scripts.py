@@ -25,6 +25,11 @@ def test_what_ends_a_command_has_a_code_and_a_line(raised, code, out, err, capsy
     assert capsys.readouterr() == (out, err)
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_an_action_returns_is_the_code(code):
+    assert exit_code(lambda: code) == code
+
+
 def test_a_programming_error_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         exit_code(lambda: 1 / 0)

@@ -15,7 +15,12 @@ from diffumin_tf.errors import ConfigError
 from diffumin_tf.history import History
 from diffumin_tf.layers import FieldAlignedProjection
 from diffumin_tf.model import RankingModel, features_of
-from handle_layer.handle_lib.handle_base import InputUnit
+from handle_layer.handle_lib.handle_base import (
+    HistoryUnit,
+    InputUnit,
+    InterestUnit,
+    SearchUnit,
+)
 from handle_layer.handle_lib.handle_rec_unit import Eleme_DiffuMIN, Long_term_DiffuMIN
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "exp" / "user1"
@@ -198,3 +203,13 @@ def test_a_unit_finds_its_features_wherever_the_layout_put_them():
         unit.select({"fields": fields}, "candidate"), tf.reshape(expected, [1, 12])
     )
     assert unit.partners() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("base", "missing"),
+    [(HistoryUnit, "long_term"), (InterestUnit, "interest"), (SearchUnit, "found")],
+)
+def test_a_unit_that_leaves_out_what_its_base_asks_for_is_not_made(base, missing):
+    incomplete = type("Incomplete", (base,), {})
+    with pytest.raises(TypeError, match=f"abstract.*{missing}"):
+        incomplete(None, None)

@@ -188,15 +188,6 @@ def batches(
     Raises:
       ConfigError: the files or the batch cannot be dealt to so many shards.
     """
-
-    def prepare(serialised: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        raw = parse(schema, serialised)
-        inputs = path.grouped(raw)
-        user = user_ids(schema, raw, user_column)
-        if user is not None:
-            inputs["user"] = user
-        return inputs, tf.cast(raw["label"], tf.float32)
-
     check_input_shards(input_shards, batch_size, len(files), part.pipelines)
     shards = [
         _shard(of_shard, shard, batch_size, shuffle, skip, input_shards)
@@ -212,10 +203,25 @@ def batches(
     # The parts are cut here; tf.distribute must not deal them out once more.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return (
-        serialised.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        serialised.map(
+            lambda batch: _inputs_and_label(schema, path, user_column, batch),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
         .prefetch(tf.data.AUTOTUNE)
         .with_options(options)
     )
+
+
+def _inputs_and_label(
+    schema: DataStruct, path: FeaturePath, user_column: str | None, serialised: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """What the model takes, of serialised examples."""
+    raw = parse(schema, serialised)
+    inputs = path.grouped(raw)
+    user = user_ids(schema, raw, user_column)
+    if user is not None:
+        inputs["user"] = user
+    return inputs, tf.cast(raw["label"], tf.float32)
 
 
 def _shards(

@@ -172,8 +172,7 @@ def _open(path: str) -> io.BufferedIOBase:
         raise DataError(f"{path}: must hold exactly one file, holds {names}")
     try:
         return archive.open(names[0])
-    # What zipfile raises for an encrypted member and for a compression it does not know.
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:  # an encrypted member, or a compression zipfile does not know
         raise DataError(f"{path}: cannot be read: {error}") from None
 
 

@@ -1,5 +1,6 @@
 """The bases of input units: which features they read, and what models of a history share."""
 
+import abc
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,7 +110,7 @@ class InputUnit(tf.keras.layers.Layer):
         ]
 
 
-class HistoryUnit(InputUnit):
+class HistoryUnit(InputUnit, abc.ABC):
     """All features side by side, what a long history adds, and the short-term encoder.
 
     ``concat[candidate, user, context, long_term(…), e*_s, dense]``, where e*_s is the candidate as
@@ -142,6 +143,7 @@ class HistoryUnit(InputUnit):
         """Whether `long_term` wants the candidate at the width of a behaviour."""
         return True
 
+    @abc.abstractmethod
     def long_term(
         self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
     ) -> list[tf.Tensor]:
@@ -156,7 +158,6 @@ class HistoryUnit(InputUnit):
         Returns:
           Tensors float32 [B, any fixed width].
         """
-        raise NotImplementedError
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> tf.Tensor:
         history, selected = self.history(inputs), self.select(inputs, "candidate")
@@ -217,11 +218,11 @@ class InterestUnit(HistoryUnit):
         super().__init__(config, layout, **kwargs)
         self._interest_norm = BatchNorm(momentum=config.batch_norm_momentum, name="interest_norm")
 
+    @abc.abstractmethod
     def interest(
         self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
     ) -> tf.Tensor:
         """What becomes of the whole history, float32 [B, any fixed width]; see `long_term`."""
-        raise NotImplementedError
 
     def long_term(
         self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
@@ -246,11 +247,11 @@ class SearchUnit(InterestUnit):
         """Behaviours that a search finds at most."""
         return min(self.config.search_len, self.config.seq_len)
 
+    @abc.abstractmethod
     def found(
         self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Rows int32 [B, places, F] and mask bool [B, places] of what the search finds."""
-        raise NotImplementedError
 
     def interest(
         self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool

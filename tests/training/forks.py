@@ -15,7 +15,7 @@ import time
 import traceback
 
 from tests.garbage import collect_rarely
-from tests.training.processes import ROOT
+from tests.training.processes import environment
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -26,13 +26,7 @@ class Forks:
     def __init__(self):
         self._source = subprocess.Popen(
             [sys.executable, "-m", "tests.training.forks"],
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-                "CUDA_VISIBLE_DEVICES": "-1",
-                "TF_CONFIG": "",
-            },
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -63,6 +57,16 @@ class Forks:
             assert time.monotonic() < end, f"process {process} goes on after {seconds} s"
             time.sleep(0.05)
         return code
+
+    @contextlib.contextmanager
+    def ended(self, processes):
+        """Kills what is left of some processes at the end of the block, however it ends."""
+        try:
+            yield processes
+        finally:
+            for process in processes:
+                if self.poll(process) is None:
+                    self.kill(process)
 
     def end(self):
         """Ends everything."""

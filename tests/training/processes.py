@@ -42,19 +42,23 @@ def cluster_of(**jobs):
     return {job: [f"127.0.0.1:{next(ports)}" for _ in range(n)] for job, n in jobs.items()}
 
 
-def start(log, exp, model_dir):
-    """Starts `diffumin train`; its output goes to a file."""
-    environment = {
+def environment():
+    """Of a process that trains by itself, on the CPU, by the code that is tested."""
+    return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CONFIG": "",
     }
+
+
+def start(log, exp, model_dir):
+    """Starts `diffumin train`; its output goes to a file."""
     command = [sys.executable, "-m", "diffumin_tf.cli", "train", f"--exp={exp}"]
     command.append(f"--model_dir={model_dir}")
     with open(log, "a", encoding="utf-8") as file:
-        return subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command, env=environment(), stdout=file, stderr=subprocess.STDOUT)
 
 
 @contextlib.contextmanager

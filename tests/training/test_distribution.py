@@ -60,13 +60,13 @@ def runs(commands, tmp_path_factory):
     """The same command on one device, two replicas, and two workers."""
     folder = tmp_path_factory.mktemp("runs")
     exp = write_experiment(folder, per_day=206, **SETTINGS)
-    both = [
-        commands.start(folder / "one.log", exp, folder / "one"),
-        commands.start(folder / "two.log", exp, folder / "two", "strategy=mirrored", "replicas=2"),
-    ]
-    assert codes_of(commands, both) == [0, 0], (folder / "two.log").read_text()[-3000:]
-    both = workers(commands, folder, "workers", exp)
-    assert codes_of(commands, both) == [0, 0], (folder / "workers-0.log").read_text()[-3000:]
+    mirrored = ["strategy=mirrored", "replicas=2"]
+    alone = commands.start(folder / "one.log", exp, folder / "one")
+    two = commands.start(folder / "two.log", exp, folder / "two", *mirrored)
+    with commands.ended([alone, two]) as both:
+        assert codes_of(commands, both) == [0, 0], (folder / "two.log").read_text()[-3000:]
+    with commands.ended(workers(commands, folder, "workers", exp)) as both:
+        assert codes_of(commands, both) == [0, 0], (folder / "workers-0.log").read_text()[-3000:]
     return folder
 
 
@@ -108,27 +108,29 @@ def wait_for_step(commands, model_dir, step, processes, seconds=180):
     """Returns once a run has saved a step."""
     end = time.monotonic() + seconds
     while not (model_dir / "checkpoints" / f"ckpt-{step}.index").exists():
-        assert time.monotonic() < end and all(commands.poll(p) is None for p in processes)
+        codes = [commands.poll(process) for process in processes]
+        assert codes == [None] * len(codes), f"ended before step {step}"
+        assert time.monotonic() < end, f"no step {step} after {seconds} s"
         time.sleep(0.05)
 
 
 def test_workers_that_are_stopped_or_lost_go_on_where_they_were(commands, runs):
     exp, model_dir = runs / "exp", runs / "cut"
-    both = workers(commands, runs, "cut", exp)
-    wait_for_step(commands, model_dir, 10, both)
-    commands.kill(both[1], signal.SIGTERM)  # the other one has to save too
-    assert codes_of(commands, both, 60) == [0, 0]
+    with commands.ended(workers(commands, runs, "cut", exp)) as both:
+        wait_for_step(commands, model_dir, 10, both)
+        commands.kill(both[1], signal.SIGTERM)  # the other one has to save too
+        assert codes_of(commands, both, 60) == [0, 0]
     assert "stopped by SIGTERM; saved" in (runs / "cut-0.log").read_text()
 
-    both = workers(commands, runs, "cut", exp)
-    wait_for_step(commands, model_dir, 30, both)
-    commands.kill(both[1])
-    assert codes_of(commands, both, 120) == [1, -signal.SIGKILL]
+    with commands.ended(workers(commands, runs, "cut", exp)) as both:
+        wait_for_step(commands, model_dir, 30, both)
+        commands.kill(both[1])
+        assert codes_of(commands, both, 120) == [1, -signal.SIGKILL]
     log = (runs / "cut-0.log").read_text()
     assert "going on from step" in log and "start all tasks again" in log
 
-    both = workers(commands, runs, "cut", exp)
-    assert codes_of(commands, both) == [0, 0]
+    with commands.ended(workers(commands, runs, "cut", exp)) as both:
+        assert codes_of(commands, both) == [0, 0]
     whole, cut = (scalars(runs / name / "logs") for name in ("workers", "cut"))
     assert cut["train/loss"] == pytest.approx(whole["train/loss"], abs=1e-6)
     metrics = [json.loads((runs / n / "metrics.json").read_text()) for n in ("workers", "cut")]

@@ -1,5 +1,6 @@
 """The training loop with a scripted model: what it keeps, when it stops, what it tells."""
 
+import errno
 import math
 import os
 import re
@@ -145,6 +146,27 @@ def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
     with pytest.raises(NotFiniteError, match=r"step 7: weight weight:0 is not finite"):
         training.checkpoints.save()
     assert training.saved_steps() == [0]
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_the_run_goes_on_from_it(
+    tmp_path, monkeypatch
+):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def disk_is_full():
+        monkeypatch.setattr(checkpoints, "_to_disk", full)
+        return 1.0
+
+    training = Training(tmp_path, save_checkpoints_steps=2)
+    told = "ckpt-4: no space left on the disk; .*last good checkpoint: .*ckpt-2; make room"
+    with pytest.raises(TrainingError, match=told):
+        training.fit((1.0, 1.0, disk_is_full, 1.0))
+    assert training.saved_steps() == [2] and not list(tmp_path.glob("checkpoints/ckpt-4*"))
+    monkeypatch.undo()
+    again = Training(tmp_path, save_checkpoints_steps=2)
+    again.fit()
+    assert again.state.step == BATCHES and again.saved_steps()[-1] == BATCHES
 
 
 def test_a_validation_split_of_one_class_is_one_clear_error(tmp_path):
