@@ -13,20 +13,16 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from diffumin_tf.data_struct import did_you_mean, read_json
-from diffumin_tf.errors import ConfigError, DiffuminError
+from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.expected import expected_of
+from diffumin_tf.scripts import exit_code
 
 
 def main(argv: list[str]) -> int:
     if len(argv) not in (1, 2) or argv[0].startswith("-"):
         print(__doc__.strip(), file=sys.stderr)
         return 2
-    try:
-        print(json.dumps(_expected(*argv), indent=2))
-    except DiffuminError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(lambda: print(json.dumps(_expected(*argv), indent=2)))
 
 
 def _expected(folder: str, name: str | None = None) -> dict:

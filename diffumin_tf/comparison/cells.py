@@ -149,7 +149,7 @@ def choose(
 
     Args:
       study: the study.
-      valid_auc: of a finished run by which is chosen; None when it failed.
+      valid_auc: of a run by which is chosen; None when it failed or has none.
 
     Returns:
       By experiment: what was chosen (missing where a run failed), and what it was chosen from, as

@@ -74,7 +74,9 @@ def compare(
     column = sample_facts.popularity_column(config, schema, study.popularity_feature)
     with Preemption().watched(), run_lock(output, "--output"):
         runs = _Runs(output, jobs, keep_runs, report, start)
-        runs.run(cells.choosing_cells(study))
+        choosing = cells.choosing_cells(study)
+        runs.run(choosing)
+        runs.fail_without_auc(choosing)
         chosen, tried = cells.choose(study, runs.valid_auc)
         final = cells.final_cells(study, chosen)
         runs.run(final)
@@ -151,14 +153,15 @@ class _Runs:
         return found
 
     def valid_auc(self, cell: Cell) -> float | None:
-        """Validation AUC of a cell; None when it failed, as it does without one."""
+        """Validation AUC of a cell; None when it failed, or the labels are all alike."""
         folder = self._folder(cell)
-        if not folder.is_finished:
-            return None
-        area = folder.result()["valid"]["auc"]
-        if area is None:
-            self.failed[cell.slug] = "no validation AUC: the labels of that split are all alike"
-        return area
+        return folder.result()["valid"]["auc"] if folder.is_finished else None
+
+    def fail_without_auc(self, cells: Sequence[Cell]) -> None:
+        """Counts finished cells as failed by which nothing can be chosen."""
+        for cell in cells:
+            if self._folder(cell).is_finished and self.valid_auc(cell) is None:
+                self.failed[cell.slug] = "no validation AUC: the labels of that split are all alike"
 
     def _folder(self, cell: Cell) -> CellFolder:
         return CellFolder(os.path.join(self._output, CELLS, cell.slug))
