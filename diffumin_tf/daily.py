@@ -116,8 +116,7 @@ def _take(
         report(f"{day}: {result.steps} steps; exported {done['export']}")
         _note(model_dir, day, done)
         run_folder.mark_finished(experiment.model_dir, done)
-    # Workers that end early would look lost to the chief.
-    experiment.distribution.wait_for_all()
+    experiment.distribution.end_together(lambda: _is_finished(model_dir, day))
 
 
 def _settings(day: int, before: str | None, carried: str | Sequence[str]) -> list[str]:

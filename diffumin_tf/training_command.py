@@ -46,6 +46,7 @@ def _train(
     if done is not None:
         if is_chief:
             report(f"{model_dir}: finished after {done['steps']} steps; export {done['export']}")
+        experiment.distribution.end_together()
         return experiment
     result = experiment.train(report)
     if is_chief:
@@ -56,6 +57,5 @@ def _train(
         export = experiment.export()
         report(f"exported {export}")
         run_folder.mark_finished(model_dir, {"steps": result.steps, "export": export})
-    # Workers that end early would look lost to the chief.
-    experiment.distribution.wait_for_all()
+    experiment.distribution.end_together(lambda: run_folder.finished(model_dir) is not None)
     return experiment

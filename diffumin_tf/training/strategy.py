@@ -67,6 +67,23 @@ class Distribution:
             with self.lost_workers_named():
                 tf.function(self._meet)()
 
+    def end_together(self, is_done: Callable[[], bool] = lambda: True) -> None:
+        """What every process calls last, because one that has ended looks lost to the others.
+
+        The first to know that all have come may be gone before the others know.
+
+        Args:
+          is_done: whether everything was done that had to be.
+
+        Raises:
+          TrainingError: a task is lost, and not everything was done.
+        """
+        try:
+            self.wait_for_all()
+        except TrainingError:
+            if not is_done():
+                raise
+
     @contextlib.contextmanager
     def lost_workers_named(self) -> Iterator[None]:
         """Turns what a process meets when another one is gone into one clear error."""

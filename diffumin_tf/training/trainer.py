@@ -87,7 +87,7 @@ class Trainer:
         self._preemption = preemption
         self._report = report
         self._step = TrainingStep(model, distribution)
-        self._keeps_signals = distribution.workers > 1
+        self._distribution = distribution
         self._reported_step = -1
         self._last_save = time.monotonic()
 
@@ -171,6 +171,7 @@ class Trainer:
             told = f"saved {self._checkpoints.save()}; start the same command again to go on"
             if self._preemption.interrupted:
                 self._report(f"step {step}: interrupted; {told}")
+            self._distribution.end_together()
             self._preemption.stop(f"step {step}: stopped by SIGTERM; {told}")
         if requests.save or (by_steps and step % by_steps == 0):
             self._save()
@@ -207,7 +208,7 @@ class Trainer:
         if self._validate is None or state.validated_step == state.step:
             return True
         self._save()  # before anything can go wrong with the validation data
-        with progress.paused(), self._preemption.deferred(self._keeps_signals):
+        with progress.paused(), self._preemption.deferred(self._distribution.workers > 1):
             metrics = self._validate()
         self._summaries.write("valid/", state.step, metrics)
         improved, lines = state.judge(state.step, metrics, self._config.early_stopping_patience)
