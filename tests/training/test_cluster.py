@@ -5,7 +5,7 @@ import json
 import pytest
 
 from diffumin_tf.config import TaskConfig
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.errors import ConfigError, TrainingError
 from diffumin_tf.training import cluster, strategy
 
 WORKERS = {"worker": ["a:1", "b:2"]}
@@ -111,3 +111,15 @@ def test_one_device_is_no_strategy_and_writes(tf_config):
     alone = started()
     assert (alone.replicas, alone.workers, alone.is_chief) == (1, 1, True)
     alone.wait_for_all()
+    alone.end_together()
+
+
+def test_a_task_that_ended_first_is_lost_only_to_what_is_not_done(monkeypatch):
+    def gone(self):
+        raise TrainingError("another task of the cluster is lost")
+
+    monkeypatch.setattr(strategy.Distribution, "wait_for_all", gone)
+    alone = started()
+    alone.end_together(lambda: True)
+    with pytest.raises(TrainingError):
+        alone.end_together(lambda: False)

@@ -130,7 +130,7 @@ def test_workers_that_are_stopped_or_lost_go_on_where_they_were(commands, runs):
     assert "going on from step" in log and "start all tasks again" in log
 
     with commands.ended(workers(commands, runs, "cut", exp)) as both:
-        assert codes_of(commands, both) == [0, 0]
+        assert codes_of(commands, both) == [0, 0], (runs / "cut-0.log").read_text()[-3000:]
     whole, cut = (scalars(runs / name / "logs") for name in ("workers", "cut"))
     assert cut["train/loss"] == pytest.approx(whole["train/loss"], abs=1e-6)
     metrics = [json.loads((runs / n / "metrics.json").read_text()) for n in ("workers", "cut")]
