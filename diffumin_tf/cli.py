@@ -18,7 +18,7 @@ _USAGE = """usage: diffumin COMMAND [--flag=value …]
   evaluate   metrics of a trained run --model_dir M [--split test] [--set key=value …]
                                       [--expect exp/user1/X] exits with 1 if they are off
   predict    label<TAB>prediction     --model_dir M --output O [--split test] [--header] [--user]
-  export     write a SavedModel       --model_dir M
+  export     write a SavedModel       --model_dir M [--check] [--keep 5]
   compare    experiments × seeds      --study S --output O [--jobs N], or
                                       --exp A --exp B --seeds 1,2,3 --baseline A --output O
   demo       the whole path on a synthetic log   [--exp NAME] [--model_dir M] [--set key=value …]
@@ -111,10 +111,12 @@ def _predict(argv: Sequence[str]) -> None:
 def _export(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
+    flags.DEFINE_bool("check", False, "Publish only what scores as the model does.", values)
+    flags.DEFINE_integer("keep", None, "Versions to keep; all.", 1, flag_values=values)
     _parse(values, "export", argv, required=("model_dir",))
     from diffumin_tf.experiment import Experiment
 
-    print(f"exported {Experiment.open(values.model_dir).export()}")
+    print(f"exported {Experiment.open(values.model_dir).export(values.check, values.keep)}")
 
 
 def _compare(argv: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ import tensorflow as tf
 export, file, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 samples = list(tf.data.TFRecordDataset(file).take(count).as_numpy_iterator())
 scores = tf.saved_model.load(export).signatures["examples"](inputs=tf.constant(samples))
-print(json.dumps({name: values.numpy().tolist() for name, values in scores.items()}))
+print(json.dumps(scores["outputs"].numpy().tolist()))
 """
 
 
@@ -216,7 +216,7 @@ def _show_export(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"{export}: cannot be scored by TensorFlow alone:\n{done.stderr}")
-    served = json.loads(done.stdout)["pctr"]
+    served = json.loads(done.stdout)
     np.testing.assert_allclose(served, pctr[:_SCORED], atol=1e-6)
     report(f"{export}, loaded by TensorFlow alone, on the first {_SCORED} test samples:")
     report("  click  predicted  true probability")

@@ -21,5 +21,9 @@ class NotFiniteError(TrainingError):
     """The loss or a weight is infinite or not a number."""
 
 
+class ExportError(DiffuminError):
+    """An export does not score as its model does, and was not published."""
+
+
 class Preempted(DiffuminError):
     """The process was told to end, and ends with everything saved."""

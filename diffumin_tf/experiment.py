@@ -15,14 +15,14 @@ from diffumin_tf.data import records
 from diffumin_tf.data.damage import Repairs
 from diffumin_tf.data.features import FeatureLayout, FeaturePath
 from diffumin_tf.data_struct import SCHEMA_FILE, DataStruct
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.evaluation.scoring import Scores, predict_function, score
 from diffumin_tf.model import RankingModel, features_of
 from diffumin_tf.run_training import RunTraining
+from diffumin_tf.serving.check import check_export
 from diffumin_tf.serving.export import export
-from diffumin_tf.splits import (
-    files_of,
-)
+from diffumin_tf.serving.requests import Requests, recorded
+from diffumin_tf.splits import files_of
 from diffumin_tf.training import checkpoints, strategy
 from diffumin_tf.training.batches import EVALUATION_BATCH, Batches
 from diffumin_tf.training.strategy import Distribution
@@ -162,10 +162,37 @@ class Experiment:
             run_folder.write_metrics(self.model_dir, results)
         return results
 
-    def export(self) -> str:
-        """Writes ``export/<version>`` and returns that folder."""
+    def export(self, check: bool = False, keep: int | None = None) -> str:
+        """Writes ``export/<version>`` and returns that folder.
+
+        Args:
+          check: whether the version has to score as the model does before it appears.
+          keep: versions to keep, this one among them; None keeps all.
+
+        Raises:
+          ExportError: the version does not.
+          DataError: there are no records to check it with.
+        """
         folder = posixpath.join(self.model_dir, "export")
-        return export(self.model, self.schema, self.path, folder)
+        requests = recorded(self.config, self.schema, self.model.layout)
+        if check and requests is None:
+            raise DataError(
+                f"{self.model_dir}: --check needs records of one of the splits, and none can be "
+                f"read below train_data_path {self.config.train_data_path}"
+            )
+
+        def checked(version: str) -> None:
+            check_export(version, self.model, self.path, requests)
+
+        return export(
+            self.model,
+            self.schema,
+            self.path,
+            folder,
+            requests or Requests.blank(self.schema, self.model.layout),
+            checked if check else None,
+            keep,
+        )
 
     def new_path(self, rows_of: Callable[[tf.Tensor], tf.Tensor]) -> FeaturePath:
         """Raw tensors to model inputs, with a mapping of ids to rows."""

@@ -35,14 +35,15 @@ class History:
         if list(fields) == list(range(self._groups[0].rows.shape[2])):
             return self
         groups = [g._replace(rows=tf.gather(g.rows, fields, axis=2)) for g in self._groups]
-        return History(groups, self._embedding)
+        return self._of(groups)
 
     def choose(self, chooser: Chooser, *of_samples: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Lets a function choose behaviours by their embeddings, which have no gradient here.
 
         Args:
           chooser: called once a group as ``chooser(E [b, L, d], mask [b, L], *tensors)``; returns
-            places int32 [b, ...] in the history and any more tensors [b, ...].
+            places int32 [b, ...] in the history and any more tensors [b, ...]. Where all samples
+            share one history, E and mask are there once, [1, L, d] and [1, L].
           of_samples: tensors [B, ...] of which the chooser gets the rows of its group.
 
         Returns:
@@ -54,7 +55,7 @@ class History:
             rows, mask, samples = group
             own = [x if self._is_whole else tf.gather(x, samples) for x in of_samples]
             places, *others = chooser(self._side_by_side(self._embedding.scan(rows)), mask, *own)
-            return tf.gather(rows, places, batch_dims=1), *others
+            return self._at(rows, places), *others
 
         return self._together([of_group(group) for group in self._groups])
 
@@ -86,10 +87,15 @@ class History:
             own = own[:, tf.newaxis]
             same = (group.rows[:, :, field] == own) & (own > 0)
             places, there = top_places(tf.zeros_like(same, tf.float32), same, count)
-            rows = tf.gather(group.rows, places, batch_dims=1)
+            rows = self._at(group.rows, places)
             return tf.where(there[:, :, tf.newaxis], rows, 0), there
 
         return self._together([of_group(group) for group in self._groups])
+
+    def embed_recent(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The most recent behaviours with gradients: embeddings [B, count, d], mask [B, count]."""
+        rows, mask = self.recent(count)
+        return self.embed(rows), mask
 
     def lengths(self) -> tf.Tensor:
         """Valid behaviours of every sample, float32 [B]."""
@@ -118,6 +124,13 @@ class History:
         """Whether there is one group, which holds the samples in their order."""
         return len(self._groups) == 1
 
+    def _of(self, groups: Sequence[HistoryGroup]) -> History:
+        return History(groups, self._embedding)
+
+    def _at(self, rows: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+        """Rows [b, ..., F] in some places of histories [b, L, F]."""
+        return tf.gather(rows, places, batch_dims=1)
+
     def _side_by_side(self, embedded: tf.Tensor) -> tf.Tensor:
         """[..., F, e] as [..., d]."""
         *_, fields, dim = embedded.shape
@@ -132,3 +145,42 @@ class History:
         samples = tf.concat([group.samples for group in self._groups], axis=0)
         order = tf.math.invert_permutation(samples)
         return tuple(tf.gather(tf.concat(t, axis=0), order) for t in zip(*parts, strict=True))
+
+
+class SharedHistory(History):
+    """One history that N samples have: that of a user who is shown N candidates.
+
+    It is embedded, and its most recent behaviours are picked, a single time.
+
+    Args:
+      group: of the one history, with b = 1.
+      embedding: the table.
+      count: N, scalar int32.
+    """
+
+    def __init__(self, group: HistoryGroup, embedding: IdEmbedding, count: tf.Tensor) -> None:
+        super().__init__([group], embedding)
+        self._count = count
+
+    def recent(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._for_all(*super().recent(count))
+
+    def embed_recent(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+        rows, mask = super().recent(count)
+        return self._for_all(self.embed(rows), mask)
+
+    def lengths(self) -> tf.Tensor:
+        return self._for_all(super().lengths())[0]
+
+    def whole(self) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._for_all(*super().whole())
+
+    def _of(self, groups: Sequence[HistoryGroup]) -> SharedHistory:
+        return SharedHistory(*groups, self._embedding, self._count)
+
+    def _at(self, rows: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+        return tf.gather(rows[0], places)
+
+    def _for_all(self, *of_one: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Tensors [1, ...] as [N, ...]."""
+        return tuple(tf.repeat(x, self._count, axis=0) for x in of_one)

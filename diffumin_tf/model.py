@@ -10,7 +10,7 @@ from diffumin_tf import registry
 from diffumin_tf.config import Features, TaskConfig
 from diffumin_tf.data.features import FeatureLayout, HistoryGroup
 from diffumin_tf.data_struct import DataStruct
-from diffumin_tf.history import History
+from diffumin_tf.history import History, SharedHistory
 from diffumin_tf.layers import IdEmbedding, Tower, replicas
 from diffumin_tf.layers.xla import compiled_in_training
 
@@ -132,14 +132,16 @@ class RankingModel(tfrs.Model):
 
     def embed(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Embeds the fields, whose rows stay for a unit that wants them; histories come later."""
-        rest = {name: value for name, value in inputs.items() if name != "histories"}
+        histories = ("histories", "shared")
+        rest = {name: value for name, value in inputs.items() if name not in histories}
         if "rows" in self._wanted:
             rest["rows"] = inputs["fields"]
-        return {
-            **rest,
-            "fields": self.embedding(inputs["fields"]),
-            "history": History(inputs["histories"], self.embedding),
-        }
+        fields = self.embedding(inputs["fields"])
+        if "shared" in inputs:
+            history = SharedHistory(inputs["shared"], self.embedding, tf.shape(fields)[0])
+        else:
+            history = History(inputs["histories"], self.embedding)
+        return {**rest, "fields": fields, "history": history}
 
     def predict_click(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Click probabilities at inference.

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.data.features import HistoryGroup
-from diffumin_tf.history import History
+from diffumin_tf.history import History, SharedHistory
 from diffumin_tf.layers import DiffusionMultiInterestGenerator, IdEmbedding
 from diffumin_tf.model import compiled_for_any_batch
 from tests.layers.helpers import normal
@@ -211,3 +211,36 @@ def test_groups_never_change_a_loss_or_a_gradient():
         np.testing.assert_allclose(found, losses, rtol=1e-5)
         for one, expected in zip(other_gradients, gradients, strict=True):
             np.testing.assert_allclose(one, expected, rtol=1e-3, atol=1e-6)
+
+
+def shared_and_repeated(embedding, length, count=4):
+    """One history for all samples, and the same one in each of them."""
+    rows, mask = ROWS[5:6, :length], MASK[5:6, :length]
+    one = HistoryGroup(tf.constant(rows, tf.int32), tf.constant(mask), tf.constant([0]))
+    every = groups(rows.repeat(count, 0), mask.repeat(count, 0), [0] * count, [length])
+    return SharedHistory(one, embedding, tf.constant(count)), History(every, embedding)
+
+
+def nearest(behaviours, mask, wanted):
+    """Places of the two best behaviours by inner products, and these."""
+    scores = tf.where(mask, tf.linalg.matvec(behaviours, wanted), -1e9)
+    best = tf.math.top_k(scores, 2)
+    return best.indices, best.values
+
+
+@pytest.mark.parametrize("fields", [[0, 1, 2], [2, 0]])
+@pytest.mark.parametrize("length", [7, 2])
+def test_a_shared_history_is_that_of_every_sample(embedding, fields, length):
+    shared, repeated = (h.pick(fields) for h in shared_and_repeated(embedding, length))
+    wanted = tf.constant(normal(3, 4, len(fields) * WIDTH))
+    looks = [
+        lambda h: h.choose(nearest, wanted),
+        lambda h: h.matching(0, tf.constant(ROWS[5, :4, fields[0]], tf.int32), 3),
+        lambda h: h.recent(3),
+        lambda h: h.embed_recent(3),
+        lambda h: (h.lengths(),),
+        lambda h: h.whole(),
+    ]
+    for look in looks:
+        for found, expected in zip(look(shared), look(repeated), strict=True):
+            np.testing.assert_array_equal(found, expected)

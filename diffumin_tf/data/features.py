@@ -10,6 +10,8 @@ from diffumin_tf.config import Features
 from diffumin_tf.data_struct import DataStruct, SequenceField
 from diffumin_tf.errors import ConfigError
 
+ROLES = ("user", "candidate", "context")
+
 
 @dataclasses.dataclass(frozen=True)
 class FeatureLayout:
@@ -20,12 +22,15 @@ class FeatureLayout:
       behaviours: history fields in the order of ``inputs["behaviours"]``.
       dense: dense columns in the order of ``inputs["dense"]``.
       spaces: id space of every categorical column and history field.
+      roles: the fields of ``user``, ``candidate`` and ``context``. One of several roles is the
+        candidate's, or else the user's.
     """
 
     fields: tuple[str, ...]
     behaviours: tuple[str, ...]
     dense: tuple[str, ...]
     spaces: dict[str, str]
+    roles: dict[str, tuple[str, ...]]
 
     @classmethod
     def of(cls, features: Features, schema: DataStruct) -> "FeatureLayout":
@@ -35,6 +40,9 @@ class FeatureLayout:
           ConfigError: the schema has no such column.
         """
         fields = tuple(dict.fromkeys(features.user + features.candidate + features.context))
+        role_of = {name: "candidate" for name in features.candidate}
+        for role in ROLES:
+            role_of = {name: role for name in getattr(features, role)} | role_of
         for name in fields:
             schema.position("cat_feature", name)
         for name in features.dense:
@@ -42,7 +50,8 @@ class FeatureLayout:
         for name in features.behaviours:
             schema.sequence(name)
         spaces = {n: schema.id_space(n) for n in fields + features.behaviours}
-        return cls(fields, features.behaviours, features.dense, spaces)
+        roles = {role: tuple(f for f in fields if role_of[f] == role) for role in ROLES}
+        return cls(fields, features.behaviours, features.dense, spaces, roles)
 
 
 class HistoryGroup(NamedTuple):
@@ -87,6 +96,9 @@ class FeaturePath(tf.Module):
         self._buckets = tuple(buckets or (seq_len,))
         if list(self._buckets) != sorted(set(self._buckets)) or self._buckets[-1] != seq_len:
             raise ValueError(f"`buckets` must ascend to {seq_len}, received {self._buckets}.")
+        self._roles = [role for role in ROLES if layout.roles[role]]
+        in_turn = [name for role in ROLES for name in layout.roles[role]]
+        self._in_roles = [in_turn.index(name) for name in layout.fields]
         self._fields = [schema.position("cat_feature", n) for n in layout.fields]
         self._dense = [schema.position("dense_feature", n) for n in layout.dense]
         self._sequences = [schema.sequence(n) for n in layout.behaviours]
@@ -132,17 +144,42 @@ class FeaturePath(tf.Module):
             groups.append(self._group(padded, samples))
         return self._inputs(raw, tuple(groups))
 
+    def request(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor | HistoryGroup]:
+        """The same for one user who is shown N candidates; what is the user's is there once.
+
+        Args:
+          raw: ``user`` int64 [1, columns], ``candidate`` int64 [N, columns] and ``context`` int64
+            [1 or N, columns], each with the columns of `FeatureLayout.roles`; ``dense_feature``
+            float32 [1 or N, columns]; and each history field int64 [1, any length].
+
+        Returns:
+          ``fields`` and ``dense`` as in `__call__`, and ``shared``: the `HistoryGroup` of the user.
+        """
+        count = tf.shape(raw["candidate"])[0]
+        histories = [raw[s.name][:, : self._seq_len] for s in self._sequences]
+        longest = tf.reduce_max(tf.stack([1, *(tf.shape(ids)[1] for ids in histories)]))
+        padded = [tf.pad(ids, [[0, 0], [0, longest - tf.shape(ids)[1]]]) for ids in histories]
+        by_role = [_to_all(self._rows_of(raw[role]), count) for role in self._roles]
+        return {
+            "fields": tf.gather(tf.concat(by_role, axis=1), self._in_roles, axis=1),
+            "shared": self._group(padded, tf.zeros([1], tf.int32)),
+            "dense": _to_all(self._dense_of(raw, count), count),
+        }
+
     def _inputs(self, raw: dict[str, tf.Tensor], groups: tuple[HistoryGroup, ...]) -> dict:
         fields = tf.gather(raw["cat_feature"], self._fields, axis=1)
-        if self._dense:
-            dense = tf.gather(raw["dense_feature"], self._dense, axis=1)
-        else:
-            dense = tf.zeros([tf.shape(fields)[0], 0])
         return {
             "fields": self._rows_of(fields),
             "histories": groups,
-            "dense": tf.where(tf.math.is_finite(dense), dense, 0.0),
+            "dense": self._dense_of(raw, tf.shape(fields)[0]),
         }
+
+    def _dense_of(self, raw: dict[str, tf.Tensor], count: tf.Tensor) -> tf.Tensor:
+        """Dense values, 0 where not finite; [count, 0] when the model reads none."""
+        if not self._dense:
+            return tf.zeros([count, 0])
+        dense = tf.gather(raw["dense_feature"], self._dense, axis=1)
+        return tf.where(tf.math.is_finite(dense), dense, 0.0)
 
     def _group(self, histories: list[tf.Tensor], samples: tf.Tensor) -> HistoryGroup:
         ids = tf.stack(histories, axis=2)
@@ -154,6 +191,11 @@ class FeaturePath(tf.Module):
             return raw[field.name][:, : self._seq_len]
         stop = field.start + min(field.max_len, self._seq_len)
         return raw["cat_feature"][:, field.start : stop]
+
+
+def _to_all(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """[1 or count, n] as [count, n]."""
+    return tf.broadcast_to(values, [count, tf.shape(values)[1]])
 
 
 def _lengths(ids: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ import dataclasses
 import errno
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -72,7 +72,7 @@ def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def staged_directory(final: str) -> Iterator[str]:
-    """A folder that appears under its final name complete, or not at all.
+    """A folder that appears under its final name complete and on the disk, or not at all.
 
     Yields a hidden sibling to write into; renames it when the block ends well and removes it when
     it does not. What a killed process left behind is removed by the next one.
@@ -90,13 +90,37 @@ def staged_directory(final: str) -> Iterator[str]:
     gfile.makedirs(staging)
     try:
         yield staging
+        to_disk(_files_below(staging))
         gfile.rename(staging, final)
+        to_disk([parent])
     except BaseException as error:
         with contextlib.suppress(tf.errors.OpError, OSError):
             gfile.rmtree(staging)
         if is_disk_full(error):
             raise DataError(f"{final}: no space left on the disk; nothing was kept") from None
         raise
+
+
+def to_disk(paths: Iterable[str]) -> None:
+    """Waits until the system wrote files and folders, so that a power failure does not tear them.
+
+    Paths that are not local (``gs://…``) are those of systems that do so by themselves.
+    """
+    for path in paths:
+        if "://" in path:
+            continue
+        handle = os.open(path or ".", os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Everything in a folder, and the folders themselves."""
+    for parent, _, names in tf.io.gfile.walk(folder):
+        yield from (posixpath.join(parent, name) for name in names)
+        yield parent.rstrip("/")
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from diffumin_tf.layers import checks
 from diffumin_tf.layers.field_aligned_channels import FieldAlignedChannels
 from diffumin_tf.layers.gram_schmidt import orthonormalise
+from diffumin_tf.layers.inner_products import inner_products
 from diffumin_tf.layers.unit_vectors import unit_vectors
 
 CHANNEL_INITS = ("field_aligned", "random")
@@ -184,15 +185,15 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         only where a behaviour is chosen.
 
         Args:
-            history: `[B, L, d]`, float32, with L of at least 1.
-            valid: `[B, L]`, bool.
+            history: `[B, L, d]`, float32, with L of at least 1; or `[1, L, d]`, one of all samples.
+            valid: `[B, L]` or `[1, L]`, bool.
             channels: `[B, C, d]`, float32.
 
         Returns:
             Places in the history `[B, C, k]`, int32, 0 where there is none; and whether there is
             one, `[B, C, k]`, bool.
         """
-        scores = tf.stop_gradient(tf.matmul(channels, history, transpose_b=True))
+        scores = tf.stop_gradient(inner_products(channels, history))
         ranked = tf.where(valid[:, tf.newaxis], scores, -math.inf)
         length = scores.shape[2] or tf.shape(scores)[2]
         places = self._places(scores.shape[2], length)
@@ -201,7 +202,7 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         best = tf.math.top_k(ranked, longest)
         there = best.values > -math.inf
         missing = [[0, 0], [0, 0], [0, places - longest]]
-        shape = [history.shape[0], self.channels, places if isinstance(places, int) else None]
+        shape = [channels.shape[0], self.channels, places if isinstance(places, int) else None]
         return (
             tf.ensure_shape(tf.pad(tf.where(there, best.indices, 0), missing), shape),
             tf.ensure_shape(tf.pad(there, missing), shape),

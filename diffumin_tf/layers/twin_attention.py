@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
+from diffumin_tf.layers.inner_products import inner_products
 from diffumin_tf.layers.top_places import top_places
 
 
@@ -129,15 +130,15 @@ class TwinAttention(tf.keras.layers.Layer):
         """The first stage: the k behaviours of the highest scores in every head. Has no gradient.
 
         Args:
-            history: `[B, L, d]`, float32.
-            valid: `[B, L]`, bool.
+            history: `[B, L, d]`, float32, or `[1, L, d]`, one of all samples.
+            valid: `[B, L]` or `[1, L]`, bool.
             directions: `[B, heads, d]`, float32.
 
         Returns:
             Places in the history `[B, heads, k]`, int32, 0 where there is none; and whether there
             is one, `[B, heads, k]`, bool.
         """
-        scores = tf.matmul(directions, history, transpose_b=True)
+        scores = inner_products(directions, history)
         return top_places(scores, valid[:, tf.newaxis], self.places)
 
     def attend(self, picked: tf.Tensor, there: tf.Tensor, directions: tf.Tensor) -> tf.Tensor:

@@ -1,14 +1,13 @@
 """Checkpoints of a run: the latest few, from which it goes on, and the best by validation."""
 
 import contextlib
-import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from diffumin_tf.data.records import is_disk_full, write_text
+from diffumin_tf.data.records import is_disk_full, to_disk, write_text
 from diffumin_tf.errors import DataError, NotFiniteError, TrainingError
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.state import TrainingState
@@ -131,7 +130,7 @@ class Checkpoints:
         tf.io.gfile.makedirs(posixpath.dirname(path))
         try:
             content.write(path)
-            _to_disk(path)
+            to_disk([*_files(path), posixpath.dirname(path)])
         except (tf.errors.OpError, OSError) as error:
             _remove(path)
             if not is_disk_full(error):
@@ -232,18 +231,6 @@ def _remove(path: str) -> None:
     for file in [f"{path}.index", *_files(path)]:
         with contextlib.suppress(tf.errors.OpError):
             tf.io.gfile.remove(file)
-
-
-def _to_disk(path: str) -> None:
-    """Waits until the system wrote the files, so that a power failure does not tear them."""
-    if "://" in path:
-        return
-    for file in [*_files(path), posixpath.dirname(path)]:
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _first_line(error: BaseException) -> str:

@@ -197,8 +197,7 @@ class HistoryUnit(InputUnit, abc.ABC):
 
     def _short_term_interest(self, history, candidate, training) -> tf.Tensor:
         """e*_s: the candidate after attending to the K most recent behaviours, [B, d]."""
-        rows, mask = history.recent(self.subseq_len)
-        return self._encode(history.embed(rows), mask, candidate, training)
+        return self._encode(*history.embed_recent(self.subseq_len), candidate, training)
 
     def _encoded_candidate(self, recent, mask, candidate, training) -> tf.Tensor:
         tokens = tf.concat([recent, candidate[:, tf.newaxis]], axis=1)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow.python.framework import op_def_registry
 
 from diffumin_tf.data import dataset
+from diffumin_tf.errors import ExportError
 from diffumin_tf.serving import export as export_lib
 
 # Runs where TensorFlow is and none of our code.
@@ -96,19 +96,16 @@ def expected(trained):
     return trained.experiment.score("test").pctr
 
 
-@pytest.mark.parametrize("request_name", ["examples", "batch"])
-def test_both_signatures_score_as_evaluation_did(served, expected, request_name):
+@pytest.mark.parametrize("scores", ["examples outputs", "batch pctr"])
+def test_signatures_score_as_evaluation_did(served, expected, scores):
     assert expected.std() > 1e-3
-    np.testing.assert_allclose(served[f"{request_name} pctr"], expected, atol=1e-6)
+    np.testing.assert_allclose(served[scores], expected, atol=1e-6)
 
 
 def test_both_scores_are_given_and_one_is_the_other_rectified(served):
     p = served["batch pctr"].astype(np.float64)
     assert p.shape == (160,) and served["batch pctr"].dtype == np.float32
     np.testing.assert_allclose(served["batch rectified_pctr"], p / (p + (1 - p) / 0.25), rtol=1e-5)
-    np.testing.assert_allclose(
-        served["examples rectified_pctr"], served["batch rectified_pctr"], atol=1e-6
-    )
 
 
 def test_a_history_padded_for_longer_scores_the_same(served):
@@ -120,7 +117,7 @@ def test_a_sample_alone_scores_as_in_a_batch(served):
         np.testing.assert_allclose(
             served[f"alone{row} pctr"], served["batch pctr"][row : row + 1], atol=1e-6
         )
-    np.testing.assert_allclose(served["first pctr"], served["examples pctr"][:1], atol=1e-6)
+    np.testing.assert_allclose(served["first outputs"], served["examples outputs"][:1], atol=1e-6)
 
 
 def test_unseen_ids_score_like_missing_ones(served):
@@ -133,28 +130,6 @@ def meta_graph(trained):
     saved = saved_model_pb2.SavedModel.FromString((trained.export / "saved_model.pb").read_bytes())
     (meta_graph,) = saved.meta_graphs
     return meta_graph
-
-
-def test_only_stock_ops_that_serving_can_run_are_saved(meta_graph):
-    graph = meta_graph.graph_def
-    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
-    assert len(nodes) > 500
-    functions = {function.signature.name for function in graph.library.function}
-    ops = {node.op for node in nodes} - functions
-    assert not {op for op in ops if op_def_registry.get(op) is None}
-    python = {op for op in ops if "PyFunc" in op}
-    chance = {op for op in ops if "Random" in op or "Rng" in op or op.startswith("Stateful")}
-    assert not python and chance <= {"StatefulPartitionedCall"}
-    assert not meta_graph.meta_info_def.stripped_op_list.op or ops
-
-
-def test_a_random_op_would_be_found(tmp_path):
-    module = tf.Module()
-    module.run = tf.function(lambda: tf.random.normal([2], seed=1), input_signature=[])
-    tf.saved_model.save(module, str(tmp_path))
-    saved = saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes())
-    functions = saved.meta_graphs[0].graph_def.library.function
-    assert "RandomStandardNormal" in {node.op for f in functions for node in f.node_def}
 
 
 def test_the_weights_of_the_model_are_saved_and_nothing_of_its_training(trained):
@@ -182,13 +157,22 @@ def test_inputs_are_the_tensors_of_the_schema(meta_graph):
         "item_list": [-1, -1],
         "category_list": [-1, -1],
     }
-    assert list(meta_graph.signature_def["examples"].inputs) == ["inputs"]
-    for signature in ("serving_default", "examples"):
-        outputs = meta_graph.signature_def[signature].outputs
-        assert set(outputs) == {"pctr", "rectified_pctr"}
+    for signature in ("serving_default", "request"):
+        described = meta_graph.signature_def[signature]
+        assert set(described.outputs) == {"pctr", "rectified_pctr"}
+        assert described.method_name == "tensorflow/serving/predict"
 
 
-def test_each_export_is_a_new_version_and_a_failed_one_is_none(tmp_path, monkeypatch):
+def test_samples_are_what_the_regress_api_asks_for(meta_graph):
+    examples = meta_graph.signature_def["examples"]
+    assert (list(examples.inputs), list(examples.outputs)) == (["inputs"], ["outputs"])
+    assert examples.method_name == "tensorflow/serving/regress"
+    assert [d.size for d in examples.outputs["outputs"].tensor_shape.dim] == [-1]
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Exports of an empty SavedModel; the third one is broken off."""
     written = []
 
     def save(module, folder, signatures):
@@ -200,10 +184,33 @@ def test_each_export_is_a_new_version_and_a_failed_one_is_none(tmp_path, monkeyp
     monkeypatch.setattr(tf.saved_model, "save", save)
     monkeypatch.setattr(export_lib, "signatures", lambda model, schema, path: {})
     model = types.SimpleNamespace(variables=[])
-    versions = [export_lib.export(model, None, None, str(tmp_path)) for _ in range(2)]
-    numbers = [int(os.path.basename(version)) for version in versions]
+    return lambda folder, **how: export_lib.export(model, None, None, str(folder), **how)
+
+
+def test_each_export_is_a_new_version_and_a_failed_one_is_none(tmp_path, bare):
+    numbers = [int(os.path.basename(bare(tmp_path))) for _ in range(2)]
     assert numbers[0] < numbers[1]
     with pytest.raises(KeyboardInterrupt):
-        export_lib.export(model, None, None, str(tmp_path))
+        bare(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [str(number) for number in numbers]
-    assert len(written) == 3
+
+
+def test_a_version_that_its_check_refuses_does_not_appear(tmp_path, bare):
+    seen = []
+
+    def refuse(version):
+        seen.append(sorted(os.listdir(version)))
+        raise ExportError("no")
+
+    with pytest.raises(ExportError):
+        bare(tmp_path, check=refuse)
+    assert seen == [["saved_model.pb"]] and os.listdir(tmp_path) == []
+
+
+def test_old_versions_go_once_a_new_one_is_there(tmp_path, bare):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "9000000000").mkdir()  # of a clock that was ahead
+    (tmp_path / "notes").mkdir()
+    new = os.path.basename(bare(tmp_path, keep=2))
+    assert new == "9000000001"
+    assert sorted(os.listdir(tmp_path)) == ["9000000000", new, "notes"]

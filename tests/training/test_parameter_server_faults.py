@@ -130,7 +130,7 @@ def assert_one_ordinary_model(model_dir, auc):
     data = json.loads((model_dir / "config.json").read_text())["train_data_path"]
     files = dataset.list_files(data, 20240104, 20240104, "test")
     samples = list(tf.data.TFRecordDataset(files).as_numpy_iterator())
-    scores = loaded.signatures["examples"](inputs=tf.constant(samples))["pctr"].numpy()
+    scores = loaded.signatures["examples"](inputs=tf.constant(samples))["outputs"].numpy()
     labels = [tf.train.Example.FromString(s).features.feature["label"] for s in samples]
     labels = np.array([label.int64_list.value[0] for label in labels])
     order = np.argsort(scores)

@@ -1,0 +1,103 @@
+"""What is published scores as its model does, by stock TensorFlow alone."""
+
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf import cli
+from diffumin_tf.errors import DataError, ExportError
+from diffumin_tf.serving import check
+from diffumin_tf.serving.requests import Requests, recorded
+
+
+@pytest.fixture(scope="module")
+def requests(trained):
+    one = trained.experiment
+    return recorded(one.config, one.schema, one.model.layout)
+
+
+def checked(trained, requests, export=None, model=None):
+    one = trained.experiment
+    return check.check_export(str(export or trained.export), model or one.model, one.path, requests)
+
+
+def test_scores_of_all_signatures_are_compared(trained, requests):
+    assert len(requests.samples) == 160
+    # Both scores of serving_default and request, one of examples.
+    assert checked(trained, requests) == (1 + 32 + 160) * 3 + (1 + 100 + 500) * 2
+
+
+def test_a_missing_value_is_compared_too(trained):
+    one = trained.experiment
+    blank = Requests.blank(one.schema, one.model.layout)
+    assert checked(trained, blank) > 0
+
+
+def test_other_scores_are_refused(trained, requests):
+    bias = trained.experiment.model.trainable_variables[-1]
+    before = bias.numpy()
+    bias.assign_add(tf.ones_like(bias) * 1e-4)
+    try:
+        with pytest.raises(ExportError, match="serving_default, 1 samples: pctr: sample 0 scores"):
+            checked(trained, requests)
+    finally:
+        bias.assign(before)
+
+
+@pytest.mark.parametrize("found", [[0.5, np.nan], [0.5, np.inf], [0.5]])
+def test_what_is_no_score_is_refused(found):
+    with pytest.raises(ExportError, match="must be .2,. finite scores"):
+        check._compare("x", np.array(found), np.array([0.5, 0.5]))
+
+
+def test_an_export_that_does_not_load_says_why(trained, requests, tmp_path):
+    torn = shutil.copytree(trained.export, tmp_path / "torn")
+    for file in (torn / "variables").glob("*.data*"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ExportError, match="does not score where there is TensorFlow alone: .+"):
+        checked(trained, requests, torn)
+
+
+def python_op():
+    return tf.py_function(lambda: 1.0, [], tf.float32)
+
+
+def chance():
+    return tf.random.normal([2], seed=1)
+
+
+@pytest.mark.parametrize(
+    ("run", "found"), [(python_op, "EagerPyFunc"), (chance, "RandomStandardNormal")]
+)
+def test_ops_that_serving_must_do_without_are_named(tmp_path, run, found):
+    module = tf.Module()
+    module.run = tf.function(run, input_signature=[])
+    tf.saved_model.save(module, str(tmp_path), signatures={"x": module.run.get_concrete_function()})
+    with pytest.raises(ExportError, match=found):
+        check.refuse_foreign_ops(str(tmp_path))
+
+
+def test_the_export_has_none_of_them(trained):
+    assert check.foreign_ops(str(trained.export)) == []
+
+
+def test_the_command_checks_and_prunes(trained, tmp_path, capsys):
+    model_dir = shutil.copytree(trained.model_dir, tmp_path / "model")
+    arguments = ["export", f"--model_dir={model_dir}", "--check", "--keep=1"]
+    assert cli.main(arguments) == 0
+    (version,) = (model_dir / "export").iterdir()
+    assert capsys.readouterr().out.strip() == f"exported {version}"
+    assert version.name != trained.export.name
+    assert (version / "assets.extra" / "tf_serving_warmup_requests").exists()
+
+
+def test_without_records_nothing_is_checked_and_the_warm_up_is_blank(trained, monkeypatch):
+    monkeypatch.setattr("diffumin_tf.experiment.recorded", lambda *_: None)
+    with pytest.raises(DataError, match="--check needs records"):
+        trained.experiment.export(check=True)
+    blank = pathlib.Path(trained.experiment.export())
+    assert (blank / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+    shutil.rmtree(blank)
