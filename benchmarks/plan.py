@@ -27,6 +27,9 @@ class Plan:
       links: whether workers and servers are started on this machine to count what they exchange.
       records: samples in each synthetic data set.
       passes: timed passes over a data set.
+      histories: L at which requests are served.
+      candidates: N of a request.
+      serve_seconds: how long requests, and their samples, of one size are measured.
       changes: attributes of `Setting` that differ from its defaults, for tests.
       overrides: ``key=value`` texts for every configuration.
     """
@@ -46,6 +49,9 @@ class Plan:
     links: bool = True
     records: int = 512
     passes: int = 4
+    histories: tuple[int, ...] = (50, 1000, 5000)
+    candidates: tuple[int, ...] = (1, 100, 500, 1000)
+    serve_seconds: float = 8.0
     changes: tuple[tuple[str, object], ...] = ()
     overrides: tuple[str, ...] = ()
 
@@ -81,4 +87,7 @@ QUICK = Plan(
     links=False,
     records=128,
     passes=2,
+    histories=(5000,),
+    candidates=(1, 500),
+    serve_seconds=3.0,
 )

@@ -23,6 +23,7 @@ STAGES = (
     "breakdown",
     "floor",
     "one_thread",
+    "serving",
     "distribution",
 )
 

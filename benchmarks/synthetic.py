@@ -40,7 +40,7 @@ def write_records(
     rng = np.random.default_rng(seed)
     with records.PartWriter(folder, _PARTS) as writer:
         for start in range(0, len(lengths), _ENCODED_AT_ONCE):
-            chunk = _samples(rng, schema, ids, lengths[start : start + _ENCODED_AT_ONCE])
+            chunk = random_samples(rng, schema, ids, lengths[start : start + _ENCODED_AT_ONCE])
             writer.write(records.encode(schema, chunk))
     return sorted(tf.io.gfile.glob(posixpath.join(folder, records.PART_PREFIX + "*")))
 
@@ -51,9 +51,10 @@ def bytes_per_record(files: list[str]) -> float:
     return sum(tf.io.gfile.stat(file).length for file in files) / count
 
 
-def _samples(
+def random_samples(
     rng: np.random.Generator, schema: DataStruct, ids: np.ndarray, lengths: np.ndarray
 ) -> records.SampleColumns:
+    """One sample for each length, whose ids are as popular as those of `random_batch`."""
     count, splits = len(lengths), np.r_[0, np.cumsum(lengths)]
 
     def draw(*shape: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from diffumin_tf.config import Features
 from diffumin_tf.data_struct import DataStruct, SequenceField
 from diffumin_tf.errors import ConfigError
 
+_LARGEST = 1e18  # of a dense value
 ROLES = ("user", "candidate", "context")
 
 
@@ -112,7 +113,7 @@ class FeaturePath(tf.Module):
 
         Returns:
           ``fields`` int32 [B, n], ``histories``: one `HistoryGroup` as long as the longest field,
-          at most ``seq_len``, ``dense`` float32 [B, m] (0 where not finite).
+          at most ``seq_len``, ``dense`` float32 [B, m] (0 where not finite, ±1e18 at most).
         """
         histories = [self._history(raw, s) for s in self._sequences]
         # One place at least, so that there is a behaviour to look at, if only a masked one.
@@ -175,11 +176,12 @@ class FeaturePath(tf.Module):
         }
 
     def _dense_of(self, raw: dict[str, tf.Tensor], count: tf.Tensor) -> tf.Tensor:
-        """Dense values, 0 where not finite; [count, 0] when the model reads none."""
+        """Dense values, finite and at most ±1e18; [count, 0] when the model reads none."""
         if not self._dense:
             return tf.zeros([count, 0])
         dense = tf.gather(raw["dense_feature"], self._dense, axis=1)
-        return tf.where(tf.math.is_finite(dense), dense, 0.0)
+        # What is larger overflows further on.
+        return tf.clip_by_value(tf.where(tf.math.is_finite(dense), dense, 0.0), -_LARGEST, _LARGEST)
 
     def _group(self, histories: list[tf.Tensor], samples: tf.Tensor) -> HistoryGroup:
         ids = tf.stack(histories, axis=2)

@@ -1,6 +1,7 @@
 """Ids to rows of the embedding table: by hashing or by a vocabulary of ids seen often enough."""
 
 import contextlib
+import hashlib
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ PENDING = "vocabulary_pending.npy"
 
 _IDS_AT_ONCE = 20_000_000  # collected between two merges of the counts: 160 MB
 _PENDING_IDS = 50_000_000  # remembered from day to day: 800 MB on disk
+_BYTES_AT_ONCE = 1 << 24
 _LINES_AT_ONCE = 1_000_000  # read or written as text: 20 MB
 
 
@@ -51,6 +53,27 @@ class HashedRows(tf.Module):
         return tf.cast(tf.where(ids > 0, rows, 0), tf.int32)
 
 
+class _Lines(tf.lookup.TextFileInitializer):
+    """From ids to the numbers of their lines.
+
+    TensorFlow takes all tables of one name in a process for one table, and in a session a table
+    without a name is a new one in every run. So the name says what the table holds.
+    """
+
+    def __init__(self, path: str) -> None:
+        place = tf.lookup.TextFileIndex
+        super().__init__(path, tf.int64, place.WHOLE_LINE, tf.int64, place.LINE_NUMBER)
+        digest = hashlib.sha256()
+        with tf.io.gfile.GFile(path, "rb") as file:
+            while part := file.read(_BYTES_AT_ONCE):
+                digest.update(part)
+        self._content = digest.hexdigest()
+
+    @property
+    def _shared_name(self) -> str:
+        return f"vocabulary_{self._content}"
+
+
 class VocabularyRows(tf.Module):
     """``row`` = line number of the id in the vocabulary file, from 1; any other id is row 0.
 
@@ -63,15 +86,8 @@ class VocabularyRows(tf.Module):
 
     def __init__(self, path: str) -> None:
         super().__init__()
-        initializer = tf.lookup.TextFileInitializer(
-            path,
-            key_dtype=tf.int64,
-            key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
-            value_dtype=tf.int64,
-            value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-        )
         try:
-            self._table = tf.lookup.StaticHashTable(initializer, -1, experimental_is_anonymous=True)
+            self._table = tf.lookup.StaticHashTable(_Lines(path), -1)
         except tf.errors.OpError as error:
             raise ConfigError(
                 f"{path}: no vocabulary (one decimal id a line, no id twice): {error.message}"

@@ -2,8 +2,10 @@
 
 usage: python -I replay.py EXPORT REQUESTS ANSWERS
 
-REQUESTS and ANSWERS are TFRecords; a record is JSON, which names a signature and its tensors, or
-one of these tensors, serialised, in the order in which they were named.
+It loads the export into a session, as TensorFlow Serving does: `tf.saved_model.load` makes tables
+and variables in another way. REQUESTS and ANSWERS are TFRecords; a record is JSON, which names a
+signature and its tensors, or one of these tensors, serialised, in the order in which they were
+named.
 """
 
 import json
@@ -16,7 +18,7 @@ def write(path, answers):
     """Writes (signature, tensors by name)."""
     with tf.io.TFRecordWriter(path) as writer:
         for signature, tensors in answers:
-            types = {name: tf.constant(v).dtype.name for name, v in tensors.items()}
+            types = {name: tf.constant(values).dtype.name for name, values in tensors.items()}
             writer.write(json.dumps([signature, types]).encode())
             for values in tensors.values():
                 writer.write(tf.io.serialize_tensor(tf.constant(values)).numpy())
@@ -32,12 +34,14 @@ def read(path):
 
 
 def main(export, requests, answers):
-    signatures = tf.saved_model.load(export).signatures
-    asked = list(read(requests))
-    scored = [
-        (name, signatures[name](**{n: tf.constant(v) for n, v in inputs.items()}))
-        for name, inputs in asked
-    ]
+    asked, scored = list(read(requests)), []
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        signatures = tf.compat.v1.saved_model.load(session, ["serve"], export).signature_def
+        for name, inputs in asked:
+            signature = signatures[name]
+            feeds = {signature.inputs[key].name: values for key, values in inputs.items()}
+            fetches = {key: tensor.name for key, tensor in signature.outputs.items()}
+            scored.append((name, session.run(fetches, feeds)))
     write(answers, scored)
 
 

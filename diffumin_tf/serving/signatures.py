@@ -62,12 +62,14 @@ def signatures(model: RankingModel, schema: DataStruct, path: FeaturePath) -> di
       path: the feature path the model was trained with.
     """
     tensor_specs, specs = raw_specs(schema), request_specs(schema, model.layout)
+    example_spec = tf.TensorSpec([None], tf.string, "inputs")
 
     def tensors(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = _same_rows(_checked(raw, tensor_specs), tensor_specs, "cat_feature")
         return model.predict_click(path(raw))
 
     def examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        inputs = _checked({"inputs": inputs}, {"inputs": example_spec})["inputs"]
         raw = dataset.parse(schema, inputs, labelled=False)
         raw |= {name: raw[name].to_tensor() for name in schema.variable_sequences}
         return {"outputs": model.predict_click(path(raw))["pctr"]}
@@ -81,7 +83,7 @@ def signatures(model: RankingModel, schema: DataStruct, path: FeaturePath) -> di
 
     return {
         SERVING_DEFAULT: compiled(tensors, **tensor_specs),
-        EXAMPLES: compiled(examples, tf.TensorSpec([None], tf.string, name="inputs")),
+        EXAMPLES: compiled(examples, example_spec),
         REQUEST: compiled(request, **specs),
     }
 
@@ -94,12 +96,13 @@ def _checked(raw: dict[str, tf.Tensor], specs: dict[str, tf.TensorSpec]) -> dict
         seen = tf.raw_ops.PlaceholderWithDefault(input=raw[name], shape=None)
         shape = tf.shape(seen)
         wanted = tf.constant([-1 if size is None else size for size in spec.shape])
-        fits = (wanted < 0) | (wanted == tf.concat([shape, [-1, -1]], axis=0)[:2])
-        fits = tf.reduce_all(fits) & (tf.size(shape) == 2)
+        fits = (wanted < 0) | (wanted == tf.concat([shape, wanted], axis=0)[: len(spec.shape)])
+        fits = tf.reduce_all(fits) & (tf.size(shape) == len(spec.shape))
         words = ", ".join("any" if size is None else str(size) for size in spec.shape)
-        refused = [f"input {name!r}: must have the shape [{words}], got", shape]
+        refused = [f"input {name}: must have the shape [{words}], got", shape]
         with tf.control_dependencies([tf.debugging.Assert(fits, refused, summarize=9)]):
-            checked[name] = tf.ensure_shape(tf.identity(seen), spec.shape)
+            checked[name] = tf.identity(seen)
+        checked[name].set_shape(spec.shape)
     return checked
 
 
@@ -113,7 +116,7 @@ def _same_rows(
         rows = tf.shape(values)[0]
         fits = (rows == count) | (or_one & (rows == 1))
         refused = [
-            f"input {name!r}: must have {'1 row or ' if or_one else ''}as many rows as {of!r},",
+            f"input {name}: must have {'1 row or ' if or_one else ''}as many rows as {of},",
             count,
             "got",
             rows,

@@ -35,6 +35,14 @@ def path(schema, seq_len, features=FEATURES):
     return FeaturePath(schema, FeatureLayout.of(features, schema), seq_len, rows_of)
 
 
+def test_dense_values_are_cut_before_they_overflow():
+    largest = np.finfo(np.float32).max
+    raw = {**variable_raw(), "dense_feature": np.array([[0, largest], [0, -largest], [0, 2]])}
+    raw["dense_feature"] = tf.constant(raw["dense_feature"], tf.float32)
+    dense = path(VARIABLE, 6)(raw)["dense"]
+    np.testing.assert_array_equal(dense, np.array([[1e18], [-1e18], [2]], np.float32))
+
+
 def variable_raw(width=6):
     widen = lambda ids: np.pad(ids, ((0, 0), (0, max(width - 6, 0))))[:, :width]  # noqa: E731
     return {
