@@ -6,6 +6,8 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 EXPERIMENTS = sorted({path.parent for path in (ROOT / "exp").rglob("*.json")})
+# For gRPC to a server; serving itself needs TensorFlow Serving alone.
+SERVING = ["tensorflow-serving-api>=2.18,<2.22"]
 
 setup(
     name="diffumin_tf",
@@ -35,7 +37,8 @@ setup(
     ],
     extras_require={
         "bench": ["matplotlib>=3.8,<4"],
-        "test": ["pytest>=8,<10", "pytest-xdist>=3.7,<4", "ruff>=0.17,<0.18"],
+        "serving": SERVING,
+        "test": ["pytest>=8,<10", "pytest-xdist>=3.7,<4", "ruff>=0.17,<0.18", *SERVING],
     },
     entry_points={"console_scripts": ["diffumin = diffumin_tf.cli:run"]},
 )

@@ -1,0 +1,149 @@
+"""Sends requests from several threads and measures how long each one took."""
+
+import dataclasses
+import itertools
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+Scores = dict[str, list[float]]
+
+_GONE = 20  # requests in a row without an answer, after which no more are sent
+
+
+class Failed(Exception):
+    """A request came to nothing.
+
+    Args:
+      kind: in few words, the same for all failures of the kind.
+      message: what the server or the system said.
+      unanswered: whether no server answered at all.
+    """
+
+    def __init__(self, kind: str, message: str, unanswered: bool = False) -> None:
+        super().__init__(message)
+        self.kind, self.unanswered = kind, unanswered
+
+
+class Transport(Protocol):
+    """A way to a server."""
+
+    def types(self) -> dict[str, str]:
+        """Type of each input of the signature, as in ``DT_INT64``; asks the server for it."""
+
+    def encode(self, content: Any) -> Any:
+        """Inputs by name, or Examples, as they are sent."""
+
+    def connect(self) -> Callable[[Any], Any]:
+        """A function for one thread that sends what `encode` made; raises Failed."""
+
+    def decode(self, answer: Any) -> Scores:
+        """Scores of an answer by name."""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of the requests.
+
+    Attributes:
+      seconds: from the first request to the last answer.
+      answered: milliseconds of each answered request, in the order of the answers.
+      scores: number of scores that came back.
+      failures: by kind: how many, and the place and the message of the first.
+      gone: whether it was given up because the server was.
+    """
+
+    seconds: float = 0.0
+    answered: list[float] = dataclasses.field(default_factory=list)
+    scores: int = 0
+    failures: dict[str, tuple[int, str, str]] = dataclasses.field(default_factory=dict)
+    gone: bool = False
+
+    def lines(self) -> list[str]:
+        """The report."""
+        failed = sum(count for count, *_ in self.failures.values())
+        rate = len(self.answered) / self.seconds if self.seconds else 0.0
+        lines = [
+            f"sent {len(self.answered) + failed:,} in {self.seconds:.2f} s: "
+            f"{len(self.answered):,} answered, {rate:,.1f} a second, with {self.scores:,} scores"
+        ]
+        if self.answered:
+            told = ", ".join(f"p{q} {percentile(self.answered, q):.2f}" for q in (50, 95, 99))
+            lines.append(f"ms from request to answer: {told}, longest {max(self.answered):.2f}")
+        for kind, (count, place, message) in sorted(self.failures.items()):
+            lines.append(f"{count:,} failed, {kind}; the first, {place}: {message}")
+        if self.gone:
+            lines.append(f"given up after {_GONE} requests in a row without an answer")
+        return lines
+
+
+def percentile(values: Sequence[float], q: float) -> float:
+    """The smallest of the values that at least q percent of them do not exceed."""
+    return sorted(values)[max(math.ceil(q * len(values) / 100), 1) - 1]
+
+
+def send_all(
+    transport: Transport,
+    encoded: Sequence[tuple[str, Any]],
+    count: int | None,
+    seconds: float | None,
+    threads: int,
+    keep: Callable[[int, str, Scores], None],
+) -> Outcome:
+    """Sends requests in turn, from the first one again where there are too few.
+
+    Args:
+      transport: the way to the server.
+      encoded: place and encoded content of each request.
+      count: how many to send; None sends until the time is up.
+      seconds: how long to send; None sends until there were as many.
+      threads: how many are under way at a time.
+      keep: called with number, place and scores of each answered request, one at a time.
+    """
+    numbers = itertools.count() if count is None else iter(range(count))
+    outcome, lock, stop = Outcome(), threading.Lock(), threading.Event()
+    start = time.perf_counter()
+    in_a_row = 0
+
+    def work() -> None:
+        nonlocal in_a_row
+        send = transport.connect()
+        while not stop.is_set() and (seconds is None or time.perf_counter() - start < seconds):
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            place, content = encoded[number % len(encoded)]
+            sent = time.perf_counter()
+            try:
+                answer = send(content)
+                took = time.perf_counter() - sent
+                scores = transport.decode(answer)
+            except Failed as error:
+                with lock:
+                    said = (str(error).splitlines() or [""])[0]  # TensorFlow adds nodes below
+                    before, *first = outcome.failures.get(error.kind, (0, place, said))
+                    outcome.failures[error.kind] = before + 1, *first
+                    in_a_row = in_a_row + 1 if error.unanswered else 0
+                    if in_a_row == _GONE:
+                        outcome.gone = True
+                        stop.set()
+            else:
+                with lock:
+                    in_a_row = 0
+                    outcome.answered.append(1e3 * took)
+                    outcome.scores += max(map(len, scores.values()), default=0)
+                    keep(number, place, scores)
+
+    with ThreadPoolExecutor(threads) as pool:
+        workers = [pool.submit(work) for _ in range(threads)]
+        try:
+            for worker in workers:
+                worker.result()
+        finally:
+            stop.set()
+    outcome.seconds = time.perf_counter() - start
+    return outcome
