@@ -195,6 +195,7 @@ def tower_width(setting: Setting) -> int:
     ids = len(features.user) + len(features.candidate) + len(features.context)
     width, channels = _width(setting), config.channel_num
     interests = channels * (width + 1) + channels * width
+    interests += 2 * channels if config.channel_share else 0
     short_term = width if config.subseq_len else 0
     return ids * config.embed_dim + interests + short_term + len(layout.dense)
 

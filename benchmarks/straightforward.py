@@ -65,6 +65,9 @@ class Straightforward:
         if self._config.use_omie:
             interests, channels, live = self._extract(history, candidate, mask)
             parts.append(self._unit._summarise(interests, training=training))
+            if self._config.channel_share:
+                shares = self._shares(history, candidate, mask, channels)
+                parts.append(self._unit._share(shares, training=training))
             if self._config.use_dmig:
                 if self._config.stop_interest_gradient:
                     interests, channels = tf.stop_gradient(interests), tf.stop_gradient(channels)
@@ -148,6 +151,16 @@ class Straightforward:
             interests.append(interest)
             live.append(tf.reduce_any(kept, axis=1))
         return tf.stack(interests, axis=1), channels, tf.stack(live, axis=1)
+
+    def _shares(self, history, candidate, mask, channels) -> tf.Tensor:
+        """Which share of the history lies along each channel, [B, C]."""
+        products = history[:, :, tf.newaxis, :] * channels[:, tf.newaxis, :, :]
+        squares = tf.square(tf.reduce_sum(products, axis=3))
+        weights = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
+        count = tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
+        own = tf.square(tf.reduce_sum(channels * candidate[:, tf.newaxis], axis=2))
+        share = tf.reduce_sum(weights * squares, axis=1) / count / tf.maximum(own, 1e-6)
+        return tf.stop_gradient(tf.minimum(share, 4.0))
 
     def _generate(
         self, interests, channels, live, training

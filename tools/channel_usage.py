@@ -69,7 +69,7 @@ def _look(
     for inputs, _ in read:
         embedded = run.model.embed(inputs)
         candidate = unit.as_behaviour(unit.select(embedded, "candidate"))
-        interests, channels, kept = unit.extract(unit.history(embedded), candidate)
+        interests, channels, kept, _ = unit.extract(unit.history(embedded), candidate)
         count = kept.numpy().sum(axis=2)
         columns[0].append(interests.numpy())
         columns[1].append(count)

@@ -4,6 +4,7 @@ from diffumin_tf.layers.activation_unit import ActivationUnit
 from diffumin_tf.layers.attention import MultiHeadAttention, TransformerBlock
 from diffumin_tf.layers.batch_norm import BatchNorm
 from diffumin_tf.layers.candidate_projection import FieldAlignedProjection
+from diffumin_tf.layers.channel_share import ChannelShare
 from diffumin_tf.layers.cmic import ContrastiveMultiInterestCalibrator
 from diffumin_tf.layers.denoiser import Denoiser
 from diffumin_tf.layers.dice import Dice
@@ -25,6 +26,7 @@ from diffumin_tf.layers.twin_attention import TwinAttention
 __all__ = [
     "ActivationUnit",
     "BatchNorm",
+    "ChannelShare",
     "ContrastiveMultiInterestCalibrator",
     "Denoiser",
     "Dice",

@@ -1,6 +1,6 @@
 """The DiffuMIN input units: they name features and compose the layers of `diffumin_tf.layers`."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -9,6 +9,7 @@ from diffumin_tf.data.features import FeatureLayout
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.history import History
 from diffumin_tf.layers import (
+    ChannelShare,
     ContrastiveMultiInterestCalibrator,
     DiffusionMultiInterestGenerator,
     InterestSummary,
@@ -16,6 +17,22 @@ from diffumin_tf.layers import (
 )
 from diffumin_tf.layers.unit_vectors import unit_vectors
 from handle_layer.handle_lib.handle_base import HistoryUnit
+
+
+class Extracted(NamedTuple):
+    """What OMIE makes of a batch.
+
+    Attributes:
+      interests: r float32 [B, C, d].
+      channels: float32 [B, C, d].
+      kept: which of the k places of each channel hold a behaviour that it keeps, bool [B, C, k].
+      shares: of the history by channel, float32 [B, C]; None without ``channel_share``.
+    """
+
+    interests: tf.Tensor
+    channels: tf.Tensor
+    kept: tf.Tensor
+    shares: tf.Tensor | None
 
 
 class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
@@ -69,6 +86,8 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         )
         self._extract.build([None, None, self.width])
         self._summarise = InterestSummary(momentum=config.batch_norm_momentum, name="interests")
+        if config.channel_share:
+            self._share = ChannelShare(momentum=config.batch_norm_momentum, name="share")
         if config.use_dmig:
             self._generate = DiffusionMultiInterestGenerator(
                 timesteps=config.timesteps,
@@ -108,29 +127,30 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
     ) -> list[tf.Tensor]:
         if not self.config.use_omie:
             return []
-        interests, channels, kept = self.extract(history, candidate)
+        interests, channels, kept, shares = self.extract(history, candidate)
         live = tf.reduce_any(kept, axis=2)
         parts = [self._summarise(interests, training=training)]
+        if shares is not None:
+            parts.append(self._share(shares, training=training))
         if self.config.use_dmig:
             user = inputs.get("user")
             parts += self._generated_interests(interests, channels, live, user, training)
         return parts
 
-    def extract(
-        self, history: History, candidate: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """OMIE of a batch, for a unit with ``use_omie``.
-
-        Returns:
-          r float32 [B, C, d], the channels float32 [B, C, d], and which of the k places of each
-          channel hold a behaviour that it keeps, bool [B, C, k].
-        """
+    def extract(self, history: History, candidate: tf.Tensor) -> Extracted:
+        """OMIE of a batch, for a unit with ``use_omie``."""
         channels = self._extract.channels_of(candidate)
-        rows, there = history.choose(self._extract.choose, channels)
+        rows, there, *shares = history.choose(self._choose, channels, candidate)
         interests, kept = self._extract.aggregate(
             history.embed(rows), there, channels, history.lengths()
         )
-        return interests, channels, kept
+        return Extracted(interests, channels, kept, shares[0] if shares else None)
+
+    def _choose(self, history, valid, channels, candidate) -> tuple[tf.Tensor, ...]:
+        chosen = self._extract.choose(history, valid, channels)
+        if not self.config.channel_share:
+            return chosen
+        return (*chosen, ChannelShare.of(history, valid, channels, candidate))
 
     def generate(self, interests: tf.Tensor, channels: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
         """r* float32 [B, C, d] as it is served, for a unit with ``use_dmig``."""

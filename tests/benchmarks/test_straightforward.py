@@ -157,6 +157,7 @@ def test_same_function_when_all_histories_are(kind, plain):
         {"aggregation": "softmax"},
         {"prediction_type": "epsilon", "infer_timesteps": 3},
         {"use_omie": False},
+        {"channel_share": True},
         {"features": MINIMAL},
         {"features": {**MINIMAL, "candidate": ["hour", "category", "item"], "context": ["hour"]}},
     ],

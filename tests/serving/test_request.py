@@ -45,7 +45,7 @@ def tensors(raw):
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_every_unit_scores_a_request_as_its_samples(unit):
-    model, path = build(**LEAN, **SEARCH, input_units=[unit])
+    model, path = build(**LEAN, **SEARCH, input_units=[unit], channel_share=True)
     requests = requests_of(model)
     for count in (1, 2, 40):
         one = scores(model, path.request(tensors(requests.request(count))))

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.layers import ChannelShare
+from tests.layers.helpers import (
+    assert_batch_mates_never_matter,
+    assert_same,
+    assert_saving_keeps_outputs,
+    copy_of,
+    normal,
+    randomise,
+)
+
+BATCH, LENGTH, CHANNELS, WIDTH = 6, 9, 3, 8
+
+
+def inputs(seed=0):
+    """Histories, of which one is empty, and candidates; some of both much longer than others."""
+    scale = np.float32([4, 0.1, 9])[np.arange(BATCH) % 3]
+    history = normal(seed, BATCH, LENGTH, WIDTH)
+    valid = np.random.default_rng(seed).random([BATCH, LENGTH]) < 0.7
+    valid[2] = False
+    channels = np.linalg.qr(normal(seed + 1, BATCH, WIDTH, CHANNELS))[0].transpose(0, 2, 1)
+    candidate = scale[:, None] * normal(seed + 2, BATCH, WIDTH)
+    candidate[4] = 0.0  # unknown
+    return history, valid, np.ascontiguousarray(channels), candidate
+
+
+def expected_shares(history, valid, channels, candidate):
+    shares = np.zeros([BATCH, CHANNELS])
+    for sample in range(BATCH):
+        for channel in range(CHANNELS):
+            o = channels[sample, channel].astype(np.float64)
+            own = max((candidate[sample] @ o) ** 2, 1e-6)
+            found = [(e @ o) ** 2 for e, v in zip(history[sample], valid[sample], strict=True) if v]
+            shares[sample, channel] = min(sum(found) / max(len(found), 1) / own, 4)
+    return shares
+
+
+def test_shares_equal_the_equation():
+    found = ChannelShare.of(*map(tf.constant, inputs())).numpy()
+    expected = expected_shares(*inputs())
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert (found[2] == 0).all() and (found[4] == 4).all()
+    assert ((found > 0) & (found < 4)).sum() > 6
+
+
+def test_a_share_is_the_part_of_the_history_with_the_value_of_the_candidate():
+    values = 0.3 * np.eye(4, dtype=np.float32)
+    history = values[[0, 1, 0, 2, 3, 0, 1, 1]][np.newaxis]
+    channels = np.eye(4, dtype=np.float32)[np.newaxis, :1]
+    valid = np.arange(8)[np.newaxis] < 5
+    share = ChannelShare.of(history, valid, channels, values[:1])
+    np.testing.assert_allclose(share, [[2 / 5]], rtol=1e-6)
+
+
+def test_one_history_of_all_samples_is_that_of_each():
+    history, valid, channels, candidate = inputs()
+    one = ChannelShare.of(history[:1], valid[:1], channels, candidate)
+    each = ChannelShare.of(
+        history[:1].repeat(BATCH, 0), valid[:1].repeat(BATCH, 0), channels, candidate
+    )
+    np.testing.assert_allclose(one, each, rtol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_tower_sees_shares_and_logarithms_normalised(training):
+    shares = np.abs(normal(0, BATCH, CHANNELS))
+    layer = ChannelShare(floor=0.2)
+    layer(shares)
+    randomise(layer)
+    mean, variance = np.linspace(-1, 1, 6), np.linspace(0.5, 2, 6)
+    layer.normalize.moving_mean.assign(mean)
+    layer.normalize.moving_variance.assign(variance)
+    gamma, beta = layer.normalize.gamma.numpy(), layer.normalize.beta.numpy()
+    actual = layer(shares, training=training)
+    both = np.concatenate([shares, np.log(shares + 0.2)], axis=1)
+    if training:
+        mean, variance = both.mean(axis=0), both.var(axis=0)
+    expected = gamma * (both - mean) / np.sqrt(variance + 1e-3) + beta
+    np.testing.assert_allclose(actual, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_shares_have_no_gradient():
+    history, valid, channels, candidate = map(tf.constant, inputs())
+    with tf.GradientTape() as tape:
+        tape.watch([history, channels, candidate])
+        loss = tf.reduce_sum(ChannelShare.of(history, valid, channels, candidate))
+    assert tape.gradient(loss, [history, channels, candidate]) == [None, None, None]
+
+
+def test_batch_mates_never_matter_at_inference():
+    layer, shares = ChannelShare(), np.abs(normal(0, BATCH, CHANNELS))
+    layer(shares, training=True)
+    assert_batch_mates_never_matter(layer, [shares])
+
+
+def test_survives_config_and_saving(tmp_path):
+    shares = tf.constant(np.abs(normal(0, BATCH, CHANNELS)))
+    layer = ChannelShare(floor=0.3, momentum=0.5)
+    layer(shares, training=True)
+    assert_same(copy_of(layer, shares)(shares), layer(shares))
+    assert_saving_keeps_outputs(layer, [shares], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"floor": 0}, "`floor` .* received 0"),
+        ({"momentum": 1}, r"`momentum` .*in \[0, 1\), received 1"),
+    ],
+)
+def test_refuses_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ChannelShare(**arguments)
+
+
+def test_refuses_bad_shapes():
+    with pytest.raises(ValueError, match=r"`shares` .*\[B, C\].* received shape \(2, 3, 1\)"):
+        ChannelShare()(tf.zeros([2, 3, 1]))
