@@ -116,7 +116,8 @@ def _export(argv: Sequence[str]) -> None:
     _parse(values, "export", argv, required=("model_dir",))
     from diffumin_tf.experiment import Experiment
 
-    print(f"exported {Experiment.open(values.model_dir).export(values.check, values.keep)}")
+    experiment = Experiment.open(values.model_dir)
+    print(f"exported {experiment.export(values.check, values.keep, print)}")
 
 
 def _compare(argv: Sequence[str]) -> None:

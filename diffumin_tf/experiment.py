@@ -162,15 +162,21 @@ class Experiment:
             run_folder.write_metrics(self.model_dir, results)
         return results
 
-    def export(self, check: bool = False, keep: int | None = None) -> str:
+    def export(
+        self,
+        check: bool = False,
+        keep: int | None = None,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> str:
         """Writes ``export/<version>`` and returns that folder.
 
         Args:
           check: whether the version has to score as the model does before it appears.
           keep: versions to keep, this one among them; None keeps all.
+          report: takes a line of progress.
 
         Raises:
-          ExportError: the version does not.
+          ExportError: the version does not, or another export is writing.
           DataError: there are no records to check it with.
         """
         folder = posixpath.join(self.model_dir, "export")
@@ -181,17 +187,22 @@ class Experiment:
                 f"read below train_data_path {self.config.train_data_path}"
             )
 
+        requests = requests or Requests.blank(self.schema, self.model.layout)
+        report(f"warm-up: {requests.source}")
+
         def checked(version: str) -> None:
-            check_export(version, self.model, self.path, requests)
+            compared = check_export(version, self.model, self.path, requests)
+            report(f"checked {compared:,} scores of the warm-up and of {requests.source}")
 
         return export(
             self.model,
             self.schema,
             self.path,
             folder,
-            requests or Requests.blank(self.schema, self.model.layout),
+            requests,
             checked if check else None,
             keep,
+            report,
         )
 
     def new_path(self, rows_of: Callable[[tf.Tensor], tf.Tensor]) -> FeaturePath:

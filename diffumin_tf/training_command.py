@@ -46,7 +46,7 @@ def _train(
     if done is not None:
         if is_chief:
             report(f"{model_dir}: finished after {done['steps']} steps; export {done['export']}")
-        experiment.distribution.end_together()
+        experiment.distribution.end_together(lambda: True)
         return experiment
     result = experiment.train(report)
     if is_chief:

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from diffumin_tf.layers import checks
 from diffumin_tf.layers.batch_norm import BatchNorm
-from diffumin_tf.layers.inner_products import inner_products
 
 # Behaviours longer than the candidate can make a share larger than 1.
 _LARGEST_SHARE = 4.0
@@ -79,7 +78,7 @@ class ChannelShare(tf.keras.layers.Layer):
             candidate: `[B, d]`, float32.
         """
         count = tf.reduce_sum(tf.cast(valid, tf.float32), axis=1)[:, tf.newaxis]
-        squares = tf.square(inner_products(channels, history))
+        squares = tf.square(tf.matmul(channels, history, transpose_b=True))
         along = tf.reduce_sum(tf.where(valid[:, tf.newaxis], squares, 0.0), axis=2)
         own = tf.square(tf.linalg.matvec(channels, candidate))
         share = along / tf.maximum(count, 1.0) / tf.maximum(own, _SMALLEST_SQUARE)

@@ -11,7 +11,6 @@ import tensorflow as tf
 from diffumin_tf.layers import checks
 from diffumin_tf.layers.field_aligned_channels import FieldAlignedChannels
 from diffumin_tf.layers.gram_schmidt import orthonormalise
-from diffumin_tf.layers.inner_products import inner_products
 from diffumin_tf.layers.unit_vectors import unit_vectors
 
 CHANNEL_INITS = ("field_aligned", "random")
@@ -193,7 +192,7 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
             Places in the history `[B, C, k]`, int32, 0 where there is none; and whether there is
             one, `[B, C, k]`, bool.
         """
-        scores = tf.stop_gradient(inner_products(channels, history))
+        scores = tf.stop_gradient(tf.matmul(channels, history, transpose_b=True))
         ranked = tf.where(valid[:, tf.newaxis], scores, -math.inf)
         length = scores.shape[2] or tf.shape(scores)[2]
         places = self._places(scores.shape[2], length)

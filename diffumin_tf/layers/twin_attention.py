@@ -8,7 +8,6 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
-from diffumin_tf.layers.inner_products import inner_products
 from diffumin_tf.layers.top_places import top_places
 
 
@@ -138,7 +137,7 @@ class TwinAttention(tf.keras.layers.Layer):
             Places in the history `[B, heads, k]`, int32, 0 where there is none; and whether there
             is one, `[B, heads, k]`, bool.
         """
-        scores = inner_products(directions, history)
+        scores = tf.matmul(directions, history, transpose_b=True)
         return top_places(scores, valid[:, tf.newaxis], self.places)
 
     def attend(self, picked: tf.Tensor, there: tf.Tensor, directions: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """A look at an export before anybody serves it: does it score as the model does, by itself?"""
 
+import math
 import os
 import pathlib
 import subprocess
@@ -17,11 +18,19 @@ from diffumin_tf.model import RankingModel
 from diffumin_tf.serving import replay
 from diffumin_tf.serving.requests import Requests
 from diffumin_tf.serving.signatures import EXAMPLES, REQUEST, SERVING_DEFAULT
-from diffumin_tf.serving.warmup import CANDIDATES, SAMPLES
+from diffumin_tf.serving.warmup import read_warmup
 
 TOLERANCE = 1e-6
+_AT_ONCE = 32  # samples that the model scores together
 # Words in the names of ops that call Python or draw at random.
 _REFUSED = ("PyFunc", "Random", "Rng", "Multinomial", "TruncatedNormal")
+# Ops with a state that an export needs, to hold and restore its weights and its vocabulary.
+_STATEFUL = frozenset(
+    "Assert AssignVariableOp Case DisableCopyOnRead HashTableV2 If InitializeTableFromTextFileV2 "
+    "LookupTableFindV2 MergeV2Checkpoints PartitionedCall Placeholder ReadVariableOp "
+    "ResourceGather ResourceGatherNd RestoreV2 SaveV2 ShardedFilename StatefulPartitionedCall "
+    "VarHandleOp VarIsInitializedOp While".split()
+)
 
 
 def check_export(export: str, model: RankingModel, path: FeaturePath, requests: Requests) -> int:
@@ -41,7 +50,7 @@ def check_export(export: str, model: RankingModel, path: FeaturePath, requests: 
         where there is TensorFlow alone; or a score is not finite, or differs by more than 1e-6.
     """
     refuse_foreign_ops(export)
-    asked = _requests(requests)
+    asked = _asked(export, requests)
     with tempfile.TemporaryDirectory() as folder:
         scored = _replayed(export, asked, pathlib.Path(folder))
     compared = 0
@@ -76,16 +85,20 @@ def refuse_foreign_ops(export: str) -> None:
 
 
 def _is_foreign(op: str) -> bool:
-    with_state = op.startswith("Stateful") and op != "StatefulPartitionedCall"
-    refused = with_state or any(word in op for word in _REFUSED)
-    return refused or op_def_registry.get(op) is None
+    definition = op_def_registry.get(op)
+    if definition is None or any(word in op for word in _REFUSED):
+        return True
+    return definition.is_stateful and op not in _STATEFUL
 
 
-def _requests(requests: Requests) -> list[tuple[str, dict[str, np.ndarray]]]:
+def _asked(export: str, requests: Requests) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """The warm-up as it lies in the export, and all samples by both signatures that take them."""
     every = len(requests.samples)
-    asked = [(SERVING_DEFAULT, requests.tensors(n)) for n in (*SAMPLES, every)]
-    asked += [(EXAMPLES, requests.examples(n)) for n in (*SAMPLES, every)]
-    return asked + [(REQUEST, requests.request(n)) for n in CANDIDATES]
+    return [
+        *read_warmup(export),
+        (SERVING_DEFAULT, requests.tensors(every)),
+        (EXAMPLES, requests.examples(every)),
+    ]
 
 
 def _replayed(export: str, asked: list, folder: pathlib.Path) -> list:
@@ -111,14 +124,18 @@ def _expected(
     path: FeaturePath,
     requests: Requests,
 ) -> dict[str, np.ndarray]:
-    """What the model itself makes of the samples, one after the other."""
+    """What the model itself makes of the samples, each with a history of its own."""
     if signature == REQUEST:
         raw = requests.of_one_user(len(inputs["candidate"]))
     else:
         raw = requests.tensors(len(next(iter(inputs.values()))))
-    with tf.device("CPU"):  # as the replay
-        scores = model.predict_click(path({name: tf.constant(v) for name, v in raw.items()}))
-    scores = {name: values.numpy() for name, values in scores.items()}
+    count = len(raw["cat_feature"])
+    parts = []
+    for rows in np.array_split(np.arange(count), math.ceil(count / _AT_ONCE)):
+        some = {name: tf.constant(values[rows]) for name, values in raw.items()}
+        with tf.device("CPU"):  # as the replay
+            parts.append(model.predict_click(path(some)))
+    scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {"outputs": scores["pctr"]} if signature == EXAMPLES else scores
 
 

@@ -1,8 +1,11 @@
 """Export of a model as a versioned SavedModel that stock TensorFlow Serving loads."""
 
+import contextlib
+import fcntl
+import os
 import posixpath
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -10,12 +13,14 @@ from tensorflow.core.protobuf import saved_model_pb2
 from diffumin_tf.data.features import FeaturePath
 from diffumin_tf.data.records import staged_directory
 from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.errors import ExportError
 from diffumin_tf.model import RankingModel
 from diffumin_tf.serving.requests import Requests
 from diffumin_tf.serving.signatures import EXAMPLES, signatures
 from diffumin_tf.serving.warmup import write_warmup
 
 _SAVED_MODEL = "saved_model.pb"
+_REMOVED = ".removed"
 _REGRESS = "tensorflow/serving/regress"
 
 
@@ -27,6 +32,7 @@ def export(
     requests: Requests | None = None,
     check: Callable[[str], None] | None = None,
     keep: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Writes ``<folder>/<version>``, the version being the time in seconds.
 
@@ -38,13 +44,47 @@ def export(
       requests: with which a server warms up.
       check: looks at the version before it appears, and raises where it must not.
       keep: versions to keep, this one among them; older ones are removed. None keeps all.
+      report: takes a line for each that is removed.
 
     Returns:
-      The folder of the version; it appears complete, on the disk, or not at all.
+      The folder of the version; it appears complete, on the disk, or not at all. (On ``gs://…`` a
+      folder is renamed file by file.)
+
+    Raises:
+      ExportError: another export is writing here.
+      DataError: the disk is full.
     """
     tf.io.gfile.makedirs(folder)
-    version = max([int(time.time()), *(v + 1 for v in versions(folder))])
-    final = posixpath.join(folder, str(version))
+    with _alone(folder):
+        _remove_left_over(folder)
+        version = max([int(time.time()), *(v + 1 for v in versions(folder))])
+        final = posixpath.join(folder, str(version))
+        _write(model, schema, path, final, requests, check)
+        for old in versions(folder)[:-keep] if keep else ():
+            report(_removed(folder, old))
+    return final
+
+
+def versions(folder: str) -> list[int]:
+    """Versions in a folder of exports, ascending: folders named by a number, as servers see it."""
+    names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+    return sorted(
+        int(name)
+        for name in names
+        if name.isdecimal()
+        and str(int(name)) == name
+        and tf.io.gfile.isdir(posixpath.join(folder, name))
+    )
+
+
+def _write(
+    model: RankingModel,
+    schema: DataStruct,
+    path: FeaturePath,
+    final: str,
+    requests: Requests | None,
+    check: Callable[[str], None] | None,
+) -> None:
     # Weights and id mapping only: tracking the model would save its optimisers and training graphs.
     module = tf.Module()
     module.weights = model.variables
@@ -56,15 +96,42 @@ def export(
             write_warmup(staging, requests)
         if check is not None:
             check(staging)
-    for old in versions(folder)[:-keep] if keep else ():
-        tf.io.gfile.rmtree(posixpath.join(folder, str(old)))
-    return final
 
 
-def versions(folder: str) -> list[int]:
-    """Versions in a folder of exports, ascending."""
-    names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-    return sorted(int(name) for name in names if name.isdigit())
+@contextlib.contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Lets one export at a time into a local folder; the system lets go of it in any case."""
+    if "://" in folder:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ExportError(f"{folder}: another export is writing here; wait for it") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_left_over(folder: str) -> None:
+    """Removes what killed exports left behind."""
+    for name in tf.io.gfile.listdir(folder):
+        if name.startswith(".") and name.rstrip("/").endswith((".incomplete", _REMOVED)):
+            tf.io.gfile.rmtree(posixpath.join(folder, name))
+
+
+def _removed(folder: str, version: int) -> str:
+    """Removes a version, at once for who looks for it; says so, or why not."""
+    old = posixpath.join(folder, str(version))
+    hidden = posixpath.join(folder, f".{version}{_REMOVED}")
+    try:
+        tf.io.gfile.rename(old, hidden)
+        tf.io.gfile.rmtree(hidden)
+    except tf.errors.OpError as error:
+        return f"{old}: not removed: {error.message}"
+    return f"removed {old}"
 
 
 def _make_regress(export: str) -> None:

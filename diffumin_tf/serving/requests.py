@@ -25,11 +25,13 @@ class Requests:
       schema: their columns.
       layout: the columns that the model reads.
       samples: serialised ``tf.train.Example`` protos, one at least.
+      source: where they come from, in words.
     """
 
     schema: DataStruct
     layout: FeatureLayout
     samples: Sequence[bytes]
+    source: str = "samples"
 
     @classmethod
     def blank(cls, schema: DataStruct, layout: FeatureLayout) -> "Requests":
@@ -44,7 +46,7 @@ class Requests:
                 for name in schema.variable_sequences
             },
         )
-        return cls(schema, layout, list(encode(schema, columns)))
+        return cls(schema, layout, list(encode(schema, columns)), "a blank sample")
 
     def examples(self, count: int) -> dict[str, np.ndarray]:
         """Inputs of ``examples`` for so many samples."""
@@ -103,5 +105,6 @@ def recorded(config: TaskConfig, schema: DataStruct, layout: FeatureLayout) -> R
             (samples,) = parsing.without_gaps(records, files).as_numpy_iterator()
         except (DiffuminError, tf.errors.OpError, ValueError):
             continue
-        return Requests(schema, layout, list(samples))
+        words = f"{len(samples)} samples of the {split} split"
+        return Requests(schema, layout, list(samples), words)
     return None

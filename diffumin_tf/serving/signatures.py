@@ -3,8 +3,9 @@
 import tensorflow as tf
 
 from diffumin_tf.data import dataset
-from diffumin_tf.data.features import FeatureLayout, FeaturePath
+from diffumin_tf.data.features import ROLES, FeatureLayout, FeaturePath
 from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.errors import ConfigError
 from diffumin_tf.model import RankingModel
 
 SERVING_DEFAULT, EXAMPLES, REQUEST = "serving_default", "examples", "request"
@@ -23,7 +24,11 @@ def raw_specs(schema: DataStruct) -> dict[str, tf.TensorSpec]:
 
 
 def request_specs(schema: DataStruct, layout: FeatureLayout) -> dict[str, tf.TensorSpec]:
-    """Inputs of ``request`` by name; a role without columns is none."""
+    """Inputs of ``request`` by name; a role without columns is none.
+
+    Raises:
+      ConfigError: two inputs have the same name.
+    """
 
     def ids(name: str, rows: int | None, columns: int | None) -> tf.TensorSpec:
         return tf.TensorSpec([rows, columns], tf.int64, name)
@@ -36,7 +41,14 @@ def request_specs(schema: DataStruct, layout: FeatureLayout) -> dict[str, tf.Ten
     if layout.dense:
         columns = len(schema.dense_feature)
         specs["dense_feature"] = tf.TensorSpec([None, columns], tf.float32, "dense_feature")
-    return specs | {name: ids(name, 1, None) for name in layout.behaviours}
+    for name in layout.behaviours:
+        if name in specs or name in (*ROLES, "dense_feature"):
+            raise ConfigError(
+                f"{schema.source}: a history field cannot be called {name!r}, which is another "
+                "input of the signature 'request'"
+            )
+        specs[name] = ids(name, 1, None)
+    return specs
 
 
 def signatures(model: RankingModel, schema: DataStruct, path: FeaturePath) -> dict:
@@ -92,7 +104,7 @@ def _checked(raw: dict[str, tf.Tensor], specs: dict[str, tf.TensorSpec]) -> dict
     """The inputs, once they have the shapes of their specs: who feeds a graph may feed any."""
     checked = {}
     for name, spec in specs.items():
-        # Behind this op nothing is taken for known about the shape, so that the check stays.
+        # Hides the static shape, so that the optimiser does not remove the check.
         seen = tf.raw_ops.PlaceholderWithDefault(input=raw[name], shape=None)
         shape = tf.shape(seen)
         wanted = tf.constant([-1 if size is None else size for size in spec.shape])

@@ -1,7 +1,8 @@
 """Requests that TensorFlow Serving answers before a version takes traffic.
 
-The protos of TensorFlow Serving are no dependency: of them few fields are needed, and all of these
-are strings of bytes to the wire format (protobuf.dev/programming-guides/encoding).
+Few fields of TensorFlow Serving's protos are needed, and in their wire format
+(protobuf.dev/programming-guides/encoding) all of these are a number, a length and bytes. So they
+are written and read here, without that package.
 """
 
 import posixpath
@@ -9,7 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 
+from diffumin_tf.errors import ExportError
 from diffumin_tf.serving.requests import Requests
 from diffumin_tf.serving.signatures import EXAMPLES, REQUEST, SERVING_DEFAULT
 
@@ -39,6 +43,36 @@ def write_warmup(export: str, requests: Requests) -> str:
         for log in _logs(requests):
             writer.write(log)
     return path
+
+
+def read_warmup(export: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Signature and inputs of each request of a warm-up, as the signature takes them.
+
+    Raises:
+      ExportError: the file is missing or torn.
+    """
+    path = posixpath.join(export, WARMUP_FILE)
+    try:
+        for log in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            yield _request_of(log)
+    except (tf.errors.OpError, KeyError, IndexError, ValueError, DecodeError) as error:
+        raise ExportError(f"{path}: no warm-up: {error}") from None
+
+
+def _request_of(log: bytes) -> tuple[str, dict[str, np.ndarray]]:
+    ((kind, content),) = _fields(log)
+    ((_, request),) = _fields(content)
+    fields = list(_fields(request))
+    signature = dict(_fields(dict(fields)[_MODEL_SPEC]))[_SIGNATURE_NAME].decode()
+    if kind == _LOG_OF_REGRESS:
+        listed = dict(_fields(dict(fields)[_INPUT]))[_EXAMPLE_LIST]
+        examples = [example for _, example in _fields(listed)]
+        return signature, {"inputs": np.array(examples, dtype=object)}
+    entries = [dict(_fields(entry)) for number, entry in fields if number == _INPUTS]
+    return signature, {
+        entry[_KEY].decode(): tf.make_ndarray(TensorProto.FromString(entry[_VALUE]))
+        for entry in entries
+    }
 
 
 def _logs(requests: Requests) -> Iterator[bytes]:
@@ -75,6 +109,27 @@ def _message(*fields: tuple[int, bytes]) -> bytes:
         _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(content)) + content
         for number, content in fields
     )
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """(number, content) of each field of what `_message` wrote."""
+    place = 0
+    while place < len(message):
+        tag, place = _read_varint(message, place)
+        length, place = _read_varint(message, place)
+        if tag & 7 != _LENGTH_DELIMITED or place + length > len(message):
+            raise ValueError(f"torn at byte {place}")
+        yield tag >> 3, message[place : place + length]
+        place += length
+
+
+def _read_varint(message: bytes, place: int) -> tuple[int, int]:
+    """A number, and the place behind it."""
+    value, shift = 0, 0
+    while message[place] & 0x80:
+        value |= (message[place] & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+    return value | message[place] << shift, place + 1
 
 
 def _varint(value: int) -> bytes:

@@ -67,7 +67,7 @@ class Distribution:
             with self.lost_workers_named():
                 tf.function(self._meet)()
 
-    def end_together(self, is_done: Callable[[], bool] = lambda: True) -> None:
+    def end_together(self, is_done: Callable[[], bool]) -> None:
         """What every process calls last, because one that has ended looks lost to the others.
 
         The first to know that all have come may be gone before the others know.

@@ -168,10 +168,11 @@ class Trainer:
             self._tell(logs, progress)
         by_steps = config.save_checkpoints_steps
         if requests.stop:
-            told = f"saved {self._checkpoints.save()}; start the same command again to go on"
+            saved = self._checkpoints.save()
+            told = f"saved {saved}; start the same command again to go on"
             if self._preemption.interrupted:
                 self._report(f"step {step}: interrupted; {told}")
-            self._distribution.end_together()
+            self._distribution.end_together(lambda: tf.io.gfile.exists(f"{saved}.index"))
             self._preemption.stop(f"step {step}: stopped by SIGTERM; {told}")
         if requests.save or (by_steps and step % by_steps == 0):
             self._save()

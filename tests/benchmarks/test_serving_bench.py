@@ -31,8 +31,6 @@ def test_every_size_is_measured_both_ways(result):
     for row in result["rows"]:
         for name in (REQUEST, SERVING_DEFAULT):
             assert row[name]["calls"] >= 5 and 0 < row[name]["p50"] <= row[name]["p99"]
-        ratio = row[SERVING_DEFAULT]["p50"] / row[REQUEST]["p50"]
-        assert row["ratio"] == pytest.approx(ratio)
     (text,) = serving.tables(result)
     assert "L=6 N=3" in text
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from diffumin_tf import cli
 from diffumin_tf.errors import DataError, ExportError
 from diffumin_tf.serving import check
-from diffumin_tf.serving.requests import Requests, recorded
+from diffumin_tf.serving.requests import recorded
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +25,17 @@ def checked(trained, requests, export=None, model=None):
 
 
 def test_scores_of_all_signatures_are_compared(trained, requests):
-    assert len(requests.samples) == 160
-    # Both scores of serving_default and request, one of examples.
+    assert len(requests.samples) == 160 and requests.source == "160 samples of the test split"
+    # Both scores of serving_default and request, one of examples; of the warm-up, and of all.
     assert checked(trained, requests) == (1 + 32 + 160) * 3 + (1 + 100 + 500) * 2
 
 
-def test_a_missing_value_is_compared_too(trained):
-    one = trained.experiment
-    blank = Requests.blank(one.schema, one.model.layout)
-    assert checked(trained, blank) > 0
+def test_the_warm_up_is_that_of_the_export(trained, requests, tmp_path):
+    spoilt = shutil.copytree(trained.export, tmp_path / "spoilt")
+    file = spoilt / "assets.extra" / "tf_serving_warmup_requests"
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(ExportError, match="no warm-up"):
+        checked(trained, requests, spoilt)
 
 
 def test_other_scores_are_refused(trained, requests):
@@ -69,8 +71,23 @@ def chance():
     return tf.random.normal([2], seed=1)
 
 
+def chance_by_another_name():
+    return tf.raw_ops.NonDeterministicInts(shape=[2])
+
+
+def a_file():
+    with tf.control_dependencies([tf.io.write_file("x", "y")]):
+        return tf.constant(0)
+
+
 @pytest.mark.parametrize(
-    ("run", "found"), [(python_op, "EagerPyFunc"), (chance, "RandomStandardNormal")]
+    ("run", "found"),
+    [
+        (python_op, "EagerPyFunc"),
+        (chance, "RandomStandardNormal"),
+        (chance_by_another_name, "NonDeterministicInts"),
+        (a_file, "WriteFile"),
+    ],
 )
 def test_ops_that_serving_must_do_without_are_named(tmp_path, run, found):
     module = tf.Module()
@@ -89,8 +106,14 @@ def test_the_command_checks_and_prunes(trained, tmp_path, capsys):
     arguments = ["export", f"--model_dir={model_dir}", "--check", "--keep=1"]
     assert cli.main(arguments) == 0
     (version,) = (model_dir / "export").iterdir()
-    assert capsys.readouterr().out.strip() == f"exported {version}"
     assert version.name != trained.export.name
+    source = "160 samples of the test split"
+    assert capsys.readouterr().out.splitlines() == [
+        f"warm-up: {source}",
+        f"checked 1,781 scores of the warm-up and of {source}",
+        f"removed {model_dir}/export/{trained.export.name}",
+        f"exported {version}",
+    ]
     assert (version / "assets.extra" / "tf_serving_warmup_requests").exists()
 
 
@@ -98,6 +121,8 @@ def test_without_records_nothing_is_checked_and_the_warm_up_is_blank(trained, mo
     monkeypatch.setattr("diffumin_tf.experiment.recorded", lambda *_: None)
     with pytest.raises(DataError, match="--check needs records"):
         trained.experiment.export(check=True)
-    blank = pathlib.Path(trained.experiment.export())
+    lines = []
+    blank = pathlib.Path(trained.experiment.export(report=lines.append))
+    assert lines == ["warm-up: a blank sample"]
     assert (blank / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
     shutil.rmtree(blank)

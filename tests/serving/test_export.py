@@ -210,7 +210,41 @@ def test_a_version_that_its_check_refuses_does_not_appear(tmp_path, bare):
 def test_old_versions_go_once_a_new_one_is_there(tmp_path, bare):
     (tmp_path / "7").mkdir()
     (tmp_path / "9000000000").mkdir()  # of a clock that was ahead
-    (tmp_path / "notes").mkdir()
-    new = os.path.basename(bare(tmp_path, keep=2))
-    assert new == "9000000001"
-    assert sorted(os.listdir(tmp_path)) == ["9000000000", new, "notes"]
+    others = ["007", "notes", "²"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    (tmp_path / "8").touch()
+    lines = []
+    new = os.path.basename(bare(tmp_path, keep=2, report=lines.append))
+    assert new == "9000000001" and lines == [f"removed {tmp_path}/7"]
+    assert sorted(os.listdir(tmp_path)) == sorted(["8", "9000000000", new, *others])
+
+
+def test_a_second_export_into_a_folder_is_refused_while_one_is_writing(tmp_path, bare):
+    def second(version):
+        with pytest.raises(ExportError, match="another export is writing here"):
+            bare(tmp_path)
+
+    first = bare(tmp_path, check=second)
+    assert os.listdir(tmp_path) == [os.path.basename(first)]
+    assert bare(tmp_path) != first
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one(tmp_path, bare):
+    for name in (".1700000000.incomplete", ".1600000000.removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "variables").touch()
+    new = bare(tmp_path)
+    assert os.listdir(tmp_path) == [os.path.basename(new)]
+
+
+def test_a_version_that_cannot_be_removed_is_named(tmp_path, bare, monkeypatch):
+    (tmp_path / "7").mkdir()
+
+    def fail(folder):
+        raise tf.errors.PermissionDeniedError(None, None, "not yours")
+
+    monkeypatch.setattr(tf.io.gfile, "rmtree", fail)
+    lines = []
+    bare(tmp_path, keep=1, report=lines.append)
+    assert lines == [f"{tmp_path}/7: not removed: not yours"]

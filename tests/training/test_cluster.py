@@ -111,7 +111,7 @@ def test_one_device_is_no_strategy_and_writes(tf_config):
     alone = started()
     assert (alone.replicas, alone.workers, alone.is_chief) == (1, 1, True)
     alone.wait_for_all()
-    alone.end_together()
+    alone.end_together(lambda: False)
 
 
 def test_a_task_that_ended_first_is_lost_only_to_what_is_not_done(monkeypatch):
