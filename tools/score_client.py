@@ -7,10 +7,11 @@ usage: python tools/score_client.py --server HOST:PORT --model NAME --input FILE
 
 FILE holds JSON lines, each the inputs of one request by name, as in {"user": [[3]], …}; for
 --signature examples a TFRecord of serialised tf.train.Example, of which --batch go into a request.
-At most 10,000 requests are read, or as many as --count says. All are sent once; with --count or
---seconds, from the first one again until there were as many, or the time is up. --output gets a
-line for each answer. The exit code is 1 when any request failed. REST needs no more than Python,
-and TensorFlow to read a TFRecord; gRPC needs pip install 'diffumin_tf[serving]'.
+At most 10,000 requests are read, or as many as --count says, and none beyond the 256 MB that they
+take as they are sent. All are sent once; with --count or --seconds, from the first one again until
+there were as many, or the time is up. --output gets a line for each answer. Ctrl-C ends it as if
+the time were up. The exit code is 1 when any request failed, 130 after Ctrl-C. REST needs no more
+than Python, and TensorFlow to read a TFRecord; gRPC needs pip install 'diffumin_tf[serving]'.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -31,6 +33,7 @@ from tools.serving.client_load import Scores, Transport, send_all
 from tools.serving.client_requests import EXAMPLES, read_requests, typed
 
 _HELD = 10_000
+_BYTES = 256 * 10**6
 
 
 def main(argv: list[str]) -> int:
@@ -60,22 +63,39 @@ def main(argv: list[str]) -> int:
 
 def _score(values: flags.FlagValues) -> int:
     transport = _transport(values)
-    types = transport.types()
-    read = read_requests(values.input, values.signature, values.batch)
-    encoded = []
-    for request in itertools.islice(read, values.count or _HELD):
-        content = request.content
-        if values.signature != EXAMPLES:
-            content = typed(values.input, request, types)
-        encoded.append((request.place, transport.encode(content)))
+    encoded = _encoded(values, transport)
     count = values.count or (None if values.seconds else len(encoded))
     with _keeping(values.output) as keep:
         outcome = send_all(transport, encoded, count, values.seconds, values.threads, keep)
     print("\n".join(outcome.lines()))
+    if outcome.interrupted:
+        return 130
     return 1 if outcome.failures else 0
 
 
+def _encoded(values: flags.FlagValues, transport: Transport) -> list[tuple[str, Any]]:
+    """Place and encoded content of each request; says so where the file holds more of them."""
+    types = transport.types()
+    encoded, size = [], 0
+    read = read_requests(values.input, values.signature, values.batch)
+    for request in itertools.islice(read, values.count):
+        if size >= _BYTES or (not values.count and len(encoded) == _HELD):
+            print(f"read {len(encoded):,} requests of {size / 1e6:,.1f} MB; the file has more")
+            break
+        content = request.content
+        if values.signature != EXAMPLES:
+            content = typed(values.input, request, types)
+        encoded.append((request.place, transport.encode(content)))
+        size += transport.size(encoded[-1][1])
+    return encoded
+
+
 def _transport(values: flags.FlagValues) -> Transport:
+    scheme, found, _ = values.server.partition("://")
+    if found:
+        raise ConfigError(
+            f"--server: leave out {scheme + found!r}; it is HOST:PORT, got {values.server!r}"
+        )
     host, _, port = values.server.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ConfigError(f"--server: must be HOST:PORT, got {values.server!r}")

@@ -1,30 +1,16 @@
-"""The bundle for an unmodified TensorFlow Serving, made of a real export."""
+"""The bundle for an unmodified TensorFlow Serving, made of a real export: its files."""
 
-import json
 import os
-import pathlib
-import re
-import shutil
 import subprocess
-import urllib.request
 
 import pytest
 import tensorflow as tf
-from google.protobuf import (
-    descriptor_pb2,
-    descriptor_pool,
-    message_factory,
-    text_format,
-    wrappers_pb2,
-)
-from tensorflow.core.protobuf import saved_model_pb2
+from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from tests.serving.bundles import make, message, read, yaml
 from tests.serving.stub_server import Stub
-from tests.tools import tool
-from tools.serving.saved_model import merges, read_version, versions
-
-make_bundle, client = tool("serving/make_bundle"), tool("score_client")
+from tools.serving.saved_model import merges, read_version
 
 # Flags of tensorflow_model_server, from its model_servers/main.cc.
 FLAGS = {
@@ -38,106 +24,46 @@ FLAGS = {
     "batching_parameters_file",
     "enable_model_warmup",
 }
-# Two messages that the package tensorflow-serving-api leaves out, by their .proto files.
-MESSAGES = {
-    "BatchingParameters": {
-        "max_batch_size": ".google.protobuf.Int64Value",
-        "batch_timeout_micros": ".google.protobuf.Int64Value",
-        "max_enqueued_batches": ".google.protobuf.Int64Value",
-        "num_batch_threads": ".google.protobuf.Int64Value",
-        "max_execution_batch_size": ".google.protobuf.Int64Value",
-        "enable_large_batch_splitting": ".google.protobuf.BoolValue",
-        "pad_variable_length_inputs": bool,
-    },
-    "PrometheusConfig": {"enable": bool, "path": str},
-    "MonitoringConfig": {"prometheus_config": ".served.PrometheusConfig"},
-}
-PLAIN = {
-    bool: descriptor_pb2.FieldDescriptorProto.TYPE_BOOL,
-    str: descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
-}
-
-
-def message(name):
-    """The class of a message of TensorFlow Serving."""
-    file = descriptor_pb2.FileDescriptorProto(name="served.proto", package="served")
-    file.syntax = "proto3"
-    file.dependency.append("google/protobuf/wrappers.proto")
-    for message_name, fields in MESSAGES.items():
-        described = file.message_type.add(name=message_name)
-        for number, (field, kind) in enumerate(fields.items(), start=1):
-            added = described.field.add(name=field, number=number, label=1)
-            if kind in PLAIN:
-                added.type = PLAIN[kind]
-            else:
-                added.type, added.type_name = added.TYPE_MESSAGE, kind
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"served.{name}"))
-
-
-def yaml(text):
-    """Reads the YAML of a bundle: blocks by indentation, and in them values as in JSON."""
-    lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
-
-    def block(depth):
-        inner = None
-        while lines and len(lines[0]) - len(lines[0].lstrip()) == depth:
-            line = lines.pop(0).strip()
-            if line.startswith("- "):
-                inner = [] if inner is None else inner
-                entry = line[2:]
-                if re.match(r"\w+: ", entry):
-                    lines.insert(0, " " * (depth + 2) + entry)
-                    inner.append(block(depth + 2))
-                else:
-                    inner.append(json.loads(entry))
-                continue
-            inner = {} if inner is None else inner
-            key, value = re.fullmatch(r"(\w+):(.*)", line).groups()
-            assert key not in inner
-            below = len(lines[0]) - len(lines[0].lstrip()) if lines else 0
-            inner[key] = json.loads(value) if value.strip() else block(max(below, depth + 2))
-        return inner
-
-    found = block(0)
-    assert not lines
-    return found
-
-
-@pytest.fixture(scope="module")
-def export(trained, tmp_path_factory):
-    """An export of three versions, and what else may lie there."""
-    folder = tmp_path_factory.mktemp("somewhere") / "export"
-    for number in (5, 20, 100):
-        shutil.copytree(trained.export, folder / str(number))
-    (folder / ".200.incomplete").mkdir()
-    (folder / "007").mkdir()
-    return folder
-
-
-def make(export, output, *more):
-    return make_bundle.main([f"--export={export}", f"--output={output}", *more])
-
-
-@pytest.fixture(scope="module")
-def bundle(export, tmp_path_factory):
-    output = tmp_path_factory.mktemp("bundles") / "bundle"
-    assert make(export, output, "--stable=20", "--canary=100", "--keep=5", "--name=clicks") == 0
-    return output
-
-
-def read(bundle):
-    return {p.name: p.read_text() for p in bundle.iterdir() if p.is_file()}
 
 
 def test_what_is_told_is_what_to_do_next(export, tmp_path, capsys):
-    assert make(export, tmp_path / "b", "--canary=20", "--keep=5") == 0
+    assert make(export, tmp_path / "b", "--canary=20", "--hold=5") == 0
     assert capsys.readouterr().out == (
         f"{tmp_path}/b: diffumin: stable 100, canary 20, 5 without a label\n"
-        f"start it: cd {tmp_path}/b && MODELS={export} docker compose up -d\n"
+        f"start it: cd {tmp_path}/b && echo MODELS={export} > .env && docker compose up -d\n"
     )
+
+
+def test_the_line_to_start_it_writes_a_path_of_any_signs_for_compose(export, tmp_path, capsys):
+    folder = tmp_path / "it's $HOME #1"
+    folder.symlink_to(export)
+    assert make(folder, tmp_path / "a b") == 0
+    start = capsys.readouterr().out.splitlines()[1].removeprefix("start it: ")
+    command = start.removesuffix(" && docker compose up -d")
+    assert command != start
+    subprocess.run(["sh", "-c", command], check=True)
+    # Compose takes what stands in single quotes as it is, but for a quote behind a backslash.
+    told = str(folder).replace("'", "\\'")
+    assert (tmp_path / "a b" / ".env").read_text() == f"MODELS='{told}'\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "address"),
+    [
+        ([], "127.0.0.1"),
+        (["--publish=0.0.0.0"], "0.0.0.0"),
+        (["--publish=10.1.2.3"], "10.1.2.3"),
+        (["--publish=::1"], "[::1]"),
+    ],
+)
+def test_ports_are_open_to_this_machine_alone_unless_told_otherwise(
+    export, tmp_path, more, address
+):
+    assert make(export, tmp_path / "b", *more) == 0
+    services = yaml(read(tmp_path / "b")["compose.yaml"])["services"]
+    found = [port for service in services.values() for port in service["ports"]]
+    wanted = ["8500:8500", "8501:8501", "8510:8500", "8511:8501", "9090:9090"]
+    assert found == [f"{address}:{ports}" for ports in wanted]
 
 
 def test_the_versions_asked_for_are_served_under_their_labels(bundle):
@@ -205,7 +131,7 @@ def test_flags_are_those_of_tensorflow_serving_and_name_files_of_the_bundle(bund
         files = [value for value in flags.values() if "/" in value]
         assert len(files) >= 2
         assert all((bundle / file.removeprefix("/bundle/")).is_file() for file in files)
-        assert [port.split(":")[1] for port in service["ports"]] == [
+        assert [port.split(":")[-1] for port in service["ports"]] == [
             flags["port"],
             flags["rest_api_port"],
         ]
@@ -241,6 +167,8 @@ def test_the_health_check_asks_for_the_model(bundle, trained):
             port = stub.server("rest").split(":")[1]
             asked = [part.replace("8501", port) for part in command]
             assert subprocess.run(asked, timeout=20, check=False).returncode == code
+            stub.state = "UNAVAILABLE"
+            assert subprocess.run(asked, timeout=20, check=False).returncode == 1
     assert subprocess.run(asked, timeout=20, check=False, stderr=-1).returncode == 1  # gone
 
 
@@ -255,61 +183,11 @@ def test_nothing_tells_where_it_was_made(bundle, export):
 def test_the_same_again_is_the_same(export, bundle, tmp_path):
     again = tmp_path / "again"
     assert (
-        make(export, f"{again}/", "--stable=20", "--canary=100", "--keep=5", "--name=clicks") == 0
+        make(export, f"{again}/", "--stable=20", "--canary=100", "--hold=5", "--name=clicks") == 0
     )
     found = {p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()}
     before = {p.relative_to(bundle): p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
     assert found == before and len(found) == 12
-
-
-@pytest.fixture(scope="module")
-def stub(trained):
-    with Stub({1: trained.export}, {"stable": 1}) as stub:
-        yield stub
-
-
-def post(stub, call, body):
-    url = f"http://{stub.server('rest')}/v1/models/diffumin/labels/stable:{call}"
-    with urllib.request.urlopen(urllib.request.Request(url, data=body)) as answer:
-        return json.load(answer)
-
-
-def test_the_examples_are_bodies_that_a_server_answers(bundle, stub):
-    def answer(file, call):
-        return post(stub, call, (bundle / "examples" / f"{file}.json").read_bytes())
-
-    rows = answer("serving_default.rows", "predict")["predictions"]
-    for scores in (
-        [row["pctr"] for row in rows],
-        answer("serving_default.columns", "predict")["outputs"]["pctr"],
-        answer("request.columns", "predict")["outputs"]["rectified_pctr"],
-        answer("examples.regress", "regress")["results"],
-    ):
-        assert len(scores) == 2 and all(0 < score < 1 for score in scores)
-
-
-def test_rows_columns_and_examples_ask_the_same(bundle, stub, tmp_path):
-    found = {}
-    for signature, file in (("serving_default", "jsonl"), ("examples", "tfrecord")):
-        argv = [f"--server={stub.server('rest')}", "--model=diffumin", f"--signature={signature}"]
-        argv += [f"--input={bundle / 'examples' / signature}.{file}", "--batch=2"]
-        assert client.main([*argv, f"--output={tmp_path / signature}"]) == 0
-        found[signature] = json.loads((tmp_path / signature).read_text())["scores"]
-    assert found["examples"]["outputs"] == pytest.approx(found["serving_default"]["pctr"], abs=1e-6)
-    rows = json.loads((bundle / "examples" / "serving_default.rows.json").read_text())
-    columns = json.loads((bundle / "examples" / "serving_default.columns.json").read_text())
-    regress = json.loads((bundle / "examples" / "examples.regress.json").read_text())
-    assert regress["examples"] == rows["instances"]
-    assert columns["inputs"] == {
-        name: [row[name] for row in rows["instances"]] for name in rows["instances"][0]
-    }
-
-
-@pytest.mark.parametrize("protocol", ["rest", "grpc"])
-def test_the_request_to_try_goes_through_the_client(bundle, stub, protocol):
-    argv = [f"--server={stub.server(protocol)}", f"--protocol={protocol}", "--model=diffumin"]
-    argv += ["--signature=request", f"--input={bundle / 'examples' / 'request.jsonl'}"]
-    assert client.main(argv) == 0
 
 
 def spec(*shape):
@@ -338,160 +216,3 @@ def test_the_compose_file_says_what_is_batched_and_how_large_it_is(bundle, expor
         p.stat().st_size for n in (5, 20, 100) for p in (export / str(n)).rglob("*") if p.is_dir()
     )
     assert f"holds 3 versions, {size / 1e6:,.1f} MB on the disk" in text
-
-
-@pytest.mark.parametrize(
-    ("more", "told"),
-    [
-        (["--stable=7"], "--stable: EXPORT has no version 7; there are 5, 20, 100"),
-        (["--canary=21"], "--canary: EXPORT has no version 21; there are 5, 20, 100"),
-        (["--keep=5", "--keep=6"], "--keep: EXPORT has no version 6; there are 5, 20, 100"),
-        (
-            ["--canary=100"],
-            "--canary: 100 is the stable version as well, the newest; name the other",
-        ),
-        (["--stable=5", "--canary=5"], "--canary: 5 is the stable version as well\n"),
-        (
-            ["--name=a/b"],
-            "--name: 'a/b' must begin with a letter or a digit and consist of these and",
-        ),
-        (["--name="], "--name: '' must begin"),
-        (["--image=x y"], "--image: 'x y' must begin"),
-    ],
-)
-def test_what_cannot_be_served_is_one_error(export, tmp_path, more, told, capsys):
-    assert make(export, tmp_path / "b", *more) == 1
-    out, err = capsys.readouterr()
-    assert not out and err.replace(str(export), "EXPORT").startswith(f"error: {told}")
-    assert err.count("\n") == 1 and not list(tmp_path.iterdir())
-
-
-def test_a_folder_without_versions_is_one_error(export, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
-    for folder, told in (
-        (tmp_path / "none", "cannot be read"),
-        (tmp_path / "empty", "no versions"),
-        (export / "20", "this is one version, so give the folder above"),
-    ):
-        assert make(folder, tmp_path / "b") == 1
-        err = capsys.readouterr().err
-        assert err.startswith(f"error: {folder}: ") and told in err and err.count("\n") == 1
-
-
-def cut(path, size):
-    path.write_bytes(path.read_bytes()[:size])
-
-
-def without_signature(version, name):
-    path = version / "saved_model.pb"
-    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    del saved.meta_graphs[0].signature_def[name]
-    path.write_bytes(saved.SerializeToString())
-
-
-DATA = "variables/variables.data-00000-of-00001"
-
-
-@pytest.mark.parametrize(
-    ("damage", "told"),
-    [
-        (lambda v: (v / "saved_model.pb").unlink(), "no complete SavedModel: "),
-        (lambda v: cut(v / "saved_model.pb", 1000), "saved_model.pb: torn or something else"),
-        (lambda v: cut(v / "saved_model.pb", 0), "saved_model.pb: torn or something else"),
-        (lambda v: (v / "assets/vocabulary.txt").unlink(), "vocabulary.txt is missing"),
-        (lambda v: (v / "variables/variables.index").unlink(), "no complete SavedModel: "),
-        (lambda v: cut(v / "variables/variables.index", 99), "no complete SavedModel: "),
-        (lambda v: (v / DATA).unlink(), "variables.data-*: torn: 0 bytes"),
-        (lambda v: cut(v / DATA, 5000), "variables.data-*: torn: 5,000 bytes, but the weights"),
-        (
-            lambda v: without_signature(v, "request"),
-            "no signature 'request', only examples, serving_default; export it anew",
-        ),
-        (lambda v: without_signature(v, "examples"), "no signature 'examples'"),
-    ],
-)
-def test_a_version_that_is_not_whole_is_one_error(trained, tmp_path, damage, told, capsys):
-    shutil.copytree(trained.export, tmp_path / "export" / "8")
-    damage(tmp_path / "export" / "8")
-    assert make(tmp_path / "export", tmp_path / "b") == 1
-    err = capsys.readouterr().err
-    assert err.startswith(f"error: {tmp_path}/export/8") and told in err, err
-    assert err.count("\n") == 1 and not (tmp_path / "b").exists()
-
-
-def test_only_versions_that_are_served_have_to_be_whole(trained, tmp_path):
-    for number in (8, 9):
-        shutil.copytree(trained.export, tmp_path / "export" / str(number))
-    (tmp_path / "export" / "9" / "saved_model.pb").unlink()
-    assert versions(str(tmp_path / "export")) == [8, 9]
-    assert make(tmp_path / "export", tmp_path / "b", "--stable=8") == 0
-    assert make(tmp_path / "export", tmp_path / "c") == 1
-
-
-def test_a_bundle_appears_whole_or_not_at_all(export, tmp_path, monkeypatch, capsys):
-    def fail(folder, version):
-        assert os.listdir(os.path.dirname(folder))
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(make_bundle, "write_examples", fail)
-        assert make(export, tmp_path / "b") == 130
-    assert not list(tmp_path.iterdir())
-    assert make(export, tmp_path / "b") == 0
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    capsys.readouterr()
-    assert make(export, tmp_path / "b", "--stable=5") == 1
-    assert "exists already" in capsys.readouterr().err
-    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-
-
-@pytest.mark.parametrize("argv", [[], ["--export=x"], ["--output=x"], ["--exports=x"]])
-def test_wrong_usage_is_told(argv, capsys):
-    assert make_bundle.main(argv) == 2
-    assert capsys.readouterr().err
-
-
-def test_the_documentation_shows_the_files_that_are_written(bundle):
-    text = (pathlib.Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
-    for path in bundle.rglob("*"):
-        assert path.is_dir() or path.name in text, path.name
-
-
-def blocks(language):
-    """What stands in the documentation in a language."""
-    text = (pathlib.Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def test_the_documented_bodies_are_answered(stub):
-    rows, columns, request, examples = (
-        post(stub, "regress" if '"examples": [' in body else "predict", body.encode())
-        for body in blocks("json")
-    )
-    scores = [row["pctr"] for row in rows["predictions"]]
-    assert scores == columns["outputs"]["pctr"]
-    assert examples["results"][0] == pytest.approx(scores[0], abs=1e-6)
-    assert len(request["outputs"]["pctr"]) == 3 and len(examples["results"]) == 2
-
-
-def test_the_documented_python_runs(stub, tmp_path, monkeypatch):
-    call, make_ids = blocks("python")
-    assert call.count("localhost:8500") == 1 and call.count("timeout=0.2") == 2
-    names = {}
-    call = call.replace("localhost:8500", stub.server("grpc")).replace("timeout=0.2", "timeout=20")
-    exec(call, names)
-    by_rest = post(stub, "predict", blocks("json")[2].encode())
-    assert by_rest["outputs"]["pctr"] == pytest.approx(names["pctr"])
-    assert names["pctr"].shape == (3,) and len(names["outputs"]) == 1
-    schema = {
-        "label": {"column": ["click"]},
-        "cat_feature": {"column": ["uid", "sku", "brand", "hour"]},
-        "sequence_feature": {"column": ["sku_list"], "max_len": 5},
-    }
-    (tmp_path / "data" / "mine").mkdir(parents=True)
-    (tmp_path / "data" / "mine" / "data_struct.json").write_text(json.dumps(schema))
-    monkeypatch.chdir(tmp_path)
-    exec(make_ids, names)
-    ids = names["cat_feature"]
-    assert [bool(value) for value in ids] == [True, True, True, False]
-    assert names["sku_list"][0] == ids[1] and len(set(names["sku_list"])) == 3

@@ -15,6 +15,9 @@ from tests.serving import native
 
 SIGNATURES = ("serving_default", "examples", "request")
 SIZES = (1, 3, 8, 20)
+# Kinds of mutation that go at the bytes of an Example, and not at one of its features.
+SPOILT_BYTES = {"truncated", "bits_flipped", "long_varint", "not_utf8", "bytes_moved"}
+SPOILT_BYTES |= {"garbage", "no_bytes", "joined"}
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +171,19 @@ def test_a_bad_request_is_an_error_that_says_which_and_why(small, tmp_path, requ
 
 
 @pytest.mark.parametrize(
+    ("name", "more"), [("cat_feature", 1), ("cat_feature", -1), ("dense_feature", 1)]
+)
+def test_an_input_of_a_wrong_width_is_named(trained, asked, tmp_path, name, more):
+    good = asked["serving_default"][1][1]
+    rows, width = good[name].shape
+    path = str(tmp_path / "requests")
+    recorded.write(path, [good, {**good, name: np.zeros([rows, width + more], good[name].dtype)}])
+    done = native.run("score", trained.export, "serving_default", path, tmp_path / "out")
+    assert done.returncode == 1 and "request 2 of 2" in done.stderr
+    assert f"input {name}: must have" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("place", "value", "message"),
     [
         (1, "nowhere", "nowhere: Could not find SavedModel"),
@@ -226,6 +242,10 @@ def test_no_spoilt_request_spoils_a_score(trained, asked, name):
     for before_the_graph in ("dropped", "extra", "other_dtype"):
         kind = kinds[before_the_graph]
         assert kind["refused"] == kind["named"] > 0 == kind["scored"]
+    for kind, tally in kinds.items():
+        # TensorFlow's runtime and its parser of protos say themselves what is wrong.
+        if kind != "unchecked_dtype" and (name != "examples" or kind not in SPOILT_BYTES):
+            assert tally["named"] == tally["refused"], kind
 
 
 def test_fuzzing_finds_a_score_that_is_no_probability(small):

@@ -61,9 +61,12 @@ scrape_configs:
 """
 
 _COMPOSE = """\
-# Model {name} on TensorFlow Serving. MODELS is the folder that holds the versions:
-#   MODELS=… docker compose up -d                       all signatures
-#   MODELS=… docker compose --profile batching up -d    and a server that batches {batched}
+# Model {name} on TensorFlow Serving. The file .env beside this one says MODELS=…, the absolute path
+# of the folder that holds the versions.
+#   docker compose up -d                       all signatures
+#   docker compose --profile batching up -d    and a server that batches {batched}
+#
+# Ports are open on {publish}; there is no authentication.
 #
 # Memory: each server holds {held}, {size} on the disk. TensorFlow Serving reckons with 1.2 times
 # that; its own memory and that of requests in work come on top, and so does, while one version
@@ -77,7 +80,7 @@ services:
   prometheus:
     image: "prom/prometheus:v3.5.0"
     restart: "unless-stopped"
-    ports: ["9090:9090"]
+    ports: ["{publish}:9090:9090"]
     volumes:
       - "./prometheus.yml:/etc/prometheus/prometheus.yml:ro"
 """
@@ -93,7 +96,7 @@ _SERVER = """\
       - "--model_config_file_poll_wait_seconds=30"
       - "--allow_version_labels_for_unavailable_models=true"
       - "--monitoring_config_file=/bundle/monitoring.config"
-{flags}    ports: ["{grpc}:8500", "{rest}:8501"]
+{flags}    ports: ["{publish}:{grpc}:8500", "{publish}:{rest}:8501"]
     volumes:
       - "${{MODELS:?must be the folder that holds the versions}}:/models/{name}:ro"
       - ".:/bundle:ro"
@@ -112,22 +115,23 @@ _BATCHING_FLAGS = """\
       - "--enable_model_warmup=false"
 """
 
-# The image has neither curl nor wget.
+# The image has neither curl nor wget. With its quotes, AVAILABLE is not found in UNAVAILABLE.
 _HEALTH = (
     "exec 3<>/dev/tcp/127.0.0.1/8501"
     " && printf 'GET /v1/models/{name} HTTP/1.0\\\\r\\\\n\\\\r\\\\n' >&3"
-    " && grep -q AVAILABLE <&3 || exit 1"
+    " && grep -q '\\\"AVAILABLE\\\"' <&3 || exit 1"
 )
 
 
 def texts(
-    name: str, image: str, served: Sequence[Version], labels: dict[str, int]
+    name: str, image: str, publish: str, served: Sequence[Version], labels: dict[str, int]
 ) -> dict[str, str]:
     """Content of each file by its name.
 
     Args:
       name: name of the model.
       image: image of TensorFlow Serving.
+      publish: address of this machine on which the ports are open, one of IPv6 in brackets.
       served: versions that the servers hold.
       labels: version by label.
     """
@@ -136,9 +140,10 @@ def texts(
         f'    version_labels {{ key: "{label}" value: {number} }}'
         for label, number in labels.items()
     )
-    both = {"name": name, "image": image, "health": _HEALTH.format(name=name)}
+    both = {"name": name, "image": image, "publish": publish, "health": _HEALTH.format(name=name)}
     compose = _COMPOSE.format(
         name=name,
+        publish=publish,
         batched=" and ".join(batched(served)),
         held="1 version" if len(served) == 1 else f"{len(served)} versions",
         size=f"{sum(version.size for version in served) / 1e6:,.1f} MB",

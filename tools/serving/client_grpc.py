@@ -89,6 +89,9 @@ class Grpc:
             request.inputs[name].CopyFrom(tf.make_tensor_proto(values, dtype))
         return request
 
+    def size(self, encoded: Any) -> int:
+        return encoded.ByteSize()
+
     def connect(self) -> Callable[[Any], Any]:
         regress = self._signature == EXAMPLES
         method = self._stub.Regress if regress else self._stub.Predict

@@ -37,6 +37,9 @@ class Transport(Protocol):
     def encode(self, content: Any) -> Any:
         """Inputs by name, or Examples, as they are sent."""
 
+    def size(self, encoded: Any) -> int:
+        """Bytes of what `encode` made."""
+
     def connect(self) -> Callable[[Any], Any]:
         """A function for one thread that sends what `encode` made; raises Failed."""
 
@@ -54,6 +57,7 @@ class Outcome:
       scores: number of scores that came back.
       failures: by kind: how many, and the place and the message of the first.
       gone: whether it was given up because the server was.
+      interrupted: whether it was ended by Ctrl-C.
     """
 
     seconds: float = 0.0
@@ -61,6 +65,7 @@ class Outcome:
     scores: int = 0
     failures: dict[str, tuple[int, str, str]] = dataclasses.field(default_factory=dict)
     gone: bool = False
+    interrupted: bool = False
 
     def lines(self) -> list[str]:
         """The report."""
@@ -77,6 +82,8 @@ class Outcome:
             lines.append(f"{count:,} failed, {kind}; the first, {place}: {message}")
         if self.gone:
             lines.append(f"given up after {_GONE} requests in a row without an answer")
+        if self.interrupted:
+            lines.append("interrupted")
         return lines
 
 
@@ -94,6 +101,8 @@ def send_all(
     keep: Callable[[int, str, Scores], None],
 ) -> Outcome:
     """Sends requests in turn, from the first one again where there are too few.
+
+    Ctrl-C ends it as well, once those under way are answered.
 
     Args:
       transport: the way to the server.
@@ -139,10 +148,11 @@ def send_all(
                     keep(number, place, scores)
 
     with ThreadPoolExecutor(threads) as pool:
-        workers = [pool.submit(work) for _ in range(threads)]
         try:
-            for worker in workers:
+            for worker in [pool.submit(work) for _ in range(threads)]:
                 worker.result()
+        except KeyboardInterrupt:
+            outcome.interrupted = True
         finally:
             stop.set()
     outcome.seconds = time.perf_counter() - start

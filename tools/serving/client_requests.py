@@ -10,6 +10,11 @@ from diffumin_tf.errors import DataError
 
 EXAMPLES = "examples"
 
+_NOT_LINES = (
+    "JSON lines are read, each the inputs of one request, not a body for REST; use the .jsonl file"
+)
+# Keys of a body for the REST API.
+_BODY = {"instances", "inputs", "signature_name", "examples"}
 _INT64 = range(-(2**63), 2**63)
 _WHOLE, _DECIMAL = ("DT_INT64",), ("DT_FLOAT", "DT_DOUBLE")
 
@@ -62,6 +67,8 @@ def typed(path: str, request: Request, types: dict[str, str]) -> dict[str, list]
     """
     inputs = {}
     for name, values in request.content.items():
+        if name not in types and name in _BODY:
+            raise DataError(f"{path}: {request.place}: {_NOT_LINES}")
         if name not in types:
             near = difflib.get_close_matches(name, types, n=1, cutoff=0.5)
             told = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(types))}"
@@ -90,7 +97,8 @@ def _object(path: str, number: int, line: str) -> dict[str, Any]:
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}: line {number}: not valid JSON: {error.msg}") from None
+        told = f"; {_NOT_LINES}" if line.strip() == "{" else ""  # Goes on in the next line.
+        raise DataError(f"{path}: line {number}: not valid JSON: {error.msg}{told}") from None
     if not isinstance(content, dict):
         raise DataError(
             f"{path}: line {number}: must be an object of inputs by name, not "

@@ -70,6 +70,9 @@ class Rest:
         body = {"signature_name": self._signature, **body}
         return "POST", f"{self._model}:{call}", json.dumps(body).encode()
 
+    def size(self, encoded: tuple[str, str, bytes]) -> int:
+        return len(encoded[-1])
+
     def connect(self) -> Callable[[Any], bytes]:
         connection = http.client.HTTPConnection(*self._server, timeout=self._timeout)
 

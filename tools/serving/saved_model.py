@@ -42,12 +42,14 @@ def versions(export: str) -> list[int]:
         raise DataError(f"{export}: cannot be read: {error.message}") from None
     found = sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
     if not found:
-        above = ""
+        hint, below = "", posixpath.join(export, "export")
         if tf.io.gfile.exists(posixpath.join(export, "saved_model.pb")):
-            above = "; this is one version, so give the folder above"
+            hint = "; this is one version, so give the folder above"
+        elif tf.io.gfile.isdir(below):
+            hint = f"; did you mean {below}?"
         raise DataError(
             f"{export}: no versions, that is folders named by a number, as `diffumin export` "
-            f"writes them{above}"
+            f"writes them{hint}"
         )
     return found
 

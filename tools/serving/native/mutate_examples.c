@@ -113,13 +113,15 @@ static bool change_feature(struct mutant *mutant, feature_change *change) {
   if (!serialised || !read_example(wire_of(serialised->data, serialised->size), &example)) {
     return false;
   }
-  // An error may name the feature, not the input.
-  for (size_t i = 0; i < example.count; i++) touch(mutant, example.features[i].name);
   // The first feature by chance that can be changed so.
   size_t first = pick(&mutant->random, example.count);
   bool changed = false;
   for (size_t i = 0; i < example.count && !changed; i++) {
-    changed = change(mutant, &example, (first + i) % example.count);
+    size_t place = (first + i) % example.count;
+    char *name = copy_text(example.features[place].name, strlen(example.features[place].name));
+    changed = change(mutant, &example, place);
+    if (changed) touch(mutant, name);  // An error may name the feature, not the input.
+    free(name);
   }
   if (changed) {
     struct buffer written = write_example(&example);
@@ -146,6 +148,7 @@ static bool rename_it(struct mutant *mutant, struct example *example, size_t pla
     example->features[place].name = example->features[other].name;
     example->features[other].name = name;
   }
+  touch(mutant, example->features[place].name);  // What it is called now.
   return true;
 }
 
