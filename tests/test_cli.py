@@ -177,7 +177,7 @@ FLAGS = {
     "daily": ["exp", "model_dir", "set", "first", "last", *CLUSTER],
     "evaluate": ["model_dir", "split", "set", "expect"],
     "predict": ["model_dir", "split", "set", "output", "header", "user"],
-    "export": ["model_dir"],
+    "export": ["model_dir", "check", "keep"],
     "compare": ["study", "exp", "seeds", "baseline", "output", "jobs", "keep_runs", "set"],
     "demo": ["exp", "model_dir", "set"],
 }
