@@ -59,6 +59,8 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict:
             }
             called = _in_turn(served, asked, plan.serve_seconds)
             rows.append(_row(setting, count, called, rates))
+    for row in rows:
+        row["ratio_apart"] = _ratio_apart(row, rows)
     return {"rows": rows}
 
 
@@ -71,6 +73,7 @@ def tables(result: dict) -> list[str]:
             *(f"{row[SERVING_DEFAULT][key]:,.1f}" for key in ("p50", "p99")),
             f"{row[REQUEST]['calls']}, {row[SERVING_DEFAULT]['calls']}",
             f"{row['ratio']:.1f}",
+            "" if row["ratio_apart"] is None else f"{row['ratio_apart']:.1f}",
             f"{row['ratio_with_parsing']:.1f}",
             f"{row[REQUEST]['bytes'] / 1e6:,.2f}",
             f"{row[SERVING_DEFAULT]['bytes'] / 1e6:,.1f}",
@@ -88,6 +91,7 @@ def tables(result: dict) -> list[str]:
         "p99",
         "calls",
         "times",
+        "times N calls",
         "with parsing",
         "request, MB",
         "samples, MB",
@@ -149,6 +153,14 @@ def _row(setting: Setting, count: int, called: dict[str, Called], rates: Rates) 
     row["ratio"] = each["p50"] / one["p50"]
     row["ratio_with_parsing"] = (each["p50"] + each["parse_ms"]) / (one["p50"] + one["parse_ms"])
     return {**row, "floor": _floor(setting, count, rates)}
+
+
+def _ratio_apart(row: dict, rows: list[dict]) -> float | None:
+    """How much longer N calls with one sample take; None where none was measured at that L."""
+    alone = [r for r in rows if r["length"] == row["length"] and r["candidates"] == 1]
+    if not alone:
+        return None
+    return row["candidates"] * alone[0][SERVING_DEFAULT]["p50"] / row[REQUEST]["p50"]
 
 
 def _floor(setting: Setting, count: int, rates: Rates) -> dict[str, float]:

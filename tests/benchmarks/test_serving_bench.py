@@ -31,6 +31,8 @@ def test_every_size_is_measured_both_ways(result):
     for row in result["rows"]:
         for name in (REQUEST, SERVING_DEFAULT):
             assert row[name]["calls"] >= 5 and 0 < row[name]["p50"] <= row[name]["p99"]
+    one, three = result["rows"]
+    assert three["ratio_apart"] == 3 * one[SERVING_DEFAULT]["p50"] / three[REQUEST]["p50"]
     (text,) = serving.tables(result)
     assert "L=6 N=3" in text
 
