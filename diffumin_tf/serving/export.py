@@ -56,7 +56,6 @@ def export(
     """
     tf.io.gfile.makedirs(folder)
     with _alone(folder):
-        _remove_left_over(folder)
         version = max([int(time.time()), *(v + 1 for v in versions(folder))])
         final = posixpath.join(folder, str(version))
         _write(model, schema, path, final, requests, check)
@@ -100,7 +99,10 @@ def _write(
 
 @contextlib.contextmanager
 def _alone(folder: str) -> Iterator[None]:
-    """Lets one export at a time into a local folder; the system lets go of it in any case."""
+    """Lets one export at a time into a local folder, and removes what killed ones left there.
+
+    The system lets go of the folder in any case.
+    """
     if "://" in folder:
         yield
         return
@@ -110,16 +112,12 @@ def _alone(folder: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ExportError(f"{folder}: another export is writing here; wait for it") from None
+        for name in os.listdir(folder):
+            if name.startswith(".") and name.endswith((".incomplete", _REMOVED)):
+                tf.io.gfile.rmtree(posixpath.join(folder, name))
         yield
     finally:
         os.close(handle)
-
-
-def _remove_left_over(folder: str) -> None:
-    """Removes what killed exports left behind."""
-    for name in tf.io.gfile.listdir(folder):
-        if name.startswith(".") and name.rstrip("/").endswith((".incomplete", _REMOVED)):
-            tf.io.gfile.rmtree(posixpath.join(folder, name))
 
 
 def _removed(folder: str, version: int) -> str:
