@@ -171,10 +171,21 @@ class PartWriter:
 
 def write_text(path: str, text: str) -> None:
     """Writes a small file under a temporary name, then renames it."""
+    with staged_file(path, "w") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def staged_file(path: str, mode: str) -> Iterator[tf.io.gfile.GFile]:
+    """A file that appears, or replaces one of that name, complete or not at all.
+
+    Raises:
+      DataError: the disk is full.
+    """
     temporary = f"{path}.incomplete-{os.getpid()}"
     try:
-        with tf.io.gfile.GFile(temporary, "w") as file:
-            file.write(text)
+        with tf.io.gfile.GFile(temporary, mode) as file:
+            yield file
         tf.io.gfile.rename(temporary, path, overwrite=True)
     except BaseException as error:
         with contextlib.suppress(tf.errors.OpError, OSError):

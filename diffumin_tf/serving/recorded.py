@@ -11,16 +11,14 @@ The format is little-endian and has no padding::
 `tools/serving/native/recorded.c` reads and writes the same.
 """
 
-import contextlib
 import math
-import os
 import struct
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.data.records import is_disk_full
+from diffumin_tf.data.records import staged_file
 from diffumin_tf.errors import DataError
 
 _MAGIC = b"DIFFUREC"
@@ -42,21 +40,12 @@ def write(path: str, requests: Sequence[dict[str, np.ndarray]]) -> None:
     Raises:
       DataError: an input cannot be written, or the disk is full.
     """
-    temporary = f"{path}.incomplete-{os.getpid()}"
-    try:
-        with tf.io.gfile.GFile(temporary, "wb") as file:
-            file.write(_MAGIC + struct.pack("<II", _VERSION, len(requests)))
-            for number, request in enumerate(requests, start=1):
-                file.write(struct.pack("<I", len(request)))
-                for name, values in request.items():
-                    file.write(_encoded(name, values, f"{path}: request {number}, {name!r}"))
-        tf.io.gfile.rename(temporary, path, overwrite=True)
-    except BaseException as error:
-        with contextlib.suppress(tf.errors.OpError, OSError):
-            tf.io.gfile.remove(temporary)
-        if is_disk_full(error):
-            raise DataError(f"{path}: no space left on the disk; nothing was kept") from None
-        raise
+    with staged_file(path, "wb") as file:
+        file.write(_MAGIC + struct.pack("<II", _VERSION, len(requests)))
+        for number, request in enumerate(requests, start=1):
+            file.write(struct.pack("<I", len(request)))
+            for name, values in request.items():
+                file.write(_encoded(name, values, f"{path}: request {number}, {name!r}"))
 
 
 def read(path: str) -> list[dict[str, np.ndarray]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.startup import quietly
-from tools.serving.client_load import Failed, Scores
+from tools.serving.client_load import Failed, Scores, no_signature, not_served
 from tools.serving.client_requests import EXAMPLES
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -61,19 +61,12 @@ class Grpc:
         try:
             answer = self._call(self._stub.GetModelMetadata, ask)
         except Failed as error:
-            if not error.unanswered:
-                raise ConfigError(f"{self._server}: model {self._spec.name!r}: {error}") from None
-            raise ConfigError(
-                f"{self._server}: no TensorFlow Serving answers by gRPC: {error}; its gRPC port is "
-                "8500 unless --port says otherwise"
-            ) from None
+            port = "gRPC port is 8500 unless --port"
+            raise not_served(self._server, self._spec.name, error, port) from None
         found = get_model_metadata_pb2.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(found)
         if self._signature not in found.signature_def:
-            raise ConfigError(
-                f"{self._server}: the model has no signature {self._signature!r}, only "
-                f"{', '.join(sorted(found.signature_def))}"
-            )
+            raise no_signature(self._server, self._signature, found.signature_def)
         inputs = found.signature_def[self._signature].inputs
         self._types = {n: types_pb2.DataType.Name(info.dtype) for n, info in inputs.items()}
         return self._types

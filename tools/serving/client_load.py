@@ -5,9 +5,11 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
+
+from diffumin_tf.errors import ConfigError
 
 Scores = dict[str, list[float]]
 
@@ -87,6 +89,22 @@ class Outcome:
         return lines
 
 
+def not_served(server: str, model: str, error: Failed, port: str) -> ConfigError:
+    """Why a model cannot be asked; `port` tells the usual one, and the flag that changes it."""
+    if not error.unanswered:
+        return ConfigError(f"{server}: model {model!r}: {error}")
+    protocol = port.split()[0]
+    return ConfigError(
+        f"{server}: no TensorFlow Serving answers by {protocol}: {error}; its {port} says otherwise"
+    )
+
+
+def no_signature(server: str, signature: str, known: Iterable[str]) -> ConfigError:
+    """A model answers nothing of that name."""
+    only = ", ".join(sorted(known))
+    return ConfigError(f"{server}: the model has no signature {signature!r}, only {only}")
+
+
 def percentile(values: Sequence[float], q: float) -> float:
     """The smallest of the values that at least q percent of them do not exceed."""
     return sorted(values)[max(math.ceil(q * len(values) / 100), 1) - 1]
@@ -112,48 +130,66 @@ def send_all(
       threads: how many are under way at a time.
       keep: called with number, place and scores of each answered request, one at a time.
     """
-    numbers = itertools.count() if count is None else iter(range(count))
-    outcome, lock, stop = Outcome(), threading.Lock(), threading.Event()
-    start = time.perf_counter()
-    in_a_row = 0
+    sending = _Sending(transport, encoded, count, seconds, keep)
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for worker in [pool.submit(sending.work) for _ in range(threads)]:
+                worker.result()
+        except KeyboardInterrupt:
+            sending.outcome.interrupted = True
+        finally:
+            sending.stop.set()
+    sending.outcome.seconds = time.perf_counter() - sending.start
+    return sending.outcome
 
-    def work() -> None:
-        nonlocal in_a_row
-        send = transport.connect()
-        while not stop.is_set() and (seconds is None or time.perf_counter() - start < seconds):
-            with lock:
-                number = next(numbers, None)
+
+class _Sending:
+    """What the threads of `send_all` share; arguments as there."""
+
+    def __init__(self, transport, encoded, count, seconds, keep) -> None:
+        self._transport, self._encoded = transport, encoded
+        self._seconds, self._keep = seconds, keep
+        self._numbers = itertools.count() if count is None else iter(range(count))
+        self._lock = threading.Lock()
+        self._in_a_row = 0  # requests without an answer
+        self.outcome, self.stop = Outcome(), threading.Event()
+        self.start = time.perf_counter()
+
+    def work(self) -> None:
+        """What one thread does."""
+        send = self._transport.connect()
+        while not self.stop.is_set() and not self._is_late():
+            with self._lock:
+                number = next(self._numbers, None)
             if number is None:
                 return
-            place, content = encoded[number % len(encoded)]
+            place, content = self._encoded[number % len(self._encoded)]
             sent = time.perf_counter()
             try:
                 answer = send(content)
                 took = time.perf_counter() - sent
-                scores = transport.decode(answer)
+                scores = self._transport.decode(answer)
             except Failed as error:
-                with lock:
-                    said = (str(error).splitlines() or [""])[0]  # TensorFlow adds nodes below
-                    before, *first = outcome.failures.get(error.kind, (0, place, said))
-                    outcome.failures[error.kind] = before + 1, *first
-                    in_a_row = in_a_row + 1 if error.unanswered else 0
-                    if in_a_row == _GONE:
-                        outcome.gone = True
-                        stop.set()
+                self._failed(place, error)
             else:
-                with lock:
-                    in_a_row = 0
-                    outcome.answered.append(1e3 * took)
-                    outcome.scores += max(map(len, scores.values()), default=0)
-                    keep(number, place, scores)
+                self._answered(number, place, took, scores)
 
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for worker in [pool.submit(work) for _ in range(threads)]:
-                worker.result()
-        except KeyboardInterrupt:
-            outcome.interrupted = True
-        finally:
-            stop.set()
-    outcome.seconds = time.perf_counter() - start
-    return outcome
+    def _is_late(self) -> bool:
+        return self._seconds is not None and time.perf_counter() - self.start >= self._seconds
+
+    def _failed(self, place: str, error: Failed) -> None:
+        said = (str(error).splitlines() or [""])[0]  # TensorFlow adds nodes below
+        with self._lock:
+            before, *first = self.outcome.failures.get(error.kind, (0, place, said))
+            self.outcome.failures[error.kind] = before + 1, *first
+            self._in_a_row = self._in_a_row + 1 if error.unanswered else 0
+            if self._in_a_row == _GONE:
+                self.outcome.gone = True
+                self.stop.set()
+
+    def _answered(self, number: int, place: str, took: float, scores: Scores) -> None:
+        with self._lock:
+            self._in_a_row = 0
+            self.outcome.answered.append(1e3 * took)
+            self.outcome.scores += max(map(len, scores.values()), default=0)
+            self._keep(number, place, scores)

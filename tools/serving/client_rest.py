@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from diffumin_tf.errors import ConfigError
-from tools.serving.client_load import Failed, Scores
+from tools.serving.client_load import Failed, Scores, no_signature, not_served
 from tools.serving.client_requests import EXAMPLES
 
 _JSON = {"Content-Type": "application/json"}
@@ -45,19 +45,12 @@ class Rest:
             answer = self.connect()(("GET", f"{self._model}/metadata", None))
             found = json.loads(answer)["metadata"]["signature_def"]["signature_def"]
         except Failed as error:
-            if not error.unanswered:
-                raise ConfigError(f"{host}:{port}: model {self._name!r}: {error}") from None
-            raise ConfigError(
-                f"{host}:{port}: no TensorFlow Serving answers by REST: {error}; its REST port is "
-                "8501 unless --rest_api_port says otherwise"
-            ) from None
+            usual = "REST port is 8501 unless --rest_api_port"
+            raise not_served(f"{host}:{port}", self._name, error, usual) from None
         except (ValueError, LookupError, TypeError):
             raise ConfigError(f"{host}:{port}: is there, but no TensorFlow Serving") from None
         if self._signature not in found:
-            raise ConfigError(
-                f"{host}:{port}: the model has no signature {self._signature!r}, only "
-                f"{', '.join(sorted(found))}"
-            )
+            raise no_signature(f"{host}:{port}", self._signature, found)
         inputs = found[self._signature]["inputs"]
         return {name: info["dtype"] for name, info in inputs.items()}
 
