@@ -21,7 +21,9 @@ from diffumin_tf.serving.signatures import EXAMPLES, REQUEST, SERVING_DEFAULT
 from diffumin_tf.serving.warmup import read_warmup
 
 TOLERANCE = 1e-6
-_AT_ONCE = 32  # samples that the model scores together
+# Samples that the model scores together: as many as a request asks for, because products of other
+# shapes round otherwise, which may decide between two behaviours at the edge of the best k.
+_AT_ONCE = 512
 # Words in the names of ops that call Python or draw at random.
 _REFUSED = ("PyFunc", "Random", "Rng", "Multinomial", "TruncatedNormal")
 # Ops with a state that an export needs, to hold and restore its weights and its vocabulary.
