@@ -17,6 +17,7 @@ from diffumin_tf.data_struct import DataStruct
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.experiment import find_experiment
 from diffumin_tf.model import RankingModel, features_of
+from diffumin_tf.run_setup import compute_reproducibly
 from diffumin_tf.training import optimizers
 
 LONG_TERM, ELEME = "Long_term_DiffuMIN", "Eleme_DiffuMIN"
@@ -188,4 +189,4 @@ def build_model(setting: Setting, plain_optimizers: bool = False) -> RankingMode
 def _set_up_process(seed: int) -> None:
     """What `Experiment` does."""
     tf.keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
+    compute_reproducibly()

@@ -144,6 +144,7 @@ class TaskConfig(_Section):
     batch_norm_momentum: Fraction = 0.99
     parallel_parts: PositiveInt = 2
     jit_compile: bool = False
+    deterministic: bool = True
 
     optimizer: Literal["adagrad_lazyadam"] = "adagrad_lazyadam"
     learning_rate: PositiveFloat = 0.05

@@ -55,7 +55,7 @@ class Experiment:
         self.schema = schema
         self.model_dir = model_dir
         self.distribution = distribution or strategy.one_device()
-        tf.config.experimental.enable_op_determinism()
+        run_setup.compute_reproducibly(config.deterministic)
         self._rows_of = run_setup.row_mapping(config, model_dir)
         self.path = self.new_path(self._rows_of)
         self.repairs = repairs or run_setup.repairs(

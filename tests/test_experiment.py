@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from diffumin_tf import splits
 from diffumin_tf.data import records
@@ -90,6 +91,10 @@ def test_an_opened_run_scores_as_it_did_after_training(trained):
 def test_an_opened_run_takes_overrides_of_the_data(trained):
     opened = Experiment.open(str(trained.model_dir), ["test_data_start=20240103"])
     assert len(opened.score("test").labels) == 320
+
+
+def test_products_are_those_of_float32_on_any_device(trained):
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def test_the_same_seed_gives_the_same_bits(trained, tmp_path):
