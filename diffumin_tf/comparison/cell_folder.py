@@ -4,11 +4,13 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from diffumin_tf import run_folder
 from diffumin_tf.comparison.cells import Cell
 from diffumin_tf.config import TaskConfig
 from diffumin_tf.data import records
@@ -76,6 +78,25 @@ class CellFolder:
             "settings": wanted,
         }
         self.write(REQUEST, request)
+
+    def take_run_of(self, other: "CellFolder") -> None:
+        """Copies what another cell trained, unless this one has begun.
+
+        Args:
+          other: a cell whose settings differ in the test split alone. What it took counts for this
+            one too.
+        """
+        if self.is_finished or os.path.exists(self.file(RUN)):
+            return
+        if not (other.is_finished and run_folder.finished(other.file(RUN))):
+            return
+        incomplete = self.file(f"{RUN}.incomplete")
+        shutil.rmtree(incomplete, ignore_errors=True)
+        shutil.copytree(other.file(RUN), incomplete)
+        settings = validate(TaskConfig, self.request()["settings"], self.file(REQUEST))
+        run_folder.write_config(incomplete, settings)
+        self.write(PROCESSES, {"processes": other.processes()})
+        os.rename(incomplete, self.file(RUN))
 
     def processes(self) -> list[dict[str, Any]]:
         """What each process that worked on it noted of itself, the first one first."""

@@ -79,7 +79,8 @@ def compare(
         runs.fail_without_auc(choosing)
         chosen, tried = cells.choose(study, runs.valid_auc)
         final = cells.final_cells(study, chosen)
-        runs.run(final)
+        runs.run(final, trained_before=choosing)
+        runs.clear(choosing)
         facts = sample_facts.read_facts(config, schema, study.split, column, output, report)
         report("resampling …")
         comparison = {
@@ -128,10 +129,14 @@ class _Runs:
         self._report = report
         self._start = start
 
-    def run(self, wanted: Sequence[Cell]) -> None:
-        """Runs those that are not finished."""
+    def run(self, wanted: Sequence[Cell], trained_before: Sequence[Cell] = ()) -> None:
+        """Runs those that are not finished; what was trained before is not trained again."""
+        trained = {(c.experiment, str(c.choice), c.seed): c for c in trained_before}
         for cell in wanted:
-            self._folder(cell).prepare(cell, self._report)
+            folder = self._folder(cell)
+            folder.prepare(cell, self._report)
+            if same := trained.get((cell.experiment, str(cell.choice), cell.seed)):
+                folder.take_run_of(self._folder(same))
         left = [cell for cell in wanted if not self._folder(cell).is_finished]
         if len(left) < len(wanted):
             self._report(f"{len(wanted) - len(left)} of {len(wanted)} runs were finished before")
@@ -163,6 +168,12 @@ class _Runs:
             if self._folder(cell).is_finished and self.valid_auc(cell) is None:
                 self.failed[cell.slug] = "no validation AUC: the labels of that split are all alike"
 
+    def clear(self, cells: Sequence[Cell]) -> None:
+        """Removes checkpoints, weights and logs of finished cells, unless they are to be kept."""
+        for cell in cells:
+            if not self._keep_runs and self._folder(cell).is_finished:
+                shutil.rmtree(self._folder(cell).file(RUN), ignore_errors=True)
+
     def _folder(self, cell: Cell) -> CellFolder:
         return CellFolder(os.path.join(self._output, CELLS, cell.slug))
 
@@ -181,5 +192,5 @@ class _Runs:
         result = folder.result()
         area, minutes = number(result[cell.split]["auc"], 4), number(result["seconds"], 1, per=60)
         self._report(f"{done} {cell.split} auc {area}, {minutes} minutes")
-        if not self._keep_runs:
-            shutil.rmtree(folder.file(RUN), ignore_errors=True)
+        if cell.is_final:  # what others may be made of stays for now
+            self.clear([cell])

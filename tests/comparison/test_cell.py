@@ -19,6 +19,14 @@ from tests.comparison.fakes import write_study
 PLAIN = {"use_omie": False, "subseq_len": 0, "activation": "relu", "deep_layers": [8]}
 
 
+class Cut(Exception):
+    """What ends a cell in its middle."""
+
+
+def cut(*arguments):
+    raise Cut
+
+
 def prepared(folder, made, **changes):
     """The folder of the first cell that is made of a study, ready to run."""
     study = read_study(write_study(folder, set=PLAIN, **changes))
@@ -82,16 +90,27 @@ def test_a_cell_by_which_is_chosen_never_reads_the_test_split(folder, monkeypatc
     assert 0.0 <= result["valid"]["auc"] <= 1.0
 
 
-class Cut(Exception):
-    """What ends a cell in its middle."""
+def test_a_cell_scores_what_was_trained_to_choose_by_as_if_it_had_trained(
+    folder, finished, monkeypatch
+):
+    choose, whole = {"epoch": [1, 2]}, finished[0].result()
+    chosen_by = prepared(folder, lambda study: choosing_cells(study)[2:], choose=choose)
+    before = run_cell(chosen_by.path, lambda line: None)
+    ready = prepared(folder, first_final)
+    ready.take_run_of(chosen_by)
+    with monkeypatch.context() as patch:
+        patch.setattr(Experiment, "train", cut)
+        result = run_cell(ready.path, lambda line: None)
+    assert (result["test"], result["valid"]) == (whole["test"], before["valid"])
+    for same in ("training_samples_per_second", "steps", "best_step"):
+        assert result[same] == before[same]
+    assert result["seconds"] > before["seconds"] and len(result["processes"]) == 2
+    ready.take_run_of(chosen_by)  # nothing happens to a cell that is there
 
 
 def test_a_cell_that_was_cut_after_training_scores_what_it_trained(finished, tmp_path, monkeypatch):
     whole, again = finished[0].result(), CellFolder(str(tmp_path))
     again.write("request.json", finished[0].request())
-
-    def cut(*arguments):
-        raise Cut
 
     with monkeypatch.context() as patch:
         patch.setattr(cell_module, "_score", cut)

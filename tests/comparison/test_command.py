@@ -147,6 +147,15 @@ def test_settings_are_chosen_by_validation_for_every_experiment_by_itself(compar
     assert "| weak | lazyAdam_learning_rate=0.03 |  | 0.4700 |" in compared.markdown
 
 
+@pytest.mark.parametrize("keep_runs", [False, True])
+def test_what_was_trained_to_choose_by_is_not_trained_again(compared, keep_runs):
+    better = FakeStart(valid_auc=lambda request: 0.1 * request["settings"]["epoch"])
+    compared.run(better, keep_runs=keep_runs, choose={"epoch": [1, 2]}, choose_seeds=[2, 3])
+    assert better.trained_before == ["strong__seed2", "weak__seed2"]
+    kept = {path.parent.name for path in compared.output.glob("cells/*/run")}
+    assert kept == (set(better.started) if keep_runs else set())
+
+
 def test_another_choice_runs_the_final_cells_anew(compared):
     def by_epoch(sign):
         return lambda request: 0.5 + sign * 0.1 * request["settings"]["epoch"]
