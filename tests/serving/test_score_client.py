@@ -194,6 +194,15 @@ def test_a_server_that_goes_away_midway_ends_it(trained, asked, protocol, tmp_pa
     assert len(output.read_text().splitlines()) == 9
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C does what it does in a terminal; a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_ctrl_c_ends_it_with_what_was_done(trained, asked, protocol, tmp_path, capsys):
     def interrupt(number):
