@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Processes of make test, each with files of its own.
+# Processes of make test, and runs of make evidence at a time.
 JOBS ?= 2
 STAMP := $(VENV)/.installed
 
@@ -33,7 +33,7 @@ bench: $(STAMP)
 
 evidence: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python tools/evidence.py --output runs/evidence \
+	$(BIN)/python tools/evidence.py --output runs/evidence --jobs $(JOBS) \
 	  $(if $(KUAIRAND),--kuairand '$(KUAIRAND)') $(if $(MOVIELENS),--movielens '$(MOVIELENS)')
 
 format: $(STAMP)

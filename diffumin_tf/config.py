@@ -127,7 +127,6 @@ class TaskConfig(_Section):
     residual_denoiser: bool = False
     stop_target_gradient: bool = False
     stop_interest_gradient: bool = True
-    interest_norm: Literal["length", "batch"] = "length"
     channel_share: bool = False
     generated_input: Literal["generated", "difference", "gated", "none"] = "generated"
     temp: PositiveFloat = 0.05

@@ -85,9 +85,7 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
             name="omie",
         )
         self._extract.build([None, None, self.width])
-        self._summarise = InterestSummary(
-            norm=config.interest_norm, momentum=config.batch_norm_momentum, name="interests"
-        )
+        self._summarise = InterestSummary(momentum=config.batch_norm_momentum, name="interests")
         if config.channel_share:
             self._share = ChannelShare(momentum=config.batch_norm_momentum, name="share")
         if config.use_dmig:

@@ -158,7 +158,6 @@ def test_same_function_when_all_histories_are(kind, plain):
         {"prediction_type": "epsilon", "infer_timesteps": 3},
         {"use_omie": False},
         {"channel_share": True},
-        {"interest_norm": "batch"},
         {"features": MINIMAL},
         {"features": {**MINIMAL, "candidate": ["hour", "category", "item"], "context": ["hour"]}},
     ],

@@ -3,7 +3,6 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import InterestSummary
-from diffumin_tf.layers.interest_summary import NORMS
 from tests.layers.helpers import (
     assert_batch_mates_never_matter,
     assert_finite,
@@ -49,23 +48,6 @@ def test_equals_the_equations(training):
     np.testing.assert_allclose(actual, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_over_the_batch_equals_the_equations(training):
-    layer, x = InterestSummary("batch"), interests()
-    layer(x)
-    randomise(layer)
-    mean, variance = normal(1, CHANNELS * WIDTH), 0.5 + np.square(normal(2, CHANNELS * WIDTH))
-    layer.normalize.moving_mean.assign(mean)
-    layer.normalize.moving_variance.assign(variance)
-    gamma, beta = layer.normalize.gamma.numpy(), layer.normalize.beta.numpy()
-    actual = layer(x, training=training)
-    flat = x.reshape(BATCH, -1).astype(np.float64)
-    if training:
-        mean, variance = flat.mean(axis=0), flat.var(axis=0)
-    expected = gamma * (flat - mean) / np.sqrt(variance + 1e-3) + beta
-    np.testing.assert_allclose(actual, expected, atol=1e-5, rtol=1e-4)
-
-
 def test_directions_of_long_interests_have_length_one_and_those_of_none_are_zero():
     x = interests()
     directions = InterestSummary(floor=1e-3)(x)[:, : CHANNELS * WIDTH].numpy()
@@ -94,17 +76,15 @@ def test_gradients_are_finite_and_bounded_by_the_floor_where_there_is_no_interes
     assert np.abs(gradients[0]).max() <= 1 / 0.1 + 1e-3
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_batch_mates_never_change_a_summary_at_inference(norm):
-    layer, x = InterestSummary(norm), interests()
+def test_batch_mates_never_change_a_summary_at_inference():
+    layer, x = InterestSummary(), interests()
     layer(x, training=True)
     assert_batch_mates_never_matter(layer, [x])
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_survives_config_and_saving(norm, tmp_path):
+def test_survives_config_and_saving(tmp_path):
     x = tf.constant(interests())
-    layer = InterestSummary(norm, floor=0.3, momentum=0.5)
+    layer = InterestSummary(floor=0.3, momentum=0.5)
     layer(x, training=True)
     assert_same(copy_of(layer, x)(x), layer(x))
     assert_saving_keeps_outputs(layer, [x], tmp_path)
@@ -113,7 +93,6 @@ def test_survives_config_and_saving(norm, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"norm": "l2"}, "`norm` must be one of .*'batch'.*, received 'l2'"),
         ({"floor": 0}, "`floor` .* received 0"),
         ({"momentum": 1}, r"`momentum` .*in \[0, 1\), received 1"),
         ({"momentum": -0.5}, "`momentum` .* received -0.5"),

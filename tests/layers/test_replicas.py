@@ -143,7 +143,6 @@ LAYERS = {
     "tower with prelu": (lambda: Tower([6], "prelu"), lambda b: (normal(0, b, 5),)),
     "dice": (lambda: Dice(momentum=0.5), lambda b: (3 + normal(0, b, 2, 4),)),
     "interest summary": (InterestSummary, lambda b: (interests(b)[0],)),
-    "interests over the batch": (lambda: InterestSummary("batch"), lambda b: (interests(b)[0],)),
     "dmig": (lambda: DiffusionMultiInterestGenerator(**DIFFUSION, seed=3), generator_inputs),
     "dmig of epsilon": (
         lambda: DiffusionMultiInterestGenerator(**DIFFUSION, prediction_type="epsilon"),
