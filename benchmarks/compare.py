@@ -9,9 +9,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from benchmarks.contenders import SCORING, TRAINING
-from diffumin_tf.data import records
-from diffumin_tf.data_struct import read_json
+from diffumin_tf.config.schema import read_json
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.input import records
 
 PEAK_MEMORY = "peak_memory"
 # Of each ratio, whether more is better.

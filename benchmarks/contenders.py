@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from benchmarks.settings import Batch, Setting, build_model
 from benchmarks.straightforward import Straightforward
-from diffumin_tf.data.features import HistoryGroup
+from diffumin_tf.input.features import HistoryGroup
 from diffumin_tf.model import RankingModel
 
 TRAINING, SCORING = "training", "scoring"

@@ -16,9 +16,9 @@ from benchmarks.plan import Plan
 from benchmarks.scaling import Shares, Sizes
 from benchmarks.settings import Setting, draw_ranks, draw_rows
 from benchmarks.tables import spread, table
-from diffumin_tf.data import records
-from diffumin_tf.data.parsing import read_records
-from diffumin_tf.data.vocabulary import VocabularyRows
+from diffumin_tf.input import records
+from diffumin_tf.input.parsing import read_records
+from diffumin_tf.input.vocabulary import VocabularyRows
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.optimizers import RowAdagrad
 

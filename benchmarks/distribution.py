@@ -29,9 +29,9 @@ from benchmarks.plan import Plan
 from benchmarks.scaling import Device, Sizes
 from benchmarks.settings import Setting, build_model
 from benchmarks.tables import spread, table
-from diffumin_tf.data import damage
-from diffumin_tf.data.features import FeaturePath
-from diffumin_tf.data.vocabulary import HashedRows
+from diffumin_tf.input import damage
+from diffumin_tf.input.features import FeaturePath
+from diffumin_tf.input.vocabulary import HashedRows
 from diffumin_tf.training import strategy
 from diffumin_tf.training.batches import Batches
 from diffumin_tf.training.step import Requests, TrainingStep

@@ -24,7 +24,8 @@ from benchmarks.scaling import Sizes
 from benchmarks.settings import Setting, build_model, random_batch
 from benchmarks.tables import table
 from diffumin_tf.model import RankingModel
-from diffumin_tf.training import optimizers, servers, strategy
+from diffumin_tf.training import optimizers, strategy
+from diffumin_tf.training.asynchronous import servers
 from diffumin_tf.training.cluster import Cluster
 from diffumin_tf.training.step import Requests, TrainingStep
 

@@ -15,9 +15,9 @@ from benchmarks.clock import Spread
 from benchmarks.plan import Plan
 from benchmarks.settings import Setting
 from benchmarks.tables import spread, table
-from diffumin_tf.data import dataset, records
-from diffumin_tf.data.features import FeaturePath
-from diffumin_tf.data.vocabulary import HashedRows, VocabularyRows
+from diffumin_tf.input import dataset, records
+from diffumin_tf.input.features import FeaturePath
+from diffumin_tf.input.vocabulary import HashedRows, VocabularyRows
 from diffumin_tf.model import compiled_for_any_batch
 
 _LENGTH, _SHORT = 5000, 30

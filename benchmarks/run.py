@@ -126,7 +126,7 @@ def _run(values: flags.FlagValues, stages: Sequence[str], command: str) -> int:
 
     from benchmarks import compare, plot
     from benchmarks.plan import QUICK, Plan
-    from diffumin_tf.data import records
+    from diffumin_tf.input import records
 
     started = time.monotonic()
 

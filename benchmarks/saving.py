@@ -14,7 +14,7 @@ from benchmarks.contenders import TRAINING
 from benchmarks.plan import Plan
 from benchmarks.settings import Setting, build_model, random_batch
 from benchmarks.tables import spread, table
-from diffumin_tf.config import TaskConfig
+from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.training.checkpoints import Checkpoints
 from diffumin_tf.training.state import TrainingState
 

@@ -18,11 +18,11 @@ from benchmarks.plan import Plan
 from benchmarks.settings import Setting, build_model
 from benchmarks.synthetic import random_samples, vocabulary_ids
 from benchmarks.tables import table
-from diffumin_tf.data.features import FeaturePath
-from diffumin_tf.data.records import encode
-from diffumin_tf.data.vocabulary import HashedRows
-from diffumin_tf.serving.requests import Requests
-from diffumin_tf.serving.signatures import REQUEST, SERVING_DEFAULT, signatures
+from diffumin_tf.export.requests import Requests
+from diffumin_tf.export.signatures import REQUEST, SERVING_DEFAULT, signatures
+from diffumin_tf.input.features import FeaturePath
+from diffumin_tf.input.records import encode
+from diffumin_tf.input.vocabulary import HashedRows
 
 # Different samples, of which the first has the history of all; the candidates come again and again.
 _SAMPLES = 64

@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf import config as config_lib
-from diffumin_tf.config import Features, TaskConfig
-from diffumin_tf.data.features import FeatureLayout, HistoryGroup
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config import task as config_lib
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.experiment import find_experiment
+from diffumin_tf.input.features import FeatureLayout, HistoryGroup
 from diffumin_tf.model import RankingModel, features_of
-from diffumin_tf.run_setup import compute_reproducibly
+from diffumin_tf.run.experiment import find_experiment
+from diffumin_tf.run.setup import compute_reproducibly
 from diffumin_tf.training import optimizers
 
 LONG_TERM, ELEME = "Long_term_DiffuMIN", "Eleme_DiffuMIN"

@@ -11,9 +11,9 @@ import math
 
 import tensorflow as tf
 
-from diffumin_tf.layers.denoiser import sinusoid
-from diffumin_tf.layers.gram_schmidt import orthonormalise
-from diffumin_tf.layers.noise_schedule import CLEAN
+from diffumin_tf.layers.diffumin.denoiser import sinusoid
+from diffumin_tf.layers.diffumin.gram_schmidt import orthonormalise
+from diffumin_tf.layers.diffumin.noise_schedule import CLEAN
 from diffumin_tf.layers.unit_vectors import unit_vectors
 from diffumin_tf.model import RankingModel
 

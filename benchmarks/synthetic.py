@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.settings import draw_rows
-from diffumin_tf.data import records
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.input import records
 
 _PARTS = 2
 _SHORTEST = 10  # of histories of mixed lengths

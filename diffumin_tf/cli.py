@@ -33,7 +33,7 @@ def _prepare(argv: Sequence[str]) -> None:
     flags.DEFINE_string("input", None, "Folder of the raw tables, if there are any.", values)
     flags.DEFINE_string("output", None, "Folder for <yyyymmdd>/part-*.", values)
     _parse(values, "prepare", argv, required=("spec", "output"))
-    from diffumin_tf.data.prepare import prepare
+    from diffumin_tf.prepare.command import prepare
 
     manifest = prepare(values.spec, values.input, values.output)
     for day, entry in sorted(manifest["days"].items()):
@@ -48,8 +48,8 @@ def _train(argv: Sequence[str]) -> None:
     _define_cluster(values)
     _parse(values, "train", argv, required=("exp",))
     _join_cluster(values, "train")
-    from diffumin_tf.experiment import find_experiment
-    from diffumin_tf.training_command import train
+    from diffumin_tf.run.experiment import find_experiment
+    from diffumin_tf.run.train import train
 
     train(find_experiment(values.exp), values.model_dir, values.set)
 
@@ -64,8 +64,8 @@ def _daily(argv: Sequence[str]) -> None:
     _define_cluster(values)
     _parse(values, "daily", argv, required=("exp", "model_dir", "first", "last"))
     _join_cluster(values, "daily")
-    from diffumin_tf.daily import daily
-    from diffumin_tf.experiment import find_experiment
+    from diffumin_tf.run.daily import daily
+    from diffumin_tf.run.experiment import find_experiment
 
     daily(find_experiment(values.exp), values.model_dir, values.first, values.last, values.set)
 
@@ -80,7 +80,7 @@ def _evaluate(argv: Sequence[str]) -> None:
         raise _UsageError("diffumin evaluate: --expect goes with --split test")
     from diffumin_tf.evaluation import expected
     from diffumin_tf.evaluation.report import metric_lines
-    from diffumin_tf.experiment import Experiment, find_expected
+    from diffumin_tf.run.experiment import Experiment, find_expected
 
     wanted = values.expect and expected.read_expected(find_expected(values.expect))
     experiment = Experiment.open(values.model_dir, values.set)
@@ -101,7 +101,7 @@ def _predict(argv: Sequence[str]) -> None:
     flags.DEFINE_bool("user", False, "Add the user as a third column, for GAUC.", values)
     _parse(values, "predict", argv, required=("model_dir", "output"))
     from diffumin_tf.evaluation.report import write_predictions
-    from diffumin_tf.experiment import Experiment
+    from diffumin_tf.run.experiment import Experiment
 
     scores = Experiment.open(values.model_dir, values.set).score(values.split)
     parts = write_predictions(scores, values.output, header=values.header, user=values.user)
@@ -114,7 +114,7 @@ def _export(argv: Sequence[str]) -> None:
     flags.DEFINE_bool("check", False, "Publish only what scores as the model does.", values)
     flags.DEFINE_integer("keep", None, "Versions to keep; all.", 1, flag_values=values)
     _parse(values, "export", argv, required=("model_dir",))
-    from diffumin_tf.experiment import Experiment
+    from diffumin_tf.run.experiment import Experiment
 
     experiment = Experiment.open(values.model_dir)
     print(f"exported {experiment.export(values.check, values.keep, print)}")
@@ -154,7 +154,7 @@ def _demo(argv: Sequence[str]) -> None:
     flags.DEFINE_string("model_dir", "runs/demo", "Folder for the run and its data.", values)
     _define_overrides(values)
     _parse(values, "demo", argv)
-    from diffumin_tf.demo import demo
+    from diffumin_tf.run.demo import demo
 
     demo(values.exp, values.model_dir, values.set)
 

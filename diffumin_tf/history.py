@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from diffumin_tf.data.features import HistoryGroup
+from diffumin_tf.input.features import HistoryGroup
 from diffumin_tf.layers import IdEmbedding
 from diffumin_tf.layers.top_places import top_places
 

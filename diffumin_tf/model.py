@@ -7,10 +7,10 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from diffumin_tf import registry
-from diffumin_tf.config import Features, TaskConfig
-from diffumin_tf.data.features import FeatureLayout, HistoryGroup
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.history import History, SharedHistory
+from diffumin_tf.input.features import FeatureLayout, HistoryGroup
 from diffumin_tf.layers import IdEmbedding, Tower, replicas
 from diffumin_tf.layers.xla import compiled_in_training
 
@@ -58,7 +58,7 @@ class RankingModel(tfrs.Model):
       rows: rows of the embedding table.
 
     Call arguments:
-      inputs: what `diffumin_tf.data.features.FeaturePath` returns, where users must be told
+      inputs: what `diffumin_tf.input.features.FeaturePath` returns, where users must be told
         apart ``user`` int64 [B], and in training ``label`` float32 [B].
 
     Returns:

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import pkgutil
 
-from diffumin_tf.data_struct import did_you_mean
+from diffumin_tf.config.schema import did_you_mean
 from diffumin_tf.errors import ConfigError
 
 _BASES = "handle_base"

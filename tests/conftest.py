@@ -7,8 +7,9 @@ import pathlib
 
 import pytest
 
-from diffumin_tf.experiment import Experiment
-from diffumin_tf.training.trainer import TrainingResult
+from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.training.loop import TrainingResult
+from tests import two_devices  # noqa: F401  (splits the CPU before TensorFlow computes anything)
 from tests.garbage import collect_rarely
 from tests.small_log import write_experiment
 from tests.small_model import build

@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
-from diffumin_tf.data import records
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.input import records
 
 SCHEMA = {
     "label": {"column": ["click"]},

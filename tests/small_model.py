@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.config import TaskConfig
-from diffumin_tf.data.features import FeaturePath
-from diffumin_tf.data.vocabulary import HashedRows
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.input.features import FeaturePath
+from diffumin_tf.input.vocabulary import HashedRows
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.optimizers import RowAdagrad
 from tests.layers.helpers import randomise

@@ -78,9 +78,9 @@ def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
     handed = []
     days = {"20240102": {"examples": 1200, "click_rate": 0.25}}
     monkeypatch.setattr(
-        "diffumin_tf.data.prepare.prepare", lambda *args: handed.append(args) or {"days": days}
+        "diffumin_tf.prepare.command.prepare", lambda *args: handed.append(args) or {"days": days}
     )
-    monkeypatch.setattr("diffumin_tf.demo.demo", lambda *args: handed.append(args))
+    monkeypatch.setattr("diffumin_tf.run.demo.demo", lambda *args: handed.append(args))
     assert cli.main(["prepare", "--spec", "s", "--input", "i", "--output", "o"]) == 0
     assert "20240102: 1,200 examples, click rate 0.2500" in capsys.readouterr().out
     assert cli.main(["demo"]) == 0

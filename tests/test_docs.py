@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from diffumin_tf import config, run_setup
 from diffumin_tf.comparison.cells import choosing_cells, final_cells
 from diffumin_tf.comparison.study import read_study
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config import task as config
+from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.model import features_of
+from diffumin_tf.run import setup as run_setup
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.data.features import HistoryGroup
 from diffumin_tf.history import History, SharedHistory
+from diffumin_tf.input.features import HistoryGroup
 from diffumin_tf.layers import DiffusionMultiInterestGenerator, IdEmbedding
 from diffumin_tf.model import compiled_for_any_batch
 from tests.layers.helpers import normal

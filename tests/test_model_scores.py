@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.evaluation.scoring import predict_function
 from tests.layers.helpers import OTHER_SHAPE, must_compile, random_ops
 from tests.small_log import SCHEMA

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.config import TaskConfig
-from diffumin_tf.data.features import FeatureLayout
+from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.export.saved_model import export
+from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import FieldAlignedProjection, TransformerEncoder
 from diffumin_tf.model import features_of
 from diffumin_tf.registry import input_unit
-from diffumin_tf.serving.export import export
 from diffumin_tf.training.optimizers import RowAdagrad
 from tests import two_devices
 from tests.layers.peer_oracles import best_places, hamming, signature

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.config import Features, TaskConfig
-from diffumin_tf.data.features import FeatureLayout, FeaturePath, HistoryGroup
-from diffumin_tf.data.vocabulary import HashedRows
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.history import History
+from diffumin_tf.input.features import FeatureLayout, FeaturePath, HistoryGroup
+from diffumin_tf.input.vocabulary import HashedRows
 from diffumin_tf.layers import FieldAlignedProjection
 from diffumin_tf.model import RankingModel, features_of
 from handle_layer.handle_lib.handle_base import (

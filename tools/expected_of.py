@@ -12,7 +12,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from diffumin_tf.data_struct import did_you_mean, read_json
+from diffumin_tf.config.schema import did_you_mean, read_json
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.expected import expected_of
 from diffumin_tf.scripts import exit_code

@@ -16,8 +16,8 @@ from absl import flags
 
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation import metrics
-from diffumin_tf.experiment import Experiment
 from diffumin_tf.layers import DiffusionMultiInterestGenerator
+from diffumin_tf.run.experiment import Experiment
 from diffumin_tf.scripts import exit_code, parse
 
 

@@ -16,16 +16,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from diffumin_tf import run_folder
 from diffumin_tf.comparison import measures
 from diffumin_tf.comparison.cell_folder import PROCESSES, RESULT, RUN, CellFolder
 from diffumin_tf.errors import DiffuminError
 from diffumin_tf.evaluation.report import metric_lines
-from diffumin_tf.experiment import Experiment
-from diffumin_tf.splits import has_split
+from diffumin_tf.input.splits import has_split
+from diffumin_tf.run import folder as run_folder
+from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.run.lock import run_lock
 from diffumin_tf.training import checkpoints
 from diffumin_tf.training.preemption import Preemption
-from diffumin_tf.training.run_lock import run_lock
 
 JOBS, THREADS = "DIFFUMIN_CELL_JOBS", "DIFFUMIN_CELL_THREADS"
 TIED = "--tied"

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from diffumin_tf import run_folder
 from diffumin_tf.comparison.cells import Cell
-from diffumin_tf.config import TaskConfig
-from diffumin_tf.data import records
-from diffumin_tf.data_struct import read_json
+from diffumin_tf.config.schema import read_json
+from diffumin_tf.config.strict import validate
+from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.scoring import Scores
-from diffumin_tf.strict_model import validate
+from diffumin_tf.input import records
+from diffumin_tf.run import folder as run_folder
 
 REQUEST, RESULT, SCORES, LOG, RUN = "request.json", "cell.json", "scores.npz", "log.txt", "run"
 PROCESSES = "processes.json"

@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diffumin_tf import config as config_lib
 from diffumin_tf.comparison.study import Study, as_overrides
-from diffumin_tf.config import TaskConfig
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config import task as config_lib
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.run_setup import schema_file
-from diffumin_tf.splits import SPLITS, files_of, has_split
+from diffumin_tf.input.splits import SPLITS, files_of, has_split
+from diffumin_tf.run.setup import schema_file
 
 _LONGEST_SLUG = 120
 # With these, a run knows of no test split: whatever goes wrong, it cannot look at it.

@@ -15,10 +15,10 @@ from diffumin_tf.comparison.markdown import number
 from diffumin_tf.comparison.processes import Start, run_all, start_cell
 from diffumin_tf.comparison.study import Study
 from diffumin_tf.comparison.summary import summarise
-from diffumin_tf.data import records
 from diffumin_tf.errors import ConfigError, DiffuminError
+from diffumin_tf.input import records
+from diffumin_tf.run.lock import run_lock
 from diffumin_tf.training.preemption import Preemption
-from diffumin_tf.training.run_lock import run_lock
 
 CELLS, JSON, MARKDOWN = "cells", "comparison.json", "comparison.md"
 

@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.comparison.cell_folder import write_arrays
-from diffumin_tf.config import TaskConfig
-from diffumin_tf.data.damage import Repairs, resilient
-from diffumin_tf.data.parsing import parse, read_records, without_gaps
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.input.damage import Repairs, resilient
+from diffumin_tf.input.parsing import parse, read_records, without_gaps
+from diffumin_tf.input.splits import files_of
 from diffumin_tf.model import features_of
-from diffumin_tf.splits import files_of
 
 _BATCH = 1024
 _FILE, _REPAIRED = "slices.npz", "slices-repaired"

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from diffumin_tf.config import TaskConfig
-from diffumin_tf.data_struct import did_you_mean, read_json
+from diffumin_tf.config.schema import did_you_mean, read_json
+from diffumin_tf.config.strict import StrictModel, validate
+from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.experiment import find_experiment
-from diffumin_tf.strict_model import StrictModel, validate
+from diffumin_tf.run.experiment import find_experiment
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]

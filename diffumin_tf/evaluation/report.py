@@ -5,9 +5,9 @@ import posixpath
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.data.records import PART_PREFIX, staged_directory
 from diffumin_tf.errors import DataError
 from diffumin_tf.evaluation.scoring import Scores
+from diffumin_tf.input.records import PART_PREFIX, staged_directory
 
 _LINES_PER_PART = 1_000_000
 

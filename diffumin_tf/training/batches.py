@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from diffumin_tf.config import TaskConfig
-from diffumin_tf.data import damage, dataset
-from diffumin_tf.data.features import FeaturePath
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.input import damage, dataset
+from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.training.strategy import Distribution
 
 EVALUATION_BATCH = 1024

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from diffumin_tf.data.records import is_disk_full, to_disk, write_text
 from diffumin_tf.errors import DataError, NotFiniteError, TrainingError
+from diffumin_tf.input.records import is_disk_full, to_disk, write_text
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.state import TrainingState
 

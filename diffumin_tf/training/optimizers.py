@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from diffumin_tf.config import TaskConfig
+from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.layers import replicas
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.warmup_decay import WarmupDecay

@@ -8,10 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from diffumin_tf.config import TaskConfig
-from diffumin_tf.data.features import FeatureLayout
+from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.history import History
+from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import (
     ActivationUnit,
     SampledHashAttention,

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from diffumin_tf.config import Features, TaskConfig
-from diffumin_tf.data.features import FeatureLayout
+from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.history import History
+from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import (
     ChannelShare,
     ContrastiveMultiInterestCalibrator,

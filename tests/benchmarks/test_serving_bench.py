@@ -7,7 +7,7 @@ import tensorflow as tf
 from benchmarks import floor, serving
 from benchmarks.machine import Rates
 from benchmarks.plan import Plan
-from diffumin_tf.serving.signatures import REQUEST, SERVING_DEFAULT
+from diffumin_tf.export.signatures import REQUEST, SERVING_DEFAULT
 from tests.benchmarks.test_bench import CHANGES, TINY
 
 PLAN = Plan(

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.straightforward import Straightforward
-from diffumin_tf.data.features import HistoryGroup
+from diffumin_tf.input.features import HistoryGroup
 from tests.small_model import build
 
 LENGTH = 10

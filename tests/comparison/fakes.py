@@ -6,9 +6,9 @@ import pathlib
 
 import numpy as np
 
-from diffumin_tf import run_folder
 from diffumin_tf.comparison.cell_folder import CellFolder
 from diffumin_tf.evaluation.scoring import Scores
+from diffumin_tf.run import folder as run_folder
 
 # How much the scores of an experiment know about the label.
 SKILLS = {"strong": 1.2, "weak": 0.6}

@@ -6,14 +6,15 @@ import shutil
 
 import pytest
 
-from diffumin_tf import cli, run_folder
+from diffumin_tf import cli
 from diffumin_tf.comparison import cell as cell_module
 from diffumin_tf.comparison import measures
 from diffumin_tf.comparison.cell import run_cell
 from diffumin_tf.comparison.cell_folder import CellFolder
 from diffumin_tf.comparison.cells import choosing_cells, final_cells
 from diffumin_tf.comparison.study import read_study
-from diffumin_tf.experiment import Experiment
+from diffumin_tf.run import folder as run_folder
+from diffumin_tf.run.experiment import Experiment
 from tests.comparison.fakes import write_study
 
 PLAIN = {"use_omie": False, "subseq_len": 0, "activation": "relu", "deep_layers": [8]}

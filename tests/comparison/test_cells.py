@@ -5,7 +5,7 @@ import pytest
 from diffumin_tf.comparison import cells
 from diffumin_tf.comparison.study import read_study
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.splits import has_split
+from diffumin_tf.input.splits import has_split
 from tests.comparison.fakes import write_study
 
 GRID = {"epoch": [1, 2], "lazyAdam_learning_rate": [0.001, 0.002]}

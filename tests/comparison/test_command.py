@@ -12,7 +12,7 @@ from diffumin_tf.comparison import command, plots
 from diffumin_tf.comparison.cell_folder import CellFolder
 from diffumin_tf.comparison.study import read_study
 from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.training.run_lock import run_lock
+from diffumin_tf.run.lock import run_lock
 from tests.comparison.fakes import FakeStart, write_study
 
 FINAL = ["strong__seed1", "weak__seed1", "strong__seed2", "weak__seed2"]

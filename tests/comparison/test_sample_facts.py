@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from diffumin_tf import config as config_lib
 from diffumin_tf.comparison import sample_facts
-from diffumin_tf.data_struct import DataStruct
+from diffumin_tf.config import task as config_lib
+from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import ConfigError
 from tests.small_log import SCHEMA, samples, write_experiment
 

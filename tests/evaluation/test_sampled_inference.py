@@ -5,7 +5,7 @@ import re
 import pytest
 
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.experiment import Experiment
+from diffumin_tf.run.experiment import Experiment
 from tests import tools
 
 

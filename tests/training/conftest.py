@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.training.earlier_runs import new_model, save
+from tests.run.earlier_runs import new_model, save
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ def forks():
 
 
 def _main():
-    import diffumin_tf.training_command  # noqa: F401
+    import diffumin_tf.run.train  # noqa: F401
     from diffumin_tf import cli
 
     _die_with_parent()

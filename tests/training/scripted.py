@@ -5,8 +5,9 @@ import re
 
 import tensorflow as tf
 
-from diffumin_tf.config import TaskConfig
-from diffumin_tf.training import checkpoints, strategy, trainer
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.training import checkpoints, strategy
+from diffumin_tf.training import loop as trainer
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.summaries import Summaries

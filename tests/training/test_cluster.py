@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from diffumin_tf.config import TaskConfig
+from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, TrainingError
 from diffumin_tf.training import cluster, strategy
 

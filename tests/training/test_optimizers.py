@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.config import TaskConfig
+from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.training import optimizers
 from tests import two_devices
 

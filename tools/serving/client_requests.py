@@ -114,7 +114,7 @@ def _examples(path: str, batch: int) -> Iterator[Request]:
         import tensorflow as tf
         from google.protobuf.message import DecodeError
 
-        from diffumin_tf.data.parsing import read_records
+        from diffumin_tf.input.parsing import read_records
     if not tf.io.gfile.exists(path):
         raise DataError(f"{path}: there is no such file")
     held, read = [], 0

@@ -28,7 +28,7 @@ from diffumin_tf.scripts import exit_code, parse
 from diffumin_tf.startup import quietly
 
 with quietly():
-    from diffumin_tf.data.records import staged_directory
+    from diffumin_tf.input.records import staged_directory
     from tools.serving.bundle_files import texts
     from tools.serving.example_requests import write_examples
     from tools.serving.saved_model import read_version, versions

@@ -6,7 +6,7 @@ usage: python tools/serving/record_requests.py --model_dir M --output FILE
 M is the folder of a trained run whose data is still there. FILE gets a request for each number of
 --sizes, which is how many samples it asks for (candidates, for --signature request): the first ones
 of the test split, or else of validation or training, and from the first one again after 200. The
-format is that of diffumin_tf/serving/recorded.py; a file of that name is replaced.
+format is that of diffumin_tf/export/recorded.py; a file of that name is replaced.
 """
 
 import os
@@ -24,9 +24,9 @@ from diffumin_tf.startup import quietly
 with quietly():
     import tensorflow as tf
 
-    from diffumin_tf.experiment import Experiment
-    from diffumin_tf.serving import recorded, requests
-    from diffumin_tf.serving.signatures import EXAMPLES, REQUEST, SERVING_DEFAULT
+    from diffumin_tf.export import recorded, requests
+    from diffumin_tf.export.signatures import EXAMPLES, REQUEST, SERVING_DEFAULT
+    from diffumin_tf.run.experiment import Experiment
 
 _MOST = 100_000
 

@@ -1,0 +1,1 @@
+"""The configuration: JSON to checked objects."""

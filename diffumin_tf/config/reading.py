@@ -1,0 +1,93 @@
+"""``task_conf.json`` as it is read: what it extends, and overrides on top."""
+
+import json
+import posixpath
+from collections.abc import Sequence
+from typing import Any
+
+from diffumin_tf.config.schema import read_json
+from diffumin_tf.errors import ConfigError
+
+TASK_FILE = "task_conf.json"
+_EXTENDS = "extends"
+
+
+def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a configuration, laid over what it extends.
+
+    Args:
+      path: the file, or the folder that holds it.
+      overrides: ``key=value`` texts.
+
+    Raises:
+      ConfigError: a file is missing or no JSON object, extends itself, or an override is malformed.
+    """
+    content: dict[str, Any] = {}
+    for file in reversed(lineage(path)):
+        own = read_json(file)
+        own.pop(_EXTENDS, None)
+        content = _laid_over(content, own)
+    for override in overrides:
+        _override(content, override)
+    return content
+
+
+def lineage(path: str) -> list[str]:
+    """The file of a configuration, the one that it extends, the one that this extends, …
+
+    ``"extends"`` names a folder or file relative to the folder of the file that says so.
+
+    Raises:
+      ConfigError: a file is missing or no JSON object, or one extends itself.
+    """
+    files = [_file(path)]
+    while True:
+        extended = read_json(files[-1]).get(_EXTENDS)
+        if extended is None:
+            return files
+        if not isinstance(extended, str) or not extended:
+            raise ConfigError(
+                f"{files[-1]}: {_EXTENDS}: must be the folder of another experiment, relative to "
+                f"this one's, got {extended!r}"
+            )
+        base = posixpath.dirname(files[-1])
+        file = _normal(_file(posixpath.join(base, extended)))
+        if file in map(_normal, files):
+            raise ConfigError(f"{files[-1]}: {_EXTENDS} {extended!r}: leads back to {file}")
+        files.append(file)
+
+
+def _file(path: str) -> str:
+    return path if path.endswith(".json") else posixpath.join(path, TASK_FILE)
+
+
+def _normal(path: str) -> str:
+    """The path without steps up, whatever file system it names."""
+    scheme, separator, rest = path.rpartition("://")
+    return scheme + separator + posixpath.normpath(rest)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above`, and what it leaves open; sections are laid over each other key by key."""
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            merged[key] = {**below[key], **above[key]}
+    return merged
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r}: must read key=value")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    *sections, last = key.strip().split(".")
+    target = content
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {override!r}: {section!r} is no section")
+    target[last] = value

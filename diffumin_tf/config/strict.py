@@ -1,0 +1,49 @@
+"""JSON objects as pydantic models whose errors name file, key, value and the nearest valid key."""
+
+from typing import Any, TypeVar
+
+import pydantic
+
+from diffumin_tf.config.schema import did_you_mean
+from diffumin_tf.errors import ConfigError
+
+_Model = TypeVar("_Model", bound="StrictModel")
+
+
+class StrictModel(pydantic.BaseModel):
+    """A JSON object in which an unknown key is an error; keys that start with ``---`` separate."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _only_known_keys(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        content = {k: v for k, v in content.items() if not k.startswith("---")}
+        for key, value in content.items():
+            if key not in cls.model_fields:
+                near = did_you_mean(key, cls.model_fields) or (
+                    f"; known keys: {', '.join(cls.model_fields)}"
+                )
+                raise ValueError(f"unknown key {key!r} (value {value!r}){near}")
+        return content
+
+
+def validate(model: type[_Model], content: dict[str, Any], path: str) -> _Model:
+    """The content of the file `path` as an instance of `model`.
+
+    Raises:
+      ConfigError: the content does not fit; one line an error.
+    """
+    try:
+        return model.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(_message(path, e) for e in error.errors())) from None
+
+
+def _message(path: str, error: dict[str, Any]) -> str:
+    where = ".".join(str(step) for step in error["loc"])
+    what = error["msg"].removeprefix("Value error, ")
+    got = "" if error["type"] in ("value_error", "missing") else f", got {error['input']!r}"
+    return f"{path}: {f'{where}: ' if where else ''}{what}{got}"

@@ -1,1 +1,0 @@
-"""Raw tables to histories to records to batches."""

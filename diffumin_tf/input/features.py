@@ -1,0 +1,217 @@
+"""The one path from raw record tensors to model inputs, for training and for serving alike."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from diffumin_tf.config.schema import DataStruct, SequenceField
+from diffumin_tf.config.task import Features
+from diffumin_tf.errors import ConfigError
+
+_LARGEST = 1e18  # of a dense value
+ROLES = ("user", "candidate", "context")
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureLayout:
+    """Where each feature lies in the model inputs.
+
+    Attributes:
+      fields: categorical columns in the order of ``inputs["fields"]``.
+      behaviours: history fields in the order of ``inputs["behaviours"]``.
+      dense: dense columns in the order of ``inputs["dense"]``.
+      spaces: id space of every categorical column and history field.
+      roles: the fields of ``user``, ``candidate`` and ``context``. One of several roles is the
+        candidate's, or else the user's.
+    """
+
+    fields: tuple[str, ...]
+    behaviours: tuple[str, ...]
+    dense: tuple[str, ...]
+    spaces: dict[str, str]
+    roles: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, features: Features, schema: DataStruct) -> "FeatureLayout":
+        """Lays out the columns that the units read; each column once.
+
+        Raises:
+          ConfigError: the schema has no such column.
+        """
+        fields = tuple(dict.fromkeys(features.user + features.candidate + features.context))
+        role_of = {name: "candidate" for name in features.candidate}
+        for role in ROLES:
+            role_of = {name: role for name in getattr(features, role)} | role_of
+        for name in fields:
+            schema.position("cat_feature", name)
+        for name in features.dense:
+            schema.position("dense_feature", name)
+        for name in features.behaviours:
+            schema.sequence(name)
+        spaces = {n: schema.id_space(n) for n in fields + features.behaviours}
+        roles = {role: tuple(f for f in fields if role_of[f] == role) for role in ROLES}
+        return cls(fields, features.behaviours, features.dense, spaces, roles)
+
+
+class HistoryGroup(NamedTuple):
+    """Histories of those b samples of a batch that are padded to one length L.
+
+    Attributes:
+      rows: int32 [b, L, F], most recent first.
+      mask: bool [b, L], true where any field of the behaviour is there.
+      samples: int32 [b], places of the samples in the batch; ascending.
+    """
+
+    rows: tf.Tensor
+    mask: tf.Tensor
+    samples: tf.Tensor
+
+
+class FeaturePath(tf.Module):
+    """Raw record tensors → rows, masks and dense values.
+
+    Args:
+      schema: columns of the raw tensors.
+      layout: columns to pick.
+      seq_len: behaviours kept, L.
+      rows_of: maps int64 ids to int32 rows of the embedding table.
+      buckets: lengths to which `grouped` pads histories, ascending, the last one `seq_len`.
+        None means `seq_len` alone.
+    """
+
+    def __init__(
+        self,
+        schema: DataStruct,
+        layout: FeatureLayout,
+        seq_len: int,
+        rows_of: Callable[[tf.Tensor], tf.Tensor],
+        buckets: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if not layout.behaviours:
+            raise ConfigError("features.behaviours: name at least one history field")
+        self._seq_len = seq_len
+        self._rows_of = rows_of
+        self._buckets = tuple(buckets or (seq_len,))
+        if list(self._buckets) != sorted(set(self._buckets)) or self._buckets[-1] != seq_len:
+            raise ValueError(f"`buckets` must ascend to {seq_len}, received {self._buckets}.")
+        self._roles = [role for role in ROLES if layout.roles[role]]
+        in_turn = [name for role in ROLES for name in layout.roles[role]]
+        self._in_roles = [in_turn.index(name) for name in layout.fields]
+        self._fields = [schema.position("cat_feature", n) for n in layout.fields]
+        self._dense = [schema.position("dense_feature", n) for n in layout.dense]
+        self._sequences = [schema.sequence(n) for n in layout.behaviours]
+
+    def __call__(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor | tuple]:
+        """Picks the columns and maps ids to rows.
+
+        Args:
+          raw: ``cat_feature`` int64 [B, columns], ``dense_feature`` float32 [B, columns], and each
+            variable-length history field int64 [B, any length].
+
+        Returns:
+          ``fields`` int32 [B, n], ``histories``: one `HistoryGroup` as long as the longest field,
+          at most ``seq_len``, ``dense`` float32 [B, m] (0 where not finite, ±1e18 at most).
+        """
+        histories = [self._history(raw, s) for s in self._sequences]
+        # One place at least, so that there is a behaviour to look at, if only a masked one.
+        longest = tf.reduce_max(tf.stack([1, *(tf.shape(ids)[1] for ids in histories)]))
+        samples = tf.range(tf.shape(raw["cat_feature"])[0])
+        padded = [tf.pad(ids, [[0, 0], [0, longest - tf.shape(ids)[1]]]) for ids in histories]
+        return self._inputs(raw, (self._group(padded, samples),))
+
+    def grouped(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor | tuple]:
+        """The same for training: every history is padded to the shortest bucket that it fits.
+
+        Args:
+          raw: as in `__call__`, but variable-length history fields are ragged.
+
+        Returns:
+          As `__call__`, with one `HistoryGroup` a bucket, any of which may be empty.
+        """
+        histories = [self._history(raw, s) for s in self._sequences]
+        if len(self._buckets) == 1:
+            samples = tf.range(tf.shape(raw["cat_feature"])[0])
+            padded = [_padded(ids, self._seq_len) for ids in histories]
+            return self._inputs(raw, (self._group(padded, samples),))
+        lengths = tf.reduce_max(tf.stack([_lengths(ids) for ids in histories]), axis=0)
+        places = tf.searchsorted(self._buckets, lengths)
+        groups = []
+        for place, length in enumerate(self._buckets):
+            samples = tf.cast(tf.where(places == place)[:, 0], tf.int32)
+            padded = [_padded(tf.gather(ids, samples), length) for ids in histories]
+            groups.append(self._group(padded, samples))
+        return self._inputs(raw, tuple(groups))
+
+    def request(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor | HistoryGroup]:
+        """The same for one user who is shown N candidates; what is the user's is there once.
+
+        Args:
+          raw: ``user`` int64 [1, columns], ``candidate`` int64 [N, columns] and ``context`` int64
+            [1 or N, columns], each with the columns of `FeatureLayout.roles`; ``dense_feature``
+            float32 [1 or N, columns]; and each history field int64 [1, any length].
+
+        Returns:
+          ``fields`` and ``dense`` as in `__call__`, and ``shared``: the `HistoryGroup` of the user.
+        """
+        count = tf.shape(raw["candidate"])[0]
+        histories = [raw[s.name][:, : self._seq_len] for s in self._sequences]
+        longest = tf.reduce_max(tf.stack([1, *(tf.shape(ids)[1] for ids in histories)]))
+        padded = [tf.pad(ids, [[0, 0], [0, longest - tf.shape(ids)[1]]]) for ids in histories]
+        by_role = [_to_all(self._rows_of(raw[role]), count) for role in self._roles]
+        return {
+            "fields": tf.gather(tf.concat(by_role, axis=1), self._in_roles, axis=1),
+            "shared": self._group(padded, tf.zeros([1], tf.int32)),
+            "dense": _to_all(self._dense_of(raw, count), count),
+        }
+
+    def _inputs(self, raw: dict[str, tf.Tensor], groups: tuple[HistoryGroup, ...]) -> dict:
+        fields = tf.gather(raw["cat_feature"], self._fields, axis=1)
+        return {
+            "fields": self._rows_of(fields),
+            "histories": groups,
+            "dense": self._dense_of(raw, tf.shape(fields)[0]),
+        }
+
+    def _dense_of(self, raw: dict[str, tf.Tensor], count: tf.Tensor) -> tf.Tensor:
+        """Dense values, finite and at most ±1e18; [count, 0] when the model reads none."""
+        if not self._dense:
+            return tf.zeros([count, 0])
+        dense = tf.gather(raw["dense_feature"], self._dense, axis=1)
+        # What is larger overflows further on.
+        return tf.clip_by_value(tf.where(tf.math.is_finite(dense), dense, 0.0), -_LARGEST, _LARGEST)
+
+    def _group(self, histories: list[tf.Tensor], samples: tf.Tensor) -> HistoryGroup:
+        ids = tf.stack(histories, axis=2)
+        return HistoryGroup(self._rows_of(ids), tf.reduce_any(ids > 0, axis=2), samples)
+
+    def _history(self, raw: dict[str, tf.Tensor], field: SequenceField) -> tf.Tensor:
+        """Ids of one field, the most recent L at most."""
+        if field.start is None:
+            return raw[field.name][:, : self._seq_len]
+        stop = field.start + min(field.max_len, self._seq_len)
+        return raw["cat_feature"][:, field.start : stop]
+
+
+def _to_all(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """[1 or count, n] as [count, n]."""
+    return tf.broadcast_to(values, [count, tf.shape(values)[1]])
+
+
+def _lengths(ids: tf.Tensor) -> tf.Tensor:
+    """int32 [B]: behaviours up to the last one that is there."""
+    if isinstance(ids, tf.RaggedTensor):
+        return tf.cast(ids.row_lengths(), tf.int32)
+    places = tf.range(1, tf.shape(ids)[1] + 1)
+    return tf.reduce_max(tf.where(ids > 0, places, 0), axis=1)
+
+
+def _padded(ids: tf.Tensor, length: int) -> tf.Tensor:
+    """[b, length], padded with 0."""
+    if isinstance(ids, tf.RaggedTensor):
+        return ids.to_tensor(shape=[None, length])
+    ids = ids[:, :length]
+    padded = tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]])
+    return tf.ensure_shape(padded, [None, length])

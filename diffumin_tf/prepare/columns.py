@@ -1,0 +1,105 @@
+"""Text columns → ids and numbers, by the rules that a spec gives to a field.
+
+Texts are Arrow arrays of strings, plain or dictionary-encoded, in which ``""`` is a missing value.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from diffumin_tf.input.fingerprint import fingerprint
+
+_MS_PER_HOUR = 3_600_000
+_HOURS_PER_DAY = 24
+_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0.
+
+
+def text_ids(space: str, texts: pa.Array) -> np.ndarray:
+    """Ids int64 [n] of texts [n]; every distinct text is fingerprinted once."""
+    distinct, inverse = _distinct(texts)
+    return fingerprint(space, distinct)[inverse]
+
+
+def integer_ids(space: str, values: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Ids int64 [n] of whole numbers [n], 0 where `present` bool [n] is false."""
+    distinct, inverse = np.unique(
+        np.where(present, values, 0).astype(np.int64), return_inverse=True
+    )
+    return np.where(present, fingerprint(space, distinct.astype(str))[inverse], 0)
+
+
+def numbers(texts: pa.Array) -> np.ndarray:
+    """Texts [n] as float64 [n]; NaN where a text is missing or no finite number."""
+    encoded = _encoded(texts)
+    present = pc.if_else(pc.equal(encoded.dictionary, ""), None, encoded.dictionary)
+    try:
+        parsed = present.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:  # Some text is no number: the slow way finds out which.
+        parsed = pd.to_numeric(np.array(present.to_pylist(), object), errors="coerce")
+    parsed = np.asarray(parsed, np.float64)
+    return np.where(np.isfinite(parsed), parsed, np.nan)[encoded.indices.to_numpy()]
+
+
+def not_numbers(texts: pa.Array) -> np.ndarray:
+    """Whether a text is neither missing nor a finite number, bool [n]."""
+    return np.isnan(numbers(texts)) & ~is_missing(texts)
+
+
+def is_missing(texts: pa.Array) -> np.ndarray:
+    """Whether a text is missing, bool [n]."""
+    return pc.equal(texts, "").to_numpy(zero_copy_only=False)
+
+
+def first_value(texts: pa.Array, separator: str) -> pa.Array:
+    """The text before the first separator, e.g. ``"39"`` of ``"39,12"``."""
+    return pc.list_element(pc.split_pattern(texts, separator, max_splits=1), 0)
+
+
+def buckets(values: np.ndarray, edges: Sequence[float] | None = None) -> np.ndarray:
+    """Bucket int64 [n] of numbers [n]: how many `edges` are at most x, or ⌊log₂(1 + max(x, 0))⌋."""
+    values = np.nan_to_num(values)
+    if edges is not None:
+        return np.searchsorted(edges, values, side="right")
+    return np.floor(np.log2(1 + np.maximum(values, 0))).astype(np.int64)
+
+
+def time_part(time_ms: np.ndarray, part: str, utc_offset_hours: float) -> np.ndarray:
+    """Local hour (0 … 23) or weekday (0 = Monday) of epoch milliseconds int64 [n]."""
+    hours = _local_hours(time_ms, utc_offset_hours)
+    if part == "hour":
+        return hours % _HOURS_PER_DAY
+    return (hours // _HOURS_PER_DAY + _EPOCH_WEEKDAY) % 7
+
+
+def local_days(time_ms: np.ndarray, utc_offset_hours: float) -> np.ndarray:
+    """Local calendar days of epoch milliseconds int64 [n], as numbers yyyymmdd int64 [n]."""
+    days = _local_hours(time_ms, utc_offset_hours) // _HOURS_PER_DAY
+    distinct, inverse = np.unique(days, return_inverse=True)
+    names = [str(day).replace("-", "") for day in distinct.astype("datetime64[D]")]
+    return np.array(names, np.int64)[inverse]
+
+
+def named_days(texts: pa.Array) -> np.ndarray:
+    """Days written ``yyyymmdd`` or ``yyyy-mm-dd`` as numbers int64 [n]; 0 for no such day."""
+    distinct, inverse = _distinct(texts)
+    parsed = pd.to_datetime(
+        pd.Series(distinct, dtype=object).str.replace("-", ""), format="%Y%m%d", errors="coerce"
+    )
+    days = parsed.dt.strftime("%Y%m%d").fillna("0").to_numpy(dtype=np.int64)
+    return days[inverse]
+
+
+def _encoded(texts: pa.Array) -> pa.DictionaryArray:
+    return texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode()
+
+
+def _distinct(texts: pa.Array) -> tuple[list[str], np.ndarray]:
+    encoded = _encoded(texts)
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+
+
+def _local_hours(time_ms: np.ndarray, utc_offset_hours: float) -> np.ndarray:
+    return (time_ms + round(utc_offset_hours * _MS_PER_HOUR)) // _MS_PER_HOUR

@@ -1,0 +1,1 @@
+"""A run and its folder: set up, train, evaluate, export, go on."""

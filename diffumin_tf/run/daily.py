@@ -1,0 +1,228 @@
+"""The day-by-day loop of a production ranker: score a new day, then learn from it."""
+
+import datetime
+import gc
+import json
+import os
+import posixpath
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from diffumin_tf.config import task as config_lib
+from diffumin_tf.config.schema import read_json
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.evaluation.report import metric_lines
+from diffumin_tf.input import dataset, records
+from diffumin_tf.run import folder as run_folder
+from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.run.lock import run_lock
+from diffumin_tf.training.preemption import Preemption
+
+DAILY = "daily.json"
+
+
+def daily(
+    exp: str,
+    model_dir: str,
+    first: int,
+    last: int,
+    overrides: Sequence[str] = (),
+    report: Callable[[str], None] = print,
+) -> None:
+    """`next_day` until no day is left, each in a process of its own; never returns before that.
+
+    The process replaces itself after each day: a strategy over several machines starts once in a
+    process only, and the memory of a day's model is given back for certain.
+    """
+    if next_day(exp, model_dir, first, last, overrides, report):
+        arguments = ["--exp", exp, "--model_dir", model_dir, f"--first={first}", f"--last={last}"]
+        arguments += [f"--set={override}" for override in overrides]
+        command = [sys.executable, "-m", "diffumin_tf.cli", "daily", *arguments]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, command)
+
+
+def next_day(
+    exp: str,
+    model_dir: str,
+    first: int,
+    last: int,
+    overrides: Sequence[str] = (),
+    report: Callable[[str], None] = print,
+) -> bool:
+    """Takes the first day that is not finished: scores it, learns from it, exports.
+
+    The day is a run of its own, ``<model_dir>/<day>``, that starts from the run of the latest
+    finished day before it; without one, from ``pretrain_model_dir`` or from nothing. What that
+    earlier model makes of the new day goes into ``<model_dir>/daily.json`` before training begins.
+    A day in the middle of which an earlier call ended goes on from there.
+
+    Args:
+      exp: experiment folder; its validation and test splits do not take part.
+      model_dir: folder for the runs of all days.
+      first, last: days, inclusive; every one of them must have records.
+      overrides: ``key=value`` texts.
+      report: takes a line of progress.
+
+    Returns:
+      Whether a day is left after this one.
+
+    Raises:
+      Preempted: the process was told to end.
+      DiffuminError: something is wrong.
+    """
+    config, _ = config_lib.load(exp, overrides)
+    if config.learning_rate_schedule != "constant":
+        raise ConfigError(
+            f"{exp}: learning_rate_schedule is {config.learning_rate_schedule!r} but must be "
+            "'constant': every day goes on from the number of updates of the day before"
+        )
+    model_dir = model_dir.rstrip("/")
+    left = [d for d in _days(config, first, last) if not _is_finished(model_dir, d)]
+    if not left:
+        report(f"{model_dir}: all days from {first} to {last} are finished")
+        return False
+    day, *later = left
+    before, carried = _start_of(model_dir, day, config)
+    settings = [*overrides, *_settings(day, before, carried)]
+    with Preemption().watched(), run_lock(_folder(model_dir, day)):
+        _take(exp, model_dir, day, before, settings, report)
+    return bool(later)
+
+
+def _take(
+    exp: str,
+    model_dir: str,
+    day: int,
+    before: str | None,
+    settings: Sequence[str],
+    report: Callable[[str], None],
+) -> None:
+    experiment = Experiment.create(exp, _folder(model_dir, day), settings, report)
+    is_chief = experiment.distribution.is_chief
+    if is_chief:
+        if before is None:
+            report(f"{day}: starting from nothing")
+        _score_before(experiment.config, model_dir, day, before, report)
+    result = experiment.train(report)
+    if is_chief:
+        done = {"steps": result.steps, "export": experiment.export()}
+        report(f"{day}: {result.steps} steps; exported {done['export']}")
+        _note(model_dir, day, done)
+        run_folder.mark_finished(experiment.model_dir, done)
+    experiment.distribution.end_together(lambda: _is_finished(model_dir, day))
+
+
+def _settings(day: int, before: str | None, carried: str | Sequence[str]) -> list[str]:
+    """The overrides that make a run that of one day."""
+    values: dict[str, Any] = {
+        f"{split}_data_{what}": None
+        for split in ("valid", "test")
+        for what in ("path", "start", "end")
+    }
+    values |= {"train_data_start": day, "train_data_end": day}
+    values |= {"pretrain_model_dir": before, "vars_to_warm_start": carried}
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+
+def _score_before(
+    config: TaskConfig,
+    model_dir: str,
+    day: int,
+    before: str | None,
+    report: Callable[[str], None],
+) -> None:
+    """Metrics of the earlier model on the new day, unless an earlier call noted them."""
+    if _noted(model_dir).get(str(day), {}).get("model_before", "") == before:
+        return
+    metrics = None
+    if before is not None:
+        data = [
+            f"test_data_path={json.dumps(config.train_data_path)}",
+            f"test_data_start={day}",
+            f"test_data_end={day}",
+            f"max_bad_records={config.max_bad_records}",
+        ]
+        earlier = Experiment.open(before, data)
+        metrics = earlier.evaluate(["test"], write=False)["test"]
+        del earlier
+        gc.collect()  # before the model of the new day is built: tables may be large
+        report(metric_lines({f"{day} before training on it": metrics})[0])
+    _note(model_dir, day, {"model_before": before, "metrics_before": metrics})
+
+
+def _days(config: TaskConfig, first: int, last: int) -> list[int]:
+    """The days from first to last.
+
+    Raises:
+      ConfigError: they are no days.
+      DataError: a day has no records.
+    """
+    try:
+        start, stop = (datetime.datetime.strptime(str(day), "%Y%m%d") for day in (first, last))
+    except ValueError:
+        raise ConfigError(f"--first {first} --last {last}: days must read yyyymmdd") from None
+    count = (stop - start).days + 1
+    if count < 1:
+        raise ConfigError(f"--first {first} is after --last {last}")
+    days = [int(f"{start + datetime.timedelta(days=n):%Y%m%d}") for n in range(count)]
+    for day in days:
+        dataset.list_files(config.train_data_path, day, day, "train")
+    return days
+
+
+def _start_of(
+    model_dir: str, day: int, config: TaskConfig
+) -> tuple[str | None, str | Sequence[str]]:
+    """The run that a day starts from, None for none, and which variables it takes over.
+
+    Raises:
+      ConfigError: the days are not taken in their order.
+    """
+    if run_folder.is_run(_folder(model_dir, day)):
+        begun = run_folder.load_config(_folder(model_dir, day))
+        return begun.pretrain_model_dir, begun.vars_to_warm_start
+    names = tf.io.gfile.listdir(model_dir) if tf.io.gfile.isdir(model_dir) else []
+    there = [int(n) for n in (name.rstrip("/") for name in names) if re.fullmatch(r"\d{8}", n)]
+    there = sorted(d for d in there if run_folder.is_run(_folder(model_dir, d)))
+    if not there:
+        return config.pretrain_model_dir, config.vars_to_warm_start
+    latest = _folder(model_dir, there[-1])
+    if there[-1] > day:
+        raise ConfigError(
+            f"{latest} is there, and {day} is not finished: days are taken in their order; begin "
+            f"with --first after {there[-1]}, or choose another --model_dir"
+        )
+    if not _is_finished(model_dir, there[-1]):
+        raise ConfigError(
+            f"{latest} is not finished, so that {day} cannot start from it; begin with --first "
+            f"{there[-1]}"
+        )
+    return latest, ".*"  # what is configured was for the first start
+
+
+def _folder(model_dir: str, day: int) -> str:
+    return posixpath.join(model_dir, str(day))
+
+
+def _is_finished(model_dir: str, day: int) -> bool:
+    return run_folder.finished(_folder(model_dir, day)) is not None
+
+
+def _noted(model_dir: str) -> dict[str, Any]:
+    path = posixpath.join(model_dir, DAILY)
+    return read_json(path) if tf.io.gfile.exists(path) else {}
+
+
+def _note(model_dir: str, day: int, entries: dict[str, Any]) -> None:
+    """Adds to the entry of a day in ``daily.json``."""
+    noted = _noted(model_dir)
+    noted[str(day)] = {**noted.get(str(day), {}), **entries}
+    path = posixpath.join(model_dir, DAILY)
+    records.write_text(path, json.dumps(noted, indent=2) + "\n")

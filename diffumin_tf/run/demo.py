@@ -1,0 +1,228 @@
+"""The whole path on a synthetic log: raw log, records, training, evaluation, export, scores."""
+
+import dataclasses
+import json
+import os
+import posixpath
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from diffumin_tf.errors import DataError
+from diffumin_tf.evaluation import metrics
+from diffumin_tf.input import dataset, records
+from diffumin_tf.prepare.command import prepare
+from diffumin_tf.run.experiment import Experiment, find_experiment
+from diffumin_tf.run.folder import write_metrics
+from diffumin_tf.synthetic import log as synthetic
+from diffumin_tf.synthetic import writing as synthetic_logs
+
+_MARKER = "demo.json"
+_SCORED = 10
+_NO_HISTORY = ["use_omie=false", "subseq_len=0"]
+
+# Runs in a process that has TensorFlow and none of our code, as TensorFlow Serving would.
+_SCORE_EXPORT = """
+import json, sys
+import tensorflow as tf
+export, file, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+samples = list(tf.data.TFRecordDataset(file).take(count).as_numpy_iterator())
+scores = tf.saved_model.load(export).signatures["examples"](inputs=tf.constant(samples))
+print(json.dumps(scores["outputs"].numpy().tolist()))
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Size of a demo: its days in order are training days, one validation and one test day."""
+
+    samples_per_day: dict[str, int]
+    users: int
+    items: int
+    history_len: int
+    write: Callable[[synthetic.SyntheticLog, str], str]
+    settings: dict[str, Any]
+
+    def log(self) -> synthetic.SyntheticLog:
+        """The log; popularity speaks loudest in it and interests come next, as in real ones."""
+        return synthetic.generate(
+            self.samples_per_day,
+            users=self.users,
+            items=self.items,
+            history_len=self.history_len,
+            effects=synthetic.Effects(
+                interest=3.0, popularity=1.0, context=0.2, position=0.0, activity=0.2
+            ),
+        )
+
+    def split_settings(self) -> dict[str, int]:
+        """First and last day of each split."""
+        *train, valid, test = (int(day) for day in self.samples_per_day)
+        return {
+            "train_data_start": train[0],
+            "train_data_end": train[-1],
+            "valid_data_start": valid,
+            "valid_data_end": valid,
+            "test_data_start": test,
+            "test_data_end": test,
+        }
+
+
+def _write_eleme(log: synthetic.SyntheticLog, folder: str) -> str:
+    """Raw CSV in the public layout, then the adapter that users run on the public files."""
+    raw, spec, data = (posixpath.join(folder, n) for n in ("raw", "prepare.json", "data"))
+    synthetic_logs.write_eleme_csv(log, raw)
+    records.write_text(
+        spec, json.dumps({"adapter": "eleme", "files": "eleme_{yyyymmdd}.csv"}, indent=2)
+    )
+    prepare(spec, raw, data)
+    return data
+
+
+def _write_long_term(log: synthetic.SyntheticLog, folder: str) -> str:
+    data = posixpath.join(folder, "data")
+    synthetic_logs.write_long_term_records(log, data)
+    return data
+
+
+# Small networks and fast rates, for runs of about a thousand steps.
+_SETTINGS = {
+    "sample_rate": 1.0,
+    "batch_size": 128,
+    "learning_rate": 0.01,
+    "lazyAdam_learning_rate": 0.001,
+    "batch_norm_momentum": 0.9,
+    "deep_layers": [256, 128, 64],
+    "n_layers": 1,
+    "infer_timesteps": 2,
+    "start_timestep": 20,
+}
+_PLANS = {
+    "Eleme_DiffuMIN": _Plan(
+        {"20240101": 40_000, "20240102": 40_000, "20240103": 40_000}
+        | {"20240104": 10_000, "20240105": 20_000},
+        users=40_000,
+        items=8_000,
+        history_len=50,
+        write=_write_eleme,
+        settings={**_SETTINGS, "top_p": 40},
+    ),
+    "Long_term_DiffuMIN": _Plan(
+        {"20240101": 20_000, "20240102": 2_000, "20240103": 5_000},
+        users=4_000,
+        items=4_000,
+        history_len=5_000,
+        write=_write_long_term,
+        settings={
+            **_SETTINGS,
+            "epoch": 3,
+            "batch_size": 64,
+            "shuffle_buffer_size": 2_000,
+            "embedding.initial_stddev": 0.2,
+            "jit_compile": False,  # a run of minutes does not earn its compilation
+            "seq_len": 5_000,
+            "top_p": 20,
+        },
+    ),
+}
+
+
+def demo(
+    exp: str, model_dir: str, overrides: Sequence[str] = (), report: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Makes a log, trains DiffuMIN and the same tower without history on it, scores the export.
+
+    Args:
+      exp: ``Eleme_DiffuMIN`` or ``Long_term_DiffuMIN``.
+      model_dir: folder of the run; the log, the records and the run without history lie in it
+        too. What an earlier demo left there is replaced.
+      overrides: ``key=value`` texts.
+      report: takes a line of progress.
+
+    Returns:
+      What ``<model_dir>/metrics.json`` holds.
+
+    Raises:
+      DataError: there is no demo for the experiment, or the folder holds something else.
+    """
+    if exp not in _PLANS:
+        raise DataError(f"--exp {exp!r}: there is a demo for {' and '.join(_PLANS)}")
+    plan = _PLANS[exp]
+    _clear(model_dir)
+    report(f"writing a synthetic log of {sum(plan.samples_per_day.values()):,} impressions …")
+    log = plan.log()
+    data = plan.write(log, model_dir)
+    settings = {"train_data_path": data, **plan.split_settings(), **plan.settings}
+    base = [f"{key}={json.dumps(value)}" for key, value in settings.items()] + list(overrides)
+
+    def run(folder: str, *changes: str) -> Experiment:
+        experiment = Experiment.create(
+            find_experiment(exp), folder, [*base, *changes], report=report
+        )
+        experiment.train(report)
+        return experiment
+
+    report("training the tower without history …")
+    baseline = run(posixpath.join(model_dir, "without_history"), *_NO_HISTORY)
+    without_history = baseline.evaluate(["valid", "test"])["test"]["auc"]
+    report("training DiffuMIN …")
+    experiment = run(model_dir)
+    scores = experiment.score("test")
+    truth = log.true_probability[log.on(list(plan.samples_per_day)[-1])]
+    results = {
+        **experiment.evaluate(["valid"]),
+        "test": scores.metrics(),
+        "best_reachable_auc": metrics.auc(scores.labels, truth),
+        "no_history_auc": without_history,
+    }
+    write_metrics(model_dir, results)
+    _show_export(experiment, scores.labels, scores.pctr, truth, report)
+    report(
+        f"test AUC: DiffuMIN {results['test']['auc']:.4f}, the same tower without history "
+        f"{without_history:.4f}, best reachable {results['best_reachable_auc']:.4f}\n"
+        f"all figures: {posixpath.join(model_dir, 'metrics.json')}"
+    )
+    return results
+
+
+def _clear(folder: str) -> None:
+    """Empties the folder of an earlier demo, and marks it as a demo's."""
+    gfile, marker = tf.io.gfile, posixpath.join(folder, _MARKER)
+    if gfile.exists(folder) and gfile.listdir(folder):
+        if not gfile.exists(marker):
+            raise DataError(f"{folder}: not empty and not of a demo; choose another --model_dir")
+        gfile.rmtree(folder)
+    gfile.makedirs(folder)
+    records.write_text(marker, "{}\n")
+
+
+def _show_export(
+    experiment: Experiment,
+    labels: np.ndarray,
+    pctr: np.ndarray,
+    truth: np.ndarray,
+    report: Callable[[str], None],
+) -> None:
+    """Scores the first test samples with the export alone and shows them beside the truth."""
+    export = experiment.export()
+    config = experiment.config
+    file = dataset.list_files(
+        config.train_data_path, config.test_data_start, config.test_data_end, "test"
+    )[0]
+    command = [sys.executable, "-I", "-c", _SCORE_EXPORT, export, file, str(_SCORED)]
+    # This process may hold all memory of a GPU.
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(f"{export}: cannot be scored by TensorFlow alone:\n{done.stderr}")
+    served = json.loads(done.stdout)
+    rounds_otherwise = bool(tf.config.list_physical_devices("GPU"))
+    np.testing.assert_allclose(served, pctr[:_SCORED], atol=1e-4 if rounds_otherwise else 1e-6)
+    report(f"{export}, loaded by TensorFlow alone, on the first {_SCORED} test samples:")
+    report("  click  predicted  true probability")
+    for row in range(_SCORED):
+        report(f"  {int(labels[row]):5d}  {served[row]:9.4f}  {truth[row]:16.4f}")

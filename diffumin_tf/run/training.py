@@ -1,0 +1,162 @@
+"""How the run of an experiment is trained, whatever its strategy."""
+
+import contextlib
+import posixpath
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from diffumin_tf.evaluation.scoring import ReplicaScorer
+from diffumin_tf.input.splits import count_examples, files_of, has_split
+from diffumin_tf.model import RankingModel
+from diffumin_tf.run import folder as run_folder
+from diffumin_tf.run import setup as run_setup
+from diffumin_tf.run.warm_start import warm_start
+from diffumin_tf.training import checkpoints, optimizers, strategy
+from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, PieceReader, PieceWork
+from diffumin_tf.training.asynchronous.servers import Attendance
+from diffumin_tf.training.asynchronous.trainer import AsynchronousTrainer
+from diffumin_tf.training.asynchronous.validation import BackgroundValidation
+from diffumin_tf.training.batches import EVALUATION_BATCH, EpochBatches
+from diffumin_tf.training.loop import Trainer, TrainingResult
+from diffumin_tf.training.preemption import Preemption
+from diffumin_tf.training.state import TrainingState
+from diffumin_tf.training.summaries import Summaries
+
+if TYPE_CHECKING:
+    from diffumin_tf.run.experiment import Experiment
+
+
+class RunTraining:
+    """Trains the run of an experiment from the place where it is.
+
+    Args:
+      run: the experiment.
+      report: takes a line of progress.
+    """
+
+    def __init__(self, run: "Experiment", report: Callable[[str], None]) -> None:
+        self._run = run
+        self._report = report
+
+    def to_the_end(self) -> TrainingResult:
+        """Trains what is left; the best weights lie in the folder of the run then.
+
+        Raises:
+          TrainingError: the loss is not finite, the disk is full, or a task is lost.
+          Preempted: the process was told to end; everything is saved.
+        """
+        spread = self._run.distribution
+        with contextlib.ExitStack() as stack:
+            if spread.is_chief:
+                checkpoints.clean(self._run.model_dir)
+            preemption = stack.enter_context(Preemption().watched())
+            stack.enter_context(spread.lost_workers_named())
+            if spread.is_asynchronous:
+                return self._asynchronously(preemption)
+            return self.trainer(preemption).fit(self.epochs())
+
+    def trainer(self, preemption: Preemption) -> Trainer:
+        """A trainer at the place where the run is."""
+        config, spread = self._run.config, self._run.distribution
+        with spread.strategy.scope():
+            model = self._run.new_model() if spread.is_distributed else self._run.model
+            optimizers.compile_model(model, config)
+        state = TrainingState()
+        saved = self._begin(model, state)
+        logs = posixpath.join(self._run.model_dir, "logs")
+        return Trainer(
+            model,
+            config,
+            state,
+            saved,
+            Summaries(logs if spread.is_chief else None),
+            self._validation(model) if has_split(config, "valid") else None,
+            spread,
+            preemption,
+            self._report,
+        )
+
+    def _begin(self, model: RankingModel, state: TrainingState) -> checkpoints.Checkpoints:
+        """Brings a model to the place where the run is; returns where its states go."""
+        config, spread = self._run.config, self._run.distribution
+        worker = None if spread.is_chief else spread.name
+        saved = checkpoints.Checkpoints(
+            self._run.model_dir, model, state, config.keep_checkpoint_max, worker
+        )
+        if saved.restore(self._report):
+            self._report(f"going on from step {state.step}, epoch {state.epoch + 1}")
+        elif config.pretrain_model_dir:
+            with spread.strategy.scope():
+                self._start_from_earlier_run(model)
+        return saved
+
+    def _asynchronously(self, preemption: Preemption) -> TrainingResult:
+        """Lets the workers of a parameter-server cluster train, from where the run is."""
+        config, spread = self._run.config, self._run.distribution
+        files = files_of(config, self._run.schema, "train")
+        if config.max_bad_records:
+            self._run.repairs.mend(files)
+        with spread.strategy.scope():
+            model = self._run.new_model()
+            optimizers.compile_model(model, config)
+            # In the scope, so that every worker has a vocabulary of its own.
+            path = self._run.new_path(run_setup.row_mapping(config, self._run.model_dir))
+        state = AsynchronousState()
+        saved = self._begin(model, state)
+        reader = PieceReader(config, self._run.schema, path, self._run.repairs.files(files))
+        self._run.model.compile(*optimizers.build(config))
+        return AsynchronousTrainer(
+            model,
+            config,
+            state,
+            saved,
+            PieceWork(model, spread.strategy, len(spread.cluster.tasks["worker"]), reader),
+            BackgroundValidation(self._run.model_dir, self._run.model, self._valid_batches()),
+            Summaries(posixpath.join(self._run.model_dir, "logs")),
+            Attendance(spread.cluster, self._report),
+            preemption,
+            self._report,
+        ).fit(count_examples(config, files))
+
+    def _valid_batches(self) -> Callable[[], Iterator] | None:
+        if not has_split(self._run.config, "valid"):
+            return None
+        files = files_of(self._run.config, self._run.schema, "valid")
+        batches = self._run.batches(strategy.one_device())
+        return lambda: batches.read(files, EVALUATION_BATCH)
+
+    def _start_from_earlier_run(self, model: RankingModel) -> None:
+        config = self._run.config
+        vocabulary_path = None
+        if config.embedding.kind == "vocabulary":
+            vocabulary_path = posixpath.join(self._run.model_dir, run_folder.VOCABULARY)
+        taken = warm_start(
+            model, config.pretrain_model_dir, config.vars_to_warm_start, vocabulary_path
+        )
+        self._report(
+            f"starting from {config.pretrain_model_dir}: {len(taken.copied)} variables, "
+            f"{taken.rows_kept:,} rows of the table kept and {taken.rows_new:,} new"
+            + ("" if taken.with_slots else "; the optimisers start afresh")
+        )
+
+    def epochs(self) -> EpochBatches:
+        """The training split, epoch by epoch."""
+        files = files_of(self._run.config, self._run.schema, "train")
+        batches = self._run.batches(self._run.distribution)
+        return EpochBatches(
+            batches, self._run.config, files, count_examples(self._run.config, files)
+        )
+
+    def _validation(self, model: RankingModel) -> Callable[[], dict[str, Any]]:
+        """Metrics of the validation split by all replicas of a model."""
+        if not self._run.distribution.is_distributed:
+            return lambda: self._run.score("valid").metrics()
+        scorer = ReplicaScorer(model, self._run.distribution.strategy)
+        files = files_of(self._run.config, self._run.schema, "valid")
+
+        def validate() -> dict[str, Any]:
+            batches = self._run.batches(self._run.distribution)
+            read = batches.read(files, EVALUATION_BATCH)
+            return scorer(read, lambda: batches.spec).metrics()
+
+        return validate

@@ -1,0 +1,1 @@
+"""Click logs whose truth is known."""

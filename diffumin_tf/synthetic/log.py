@@ -1,0 +1,272 @@
+"""A synthetic click log whose best reachable AUC is known, since every label's probability is."""
+
+import calendar
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from diffumin_tf.errors import DataError
+from diffumin_tf.synthetic.world import (
+    ACTIVITY_LEVELS,
+    CATEGORIES,
+    DAY_SECONDS,
+    MEALS,
+    MIN_ITEMS,
+    History,
+    Items,
+    Users,
+    World,
+    at_waking_hours,
+    clock,
+    make_histories,
+)
+
+FIRST_DAY = "20230401"
+REQUEST_SIZE = 4  # candidates shown to a user at one time
+
+_CANDIDATES_BY_INTEREST, _CANDIDATES_BY_POPULARITY = 0.4, 0.35  # the rest come by chance
+_LATE_USERS = 0.2  # share of users who first appear after the first day
+
+
+@dataclasses.dataclass(frozen=True)
+class Effects:
+    """Weights of the terms of a click's logit.
+
+    Attributes:
+      interest: of the weight (0 … 1) of the candidate's category among the user's interests.
+      preferred_shop: share added to that weight where the candidate's shop is a preferred one.
+      popularity: of the log popularity of the shop (deviation 1).
+      context: of the taste for a category at a time of day (deviation 1).
+      position: of each place below the first, against the click.
+      activity: of the user's activity level, scaled to -1 … 1.
+    """
+
+    interest: float = 3.6
+    preferred_shop: float = 0.5
+    popularity: float = 0.6
+    context: float = 0.6
+    position: float = 0.1
+    activity: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticLog:
+    """n impressions in the order of time; the samples of one request stand together.
+
+    Attributes:
+      items, users, history: what the ids in `item` and `user` stand for.
+      label: int64 [n], 0 or 1, drawn from `true_probability`.
+      true_probability: float64 [n].
+      terms: float64 [n] by name, the summands of the logit: ``bias``, ``interest`` (the one that
+        only the history reveals), ``popularity``, ``context``, ``position``, ``activity``.
+      user, item: int32 [n].
+      day: int32 [n], as yyyymmdd.
+      time: int64 [n], seconds since 1970 (UTC).
+      hour, weekday, meal, position: int32 [n]; Monday is 0, the first position is 0.
+    """
+
+    items: Items
+    users: Users
+    history: History
+    label: np.ndarray
+    true_probability: np.ndarray
+    terms: dict[str, np.ndarray]
+    user: np.ndarray
+    item: np.ndarray
+    day: np.ndarray
+    time: np.ndarray
+    hour: np.ndarray
+    weekday: np.ndarray
+    meal: np.ndarray
+    position: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def days(self) -> list[str]:
+        """The days of the log in order, as yyyymmdd."""
+        return [str(day) for day in np.unique(self.day)]
+
+    def on(self, *days: str) -> np.ndarray:
+        """Indices of the samples of those days, in order."""
+        return np.flatnonzero(np.isin(self.day, [int(day) for day in days]))
+
+    def best_reachable_auc(self, *days: str) -> float:
+        """AUC of the true probability over the samples of those days; see `expected_auc`."""
+        probability = self.true_probability[self.on(*days)]
+        return expected_auc(probability, probability)
+
+
+def generate(
+    samples_per_day: Mapping[str, int] | Sequence[int],
+    users: int = 20_000,
+    items: int = 8_000,
+    history_len: int = 50,
+    seed: int = 0,
+    click_rate: float = 0.25,
+    effects: Effects | None = None,
+    min_history_len: int = 0,
+) -> SyntheticLog:
+    """Draws a world, its users' histories and impressions, and the clicks.
+
+    ``p = σ(bias + interest + popularity + context + position + activity)``, label ~ Bernoulli(p).
+
+    Args:
+      samples_per_day: number of samples by day (yyyymmdd); a list counts from 20230401.
+      users: number of users; a fifth of them first appear after the first day.
+      items: number of items, at least 160.
+      history_len: behaviours in the longest history.
+      seed: the same arguments and seed give the same log.
+      click_rate: mean of the true probability.
+      effects: weights of the terms.
+      min_history_len: behaviours in the shortest history; without it, some users have none.
+
+    Raises:
+      DataError: a day is no date, or a number is out of range.
+    """
+    sizes = _by_day(samples_per_day)
+    _check(users, items, history_len, min_history_len, click_rate, sizes)
+    world_rng, sample_rng, history_rng = (
+        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3)
+    )
+    world = World(world_rng, users, items)
+    taste = world_rng.standard_normal((MEALS, CATEGORIES))
+    columns = _impressions(sample_rng, sizes, world)
+    terms = _terms(columns, world, taste, effects or Effects())
+    terms["bias"] = np.full(len(columns["user"]), _bias(sum(terms.values()), click_rate))
+    probability = _sigmoid(sum(terms.values()))
+    label = (sample_rng.random(len(probability)) < probability).astype(np.int64)
+    end = _midnight(min(sizes))
+    seen = np.unique(columns["user"])
+    history = make_histories(history_rng, world, seen, history_len, end, min_history_len)
+    return SyntheticLog(world.items, world.users, history, label, probability, terms, **columns)
+
+
+def expected_auc(score: np.ndarray, true_probability: np.ndarray) -> float:
+    """AUC of a score, averaged over the labels that the true probabilities may give.
+
+    ``Σ_{i≠j} p_i (1 − p_j) [s_i > s_j] / Σ_{i≠j} p_i (1 − p_j)``; a tie counts one half. With the
+    true probability as the score, it is the best that any score can reach.
+
+    Args:
+      score: float [n].
+      true_probability: float64 [n].
+    """
+    rank = np.unique(score, return_inverse=True)[1]
+    clicks = np.bincount(rank, true_probability)
+    skips = np.bincount(rank, 1 - true_probability)
+    won = np.sum(clicks * (np.cumsum(skips) - skips / 2))
+    with_itself = np.sum(true_probability * (1 - true_probability))
+    return float((won - with_itself / 2) / (clicks.sum() * skips.sum() - with_itself))
+
+
+def _by_day(samples_per_day: Mapping[str, int] | Sequence[int]) -> dict[str, int]:
+    if isinstance(samples_per_day, Mapping):
+        return dict(sorted(samples_per_day.items()))
+    first = datetime.datetime.strptime(FIRST_DAY, "%Y%m%d")
+    days = (first + datetime.timedelta(i) for i in range(len(samples_per_day)))
+    return {f"{d:%Y%m%d}": size for d, size in zip(days, samples_per_day, strict=True)}
+
+
+def _check(
+    users: int,
+    items: int,
+    history_len: int,
+    min_history_len: int,
+    click_rate: float,
+    sizes: dict[str, int],
+) -> None:
+    if not sizes or min(sizes.values()) < 1:
+        raise DataError(f"samples_per_day: every day needs one sample at least, got {sizes}")
+    least = {"users": (users, 1), "items": (items, MIN_ITEMS), "history_len": (history_len, 1)}
+    for name, (value, bound) in least.items():
+        if value < bound:
+            raise DataError(f"{name}: must be at least {bound}, got {value}")
+    if not 0 <= min_history_len <= history_len:
+        raise DataError(
+            f"min_history_len: must lie between 0 and history_len {history_len}, got "
+            f"{min_history_len}"
+        )
+    if not 0 < click_rate < 1:
+        raise DataError(f"click_rate: must lie between 0 and 1, got {click_rate}")
+
+
+def _midnight(day: str) -> int:
+    try:
+        return calendar.timegm(datetime.datetime.strptime(day, "%Y%m%d").timetuple())
+    except ValueError:
+        raise DataError(f"samples_per_day: {day!r} is not a day written yyyymmdd") from None
+
+
+def _impressions(
+    rng: np.random.Generator, sizes: dict[str, int], world: World
+) -> dict[str, np.ndarray]:
+    newcomers = np.arange(len(world.users)) >= (1 - _LATE_USERS) * len(world.users)
+    first_day = newcomers * rng.integers(1, max(2, len(sizes)), len(world.users)) % len(sizes)
+    user, time, day = [], [], []
+    for index, (name, size) in enumerate(sizes.items()):
+        requests = -(-size // REQUEST_SIZE)
+        chance = (1.0 + world.users.activity) * (first_day <= index)
+        visitor = rng.choice(len(chance), requests, p=chance / chance.sum())
+        second = np.sort(rng.integers(DAY_SECONDS, size=requests))
+        user.append(np.repeat(visitor, REQUEST_SIZE)[:size])
+        time.append(np.repeat(_midnight(name) + second, REQUEST_SIZE)[:size])
+        day.append(np.full(size, int(name), np.int32))
+    user, time, day = (np.concatenate(column) for column in (user, time, day))
+    time = at_waking_hours(time)
+    hour, weekday, meal = clock(time)
+    position = np.concatenate([np.arange(size) % REQUEST_SIZE for size in sizes.values()])
+    return {
+        "user": user.astype(np.int32),
+        "item": _candidates(rng, user, world),
+        "day": day,
+        "time": time,
+        "hour": hour,
+        "weekday": weekday,
+        "meal": meal,
+        "position": position.astype(np.int32),
+    }
+
+
+def _candidates(rng: np.random.Generator, user: np.ndarray, world: World) -> np.ndarray:
+    way = np.searchsorted(
+        np.cumsum([_CANDIDATES_BY_INTEREST, _CANDIDATES_BY_POPULARITY]), rng.random(len(user))
+    )
+    item = np.empty(len(user), np.int32)
+    for number, pick in enumerate((world.by_interest, world.by_popularity, world.by_chance)):
+        item[way == number] = pick(rng, user[way == number])
+    return item
+
+
+def _terms(
+    columns: dict[str, np.ndarray], world: World, taste: np.ndarray, effects: Effects
+) -> dict[str, np.ndarray]:
+    user, item = columns["user"], columns["item"]
+    category = world.items.category[item]
+    weight, preferred = world.users.interest_in(user, category, world.items.shop[item])
+    level = world.users.activity[user] / (ACTIVITY_LEVELS - 1)
+    return {
+        "interest": effects.interest * weight * (1 + effects.preferred_shop * preferred),
+        "popularity": effects.popularity * world.items.log_popularity[item].astype(np.float64),
+        "context": effects.context * taste[columns["meal"], category],
+        "position": -effects.position * columns["position"],
+        "activity": effects.activity * (2 * level - 1),
+    }
+
+
+def _sigmoid(logit: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logit))
+
+
+def _bias(logit: np.ndarray, click_rate: float) -> float:
+    """The constant that makes the mean probability equal the click rate, by bisection."""
+    low, high = -50.0, 50.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if _sigmoid(logit + middle).mean() < click_rate else (low, middle)
+        )
+    return (low + high) / 2

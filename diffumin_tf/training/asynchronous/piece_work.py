@@ -1,0 +1,224 @@
+"""Pieces of the training split as work for the workers of a parameter-server cluster."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.errors import DataError
+from diffumin_tf.input.faults import DAMAGE, find_fault
+from diffumin_tf.input.features import FeaturePath
+from diffumin_tf.input.parsing import LEFT_OUT, compression_of, parse, user_ids
+from diffumin_tf.model import RankingModel
+from diffumin_tf.training.state import TrainingState
+
+# Few files are cut up, so that all workers, fast and slow, come to the end of an epoch at about the
+# same time. The number must not depend on the cluster: a checkpoint knows pieces by number. Each
+# piece of a file costs a reading of the whole file.
+_FEWEST_PIECES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class PieceReader:
+    """Reads pieces of the training split, which are part files, or every n-th record of one.
+
+    Attributes:
+      config: batch size, shuffling, pieces read side by side, the column that tells users apart.
+      schema: columns of a record.
+      path: maps raw tensors to model inputs; built in the scope of the strategy, so that every
+        worker has a vocabulary of its own.
+      files: all part files; each worker must be able to read them under these names.
+    """
+
+    config: TaskConfig
+    schema: DataStruct
+    path: FeaturePath
+    files: Sequence[str]
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces there are."""
+        return len(self.files) * self._pieces_of_a_file
+
+    @property
+    def _pieces_of_a_file(self) -> int:
+        return -(-_FEWEST_PIECES // len(self.files))
+
+    def file_of(self, piece: int) -> str:
+        """The file in which a piece lies."""
+        return self.files[piece // self._pieces_of_a_file]
+
+    def batches(self, pieces: tf.Tensor, files: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+        """Batches of some pieces, shuffled together.
+
+        Args:
+          pieces: their numbers, int32 [n].
+          files: the files in which they lie, strings [n].
+          seed: scalar, int64.
+
+        Returns:
+          A dataset of (inputs, label float32 [B]).
+        """
+        compression, count = compression_of(self.files[0]), self._pieces_of_a_file
+
+        def read(piece: tf.Tensor, file: tf.Tensor) -> tf.data.Dataset:
+            records = tf.data.TFRecordDataset(file, compression)
+            return records.shard(count, tf.cast(piece % count, tf.int64)) if count > 1 else records
+
+        return (
+            tf.data.Dataset.from_tensor_slices((pieces, files))
+            .interleave(read, self.config.input_shards, num_parallel_calls=tf.data.AUTOTUNE)
+            .filter(lambda record: record != LEFT_OUT)
+            .shuffle(self.config.shuffle_buffer_size, seed=seed)
+            .batch(self.config.batch_size)
+            .map(self._prepare, num_parallel_calls=tf.data.AUTOTUNE)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def _prepare(self, serialised: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        raw = parse(self.schema, serialised)
+        inputs = self.path.grouped(raw)
+        user = user_ids(self.schema, raw, self.config.user_column)
+        if user is not None:
+            inputs["user"] = user
+        return inputs, tf.cast(raw["label"], tf.float32)
+
+
+@dataclasses.dataclass
+class AsynchronousState(TrainingState):
+    """Where an asynchronous run is; ``batch`` stays 0, as the workers are at different places.
+
+    Attributes:
+      pieces_done: numbers of the pieces of this epoch's data that are done with.
+    """
+
+    pieces_done: list[int] = dataclasses.field(default_factory=list)
+
+    def next_epoch(self) -> None:
+        """Moves to the start of the next epoch."""
+        super().next_epoch()
+        self.pieces_done = []
+
+
+class Counts(NamedTuple):
+    """What the workers did since they were connected.
+
+    Attributes:
+      steps: updates.
+      samples: samples they were made from.
+      loss: sum of the losses of these samples.
+      by_worker: int64 [workers], updates of each.
+    """
+
+    steps: int
+    samples: int
+    loss: float
+    by_worker: np.ndarray
+
+
+class PieceWork:
+    """Hands out pieces, ``input_shards`` of them at a time, to whichever worker is free.
+
+    A worker trains on its pieces from the first record to the last in one go, so that the chief has
+    no part in a step. What a lost worker had in hand is done again by another one, from its
+    beginning. Whatever happens, no piece is left out, and without a lost worker each sample is used
+    once an epoch.
+
+    Args:
+      model: compiled, in the scope of the strategy.
+      strategy: the strategy.
+      workers: how many there are.
+      reader: reads pieces.
+    """
+
+    def __init__(
+        self,
+        model: RankingModel,
+        strategy: tf.distribute.ParameterServerStrategy,
+        workers: int,
+        reader: PieceReader,
+    ) -> None:
+        self._model = model
+        self._strategy = strategy
+        self._reader = reader
+        self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+        with strategy.scope():
+            self._totals = tf.Variable(tf.zeros([workers, 3], tf.float64), name="totals")
+            self._done = tf.Variable(tf.zeros([reader.pieces], tf.int32), name="done")
+            self._stop = tf.Variable(False, name="stop")
+        self._train = tf.function(
+            self._train_on,
+            input_signature=[
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([None], tf.string),
+                tf.TensorSpec([], tf.int64),
+            ],
+        )
+
+    def start(self, epoch: int, done: Sequence[int]) -> None:
+        """Starts on the pieces of an epoch, but for those that are done already."""
+        reader, config = self._reader, self._reader.config
+        done_before = np.isin(np.arange(reader.pieces), done)
+        self._done.assign(done_before.astype(np.int32))
+        order = np.random.default_rng(config.seed + epoch).permutation(reader.pieces)
+        left = order[~done_before[order]].astype(np.int32)
+        for start in range(0, len(left), config.input_shards):
+            pieces = left[start : start + config.input_shards]
+            files = [reader.file_of(piece) for piece in pieces]
+            seed = np.random.SeedSequence([config.seed, epoch, pieces[0]]).generate_state(1)[0]
+            work = tf.constant(pieces), tf.constant(files), tf.constant(seed, tf.int64)
+            self._coordinator.schedule(self._train, work)
+
+    def finished(self) -> bool:
+        """Whether all that was started is done; raises the first error of a worker."""
+        return self._coordinator.done()
+
+    def stop(self) -> None:
+        """Lets the workers end after the step that each is in; nothing can be started again."""
+        self._stop.assign(True)
+
+    def counts(self) -> Counts:
+        """What was done so far."""
+        totals = self._totals.numpy()
+        steps, samples, loss = totals.sum(axis=0)
+        return Counts(int(steps), int(samples), float(loss), totals[:, 0].astype(np.int64))
+
+    def done(self) -> list[int]:
+        """Numbers of the pieces that are done with in this epoch."""
+        return np.flatnonzero(self._done.numpy()).tolist()
+
+    def raise_if_damaged(self, error: tf.errors.OpError) -> None:
+        """Raises DataError when the error of a worker comes from a file that is damaged or gone."""
+        if isinstance(error, (*DAMAGE, tf.errors.NotFoundError, tf.errors.PermissionDeniedError)):
+            fault = find_fault(self._reader.files, self._reader.schema)
+            if fault:
+                raise DataError(str(fault)) from None
+
+    def _train_on(self, pieces: tf.Tensor, files: tf.Tensor, seed: tf.Tensor) -> None:
+        """Runs on a worker: all batches of some pieces, unless they are done already."""
+        worker = tf.distribute.coordinator.experimental_get_current_worker_index()
+        left = tf.gather(self._done, pieces) == 0
+        pieces, files = tf.boolean_mask(pieces, left), tf.boolean_mask(files, left)
+        stopped, steps = tf.identity(self._stop), 0
+        for batch in iter(self._reader.batches(pieces, files, seed)):
+            stopped = tf.identity(self._stop)
+            if stopped:
+                break
+            with tf.control_dependencies([self._update(batch, worker)]):
+                steps += 1
+        # Nothing but its result makes what follows wait for the loop.
+        with tf.control_dependencies([steps]):
+            if not stopped:
+                self._done.scatter_update(tf.IndexedSlices(tf.ones_like(pieces), pieces))
+
+    # `_train_on` needs AutoGraph for its loop; the layers do not, and to convert them takes long.
+    @tf.autograph.experimental.do_not_convert
+    def _update(self, batch: Any, worker: tf.Tensor) -> tf.Tensor:
+        losses = self._strategy.run(self._model.update, args=(batch,))
+        samples, loss = tf.size(batch[1]), losses["loss"]
+        one = [tf.cast(x, tf.float64) for x in (1, samples, tf.cast(samples, loss.dtype) * loss)]
+        return self._totals.scatter_add(tf.IndexedSlices([one], [worker]))

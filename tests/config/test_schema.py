@@ -1,0 +1,67 @@
+"""The schema: ranges, history fields of both kinds, id spaces, mistakes."""
+
+import pytest
+
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.errors import ConfigError
+
+CONTENT = {
+    "label": {"column": ["click"]},
+    "cat_feature": {"column": ["user", "shop_id", "shop_id_list[0:3]", "x[0]", "x[1]"]},
+    "sequence_feature": {"column": ["item_list"], "max_len": 7},
+    "id_space": {"item_list": "goods"},
+    "----": "a separator",
+}
+
+
+def test_ranges_expand_and_collapse_again():
+    schema = DataStruct.from_dict(CONTENT)
+    assert schema.cat_feature[2:5] == ("shop_id_list[0]", "shop_id_list[1]", "shop_id_list[2]")
+    assert schema.to_dict()["cat_feature"]["column"] == [
+        "user",
+        "shop_id",
+        "shop_id_list[0:3]",
+        "x[0:2]",
+    ]
+    assert DataStruct.from_dict(schema.to_dict()) == schema
+
+
+def test_a_history_field_is_found_by_name_whichever_way_it_is_stored():
+    schema = DataStruct.from_dict(CONTENT)
+    fixed, variable = schema.sequence("shop_id_list"), schema.sequence("item_list")
+    assert (fixed.start, fixed.max_len) == (2, 3)
+    assert (variable.start, variable.max_len) == (None, 7)
+    assert schema.sequence("x").max_len == 2
+
+
+def test_a_history_field_shares_the_space_of_its_base_name_unless_told():
+    schema = DataStruct.from_dict(CONTENT)
+    assert schema.id_space("shop_id_list") == "shop_id" == schema.id_space("shop_id")
+    assert schema.id_space("item_list") == "goods"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": {"column": ["a"]}}, "unknown group 'labels'; did you mean 'label'?"),
+        ({"label": {"column": ["a", "b"]}}, "exactly one column"),
+        ({"cat_feature": ["a"]}, "must be an object with a list of names"),
+        ({"cat_feature": {"column": ["a", "a"]}}, "column 'a' is listed twice"),
+        ({"cat_feature": {"column": ["a[3:3]"]}}, "empty range 'a\\[3:3\\]'"),
+        ({"sequence_feature": {"column": ["s"]}}, "'max_len' must be a whole number"),
+        ({"sequence_feature": {"column": ["user"], "max_len": 3}}, "'user' stands in two groups"),
+        ({"id_space": ["a"]}, "id_space: must be an object"),
+        ({"id_space": {"item": "goods"}}, "id_space: 'item'.*did you mean 'item_list'"),
+    ],
+)
+def test_every_mistake_names_file_and_value(change, message):
+    with pytest.raises(ConfigError, match=f"^here: .*{message}"):
+        DataStruct.from_dict({**CONTENT, **change}, source="here")
+
+
+def test_an_unknown_column_names_the_nearest():
+    schema = DataStruct.from_dict(CONTENT)
+    with pytest.raises(ConfigError, match="no column 'shop'; did you mean 'shop_id'?"):
+        schema.position("cat_feature", "shop")
+    with pytest.raises(ConfigError, match="no history field 'item_lst'.*'item_list'"):
+        schema.sequence("item_lst")

@@ -1,0 +1,128 @@
+"""One user and N candidates in one request score as N samples do."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.export.requests import Requests
+from diffumin_tf.export.signatures import signatures
+from diffumin_tf.input.records import encode
+from tests.small_log import samples
+from tests.small_model import LEAN, SCHEMA_OBJECT, build
+
+UNITS = ["handle_rec_unit:Long_term_DiffuMIN"] + [
+    f"handle_peer_unit:{name}"
+    for name in "NoHistory MeanPooling DIN SIM_hard SIM_soft ETA SDIM TWIN".split()
+]
+SEARCH = {"search_len": 3, "search_field": "category_list", "num_heads": 2}
+# The first column of the user is the candidate's too, and the hour is of two roles.
+OVERLAP = {
+    "user": ["user", "item"],
+    "candidate": ["item", "category", "hour"],
+    "context": ["hour"],
+    "behaviours": ["fixed_list", "category_list"],
+    "dense": [],
+}
+
+
+def requests_of(model, count=40, longest=None):
+    columns = samples(count, seed=3)
+    if longest is not None:
+        columns.sequences = {
+            name: (values[:longest].repeat(1), np.r_[0, np.full(count, longest)])
+            for name, (values, _) in columns.sequences.items()
+        }
+    return Requests(SCHEMA_OBJECT, model.layout, list(encode(SCHEMA_OBJECT, columns)))
+
+
+def scores(model, inputs):
+    return {name: values.numpy() for name, values in model.predict_click(inputs).items()}
+
+
+def tensors(raw):
+    return {name: tf.constant(values) for name, values in raw.items()}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_unit_scores_a_request_as_its_samples(unit):
+    model, path = build(**LEAN, **SEARCH, input_units=[unit], channel_share=True)
+    requests = requests_of(model)
+    for count in (1, 2, 40):
+        one = scores(model, path.request(tensors(requests.request(count))))
+        each = scores(model, path(tensors(requests.of_one_user(count))))
+        for name in ("pctr", "rectified_pctr"):
+            np.testing.assert_allclose(one[name], each[name], atol=1e-6)
+    assert np.std(one["pctr"]) > 1e-3
+
+
+def test_columns_of_several_roles_and_histories_in_fixed_columns():
+    model, path = build(**LEAN, features=OVERLAP)
+    assert model.layout.roles == {
+        "user": ("user",),
+        "candidate": ("item", "category", "hour"),
+        "context": (),
+    }
+    requests = requests_of(model)
+    asked = requests.request(20)
+    assert set(asked) == {"user", "candidate", "fixed_list", "category_list"}
+    one = scores(model, path.request(tensors(asked)))["pctr"]
+    each = scores(model, path(tensors(requests.of_one_user(20))))["pctr"]
+    np.testing.assert_allclose(one, each, atol=1e-6)
+    assert np.std(one) > 1e-3
+
+
+@pytest.fixture(scope="module")
+def asking(scoring):
+    model, path = scoring
+    return model, path, signatures(model, SCHEMA_OBJECT, path)["request"], requests_of(model)
+
+
+def changed(requests, count, **changes):
+    return tensors({**requests.request(count), **changes})
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100, 999, 1000])
+def test_any_number_of_candidates(asking, count):
+    model, path, request, requests = asking
+    each = scores(model, path(tensors(requests.of_one_user(count))))["pctr"]
+    found = request(**tensors(requests.request(count)))["pctr"]
+    np.testing.assert_allclose(found, each, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 10, 11, 300])
+def test_any_length_of_the_history(asking, length):
+    model, path, request, requests = asking
+    ids = np.arange(100, 100 + length)[np.newaxis] % 40 + 100
+    history = {"item_list": ids, "category_list": 200 + ids % 8}
+    found = request(**changed(requests, 6, **history))["pctr"]
+    raw = requests.of_one_user(6) | {n: ids.repeat(6, 0) for n, ids in history.items()}
+    each = scores(model, path(tensors(raw)))["pctr"]
+    np.testing.assert_allclose(found, each, atol=1e-6)
+
+
+def test_what_all_candidates_share_may_be_sent_once(asking):
+    *_, request, requests = asking
+    asked = requests.request(5)
+    once = {name: asked[name][:1] for name in ("context", "dense_feature")}
+    every = {name: values.repeat(5, 0) for name, values in once.items()}
+    found = request(**changed(requests, 5, **once))["pctr"]
+    np.testing.assert_array_equal(found, request(**changed(requests, 5, **every))["pctr"])
+
+
+def test_no_candidate_gets_no_score(asking):
+    *_, request, requests = asking
+    none = {name: requests.request(1)[name][:0] for name in ("candidate", "context")}
+    found = request(**changed(requests, 1, **none))
+    assert found["pctr"].shape == [0] and found["rectified_pctr"].shape == [0]
+
+
+def test_unknown_ids_negative_ids_and_values_that_are_no_numbers_count_as_missing(asking):
+    *_, request, requests = asking
+    asked = requests.request(4)
+    lacking = {"candidate": asked["candidate"] * 0, "dense_feature": np.zeros([4, 1], np.float32)}
+    odd = {
+        "candidate": -np.abs(asked["candidate"]) - 1,
+        "dense_feature": np.array([[np.nan], [np.inf], [-np.inf], [0.0]], np.float32),
+    }
+    found = request(**changed(requests, 4, **odd))["pctr"]
+    np.testing.assert_array_equal(found, request(**changed(requests, 4, **lacking))["pctr"])

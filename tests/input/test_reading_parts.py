@@ -1,0 +1,211 @@
+"""Parts of global batches for replicas and workers: together they are what one device reads."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.input import dataset
+from diffumin_tf.input.dataset import Part
+from tests.input.part_files import encoded, small_path, small_schema, users_in, write_parts
+
+# 103 samples in 6 files of 17 or 18; batches of 12 leave 7 for the last one.
+SAMPLES, FILES, BATCH = 103, 6, 12
+SHUFFLE = (40, 5)
+
+
+@pytest.fixture(scope="module")
+def schema():
+    return small_schema()
+
+
+@pytest.fixture(scope="module")
+def path(schema):
+    return small_path(schema)
+
+
+@pytest.fixture(scope="module")
+def files(schema, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts")
+    return write_parts(folder, encoded(schema, SAMPLES), FILES)
+
+
+@pytest.fixture
+def read(files, schema, path):
+    """Users of each element of `dataset.batches`."""
+
+    def users(*parts, of=files, batch_size=BATCH, **options):
+        (part,) = parts or [dataset.WHOLE]
+        return users_in(of, schema, path, batch_size, SHUFFLE, part=part, **options)
+
+    return users
+
+
+def in_groups(elements, count):
+    """Elements of one pipeline, `count` for each global batch."""
+    assert len(elements) % count == 0
+    return [elements[i : i + count] for i in range(0, len(elements), count)]
+
+
+def pipelines(total, workers):
+    """Parts of so many workers with the same number of replicas."""
+    count = total // workers
+    return [Part(w * count, count, total, w, workers) for w in range(workers)]
+
+
+def global_batches(read, total, workers, **options):
+    """For each global batch, the parts of all replicas in order; ended workers give nothing."""
+    by_worker = [
+        in_groups(read(part, **options), total // workers) for part in pipelines(total, workers)
+    ]
+    steps = max(len(steps) for steps in by_worker)
+    empty = [[]] * (total // workers)
+    padded = [steps_of + [empty] * (steps - len(steps_of)) for steps_of in by_worker]
+    return [sum(parts, []) for parts in zip(*padded, strict=True)]
+
+
+@pytest.mark.parametrize(("total", "workers"), [(2, 1), (3, 1), (4, 1), (2, 2), (4, 2), (3, 3)])
+@pytest.mark.parametrize("skip", [0, 3])
+def test_parts_together_are_the_batches_of_one_device(read, total, workers, skip):
+    whole = read()
+    assert [len(batch) for batch in whole] == [12] * 8 + [7]
+    assert sorted(sum(whole, [])) == list(range(SAMPLES))
+    parted = global_batches(read, total, workers, skip=skip)
+    for batch, parts in zip(whole[skip:], parted, strict=True):
+        size = len(batch)
+        assert parts == [batch[size * r // total : size * (r + 1) // total] for r in range(total)]
+
+
+def test_more_replicas_than_samples_leave_some_parts_empty_but_all_take_each_step(read):
+    parts = in_groups(read(Part(0, 9, 9)), 9)
+    assert [[len(part) for part in batch] for batch in parts[-2:]] == [
+        [1, 1, 2, 1, 1, 2, 1, 1, 2],
+        [0, 1, 1, 1, 0, 1, 1, 1, 1],
+    ]
+
+
+@pytest.mark.parametrize("buckets", [None, (3, 10)])
+def test_an_empty_part_has_the_types_and_shapes_of_others(files, schema, buckets):
+    batches = dataset.batches(
+        files, schema, small_path(schema, buckets), SAMPLES - 1, "user_id", part=Part(0, 2, 2)
+    )
+    full, *_, empty, one = batches
+    assert len(full[1]) == 51 and len(empty[1]) == 0 and len(one[1]) == 1
+    for element in (full, empty, one):
+        tf.nest.assert_same_structure(batches.element_spec, element)
+        for spec, value in zip(
+            tf.nest.flatten(batches.element_spec), tf.nest.flatten(element), strict=True
+        ):
+            assert spec.is_compatible_with(value)
+
+
+@pytest.mark.parametrize("options", [{}, {"part": Part(1, 2, 3)}, {"input_shards": 3}])
+def test_the_number_of_samples_is_open_and_nothing_is_dealt_out_twice(files, schema, path, options):
+    batches = dataset.batches(files, schema, path, BATCH, "user_id", **options)
+    assert all(spec.shape[0] is None for spec in tf.nest.flatten(batches.element_spec))
+    policy = batches.options().experimental_distribute.auto_shard_policy
+    assert policy == tf.data.experimental.AutoShardPolicy.OFF
+
+
+def test_a_whole_batch_is_not_cut(files, schema, path, monkeypatch):
+    monkeypatch.delattr(dataset, "_cut")
+    assert list(dataset.batches(files, schema, path, BATCH, "user_id"))
+    options = {"part": Part(1, 1, 2, 1, 2), "input_shards": 2}
+    assert list(dataset.batches(files, schema, path, BATCH, "user_id", **options))
+
+
+@pytest.mark.parametrize("shards", [2, 3, 6])
+def test_each_shard_gives_its_share_to_each_batch_for_as_long_as_it_can(read, shards):
+    batches = read(input_shards=shards)
+    assert sorted(sum(batches, [])) == list(range(SAMPLES))
+    order = np.random.default_rng(SHUFFLE[1]).permutation(FILES)
+    for shard in range(shards):
+        own = {user for user in range(SAMPLES) if user % FILES in order[shard::shards]}
+        given = [len(own & set(batch)) for batch in batches]
+        share, last = BATCH // shards, len(own) % (BATCH // shards)
+        assert [n for n in given if n] == [share] * (len(own) // share) + [last] * bool(last)
+        assert all(n == 0 for n in given[-(-len(own) // share) :])
+        if shard == 0:  # its samples come first
+            assert set(batches[0][:share]) == own & set(batches[0])
+
+
+def test_shards_are_shuffled_each_in_its_own_way(schema, path, tmp_path):
+    files = write_parts(tmp_path / "p", encoded(schema, 80), 2)
+    (batch,) = users_in(files, schema, path, 80, (80, 5), input_shards=2)
+    one, other = [user // 2 for user in batch[:40]], [user // 2 for user in batch[40:]]
+    assert sorted(one) == sorted(other) == list(range(40))
+    assert one != other and one != sorted(one)
+
+
+@pytest.mark.parametrize(("total", "workers"), [(2, 1), (3, 1), (2, 2), (4, 2), (3, 3), (6, 3)])
+@pytest.mark.parametrize("skip", [0, 4])
+def test_shards_give_the_same_batches_to_whatever_parts_there_are(read, total, workers, skip):
+    shards = 6
+    whole = read(input_shards=shards)
+    parted = global_batches(read, total, workers, input_shards=shards, skip=skip)
+    assert [sum(parts, []) for parts in parted] == whole[skip:]
+    for parts in parted:  # replicas of one worker share near-equally
+        count = total // workers
+        sizes = [len(part) for part in parts]
+        for w in range(workers):
+            of_worker = sizes[w * count : (w + 1) * count]
+            assert max(of_worker) - min(of_worker) <= 1
+
+
+def test_files_of_others_are_never_opened(files, read, tmp_path):
+    garbage = tmp_path / "part-00000"
+    garbage.write_bytes(np.random.default_rng(0).bytes(1000))
+    for part in pipelines(2, 2):
+        options = {"part": part, "input_shards": 4}
+        own = dataset.own_files(files, SHUFFLE, **options)
+        others = [file for file in files if file not in own]
+        gone = dict(zip(others, [str(garbage), "gone"], strict=False))
+        assert len(gone) == 2
+        theirs = [gone.get(file, file) for file in files]
+        expected = read(part, input_shards=4)
+        assert read(part, of=theirs, input_shards=4) == expected
+        assert sorted(sum(expected, [])) == sorted(
+            user for user in range(SAMPLES) if files[user % FILES] in own
+        )
+
+
+def test_with_one_shard_every_worker_reads_every_file(files):
+    for part in pipelines(2, 2):
+        assert sorted(dataset.own_files(files, SHUFFLE, part)) == files
+
+
+@pytest.mark.parametrize("options", [{}, {"part": Part(1, 1, 3)}, {"input_shards": 3}])
+def test_order_is_the_same_every_time(read, options):
+    part = options.pop("part", dataset.WHOLE)
+    assert read(part, **options) == read(part, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 12, 6), "input_shards: 0; give 1 or more"),
+        ((3, 12, 6, 2), "input_shards: 3 is no multiple of the 2 workers; give one, or 1"),
+        ((4, 10, 6, 2), "batch_size: 10 is no multiple of input_shards, 4"),
+        ((4, 12, 3, 2), "input_shards: 4, but there are only 3 files"),
+        ((4, 12, 3), "input_shards: 4, but there are only 3 files"),
+    ],
+)
+def test_what_cannot_be_dealt_out_is_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        dataset.check_input_shards(*arguments)
+
+
+def test_what_can_be_dealt_out_is_accepted(files, schema, path):
+    dataset.check_input_shards(1, 7, 1, 2)
+    dataset.check_input_shards(4, 12, 4, 2)
+    dataset.check_input_shards(3, 12, 4)
+    with pytest.raises(ConfigError, match="input_shards: 3 is no multiple of the 2 workers"):
+        dataset.batches(
+            files, schema, path, 12, "user_id", part=Part(0, 1, 2, 0, 2), input_shards=3
+        )
+
+
+@pytest.mark.parametrize("wrong", [(0, 3, 2), (-1, 1, 2), (0, 0, 1), (0, 1, 2, 2, 2)])
+def test_a_part_lies_within_its_whole(wrong):
+    with pytest.raises(ValueError, match="not a part of a whole"):
+        Part(*wrong)

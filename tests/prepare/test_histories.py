@@ -1,0 +1,58 @@
+"""Point-in-time histories against a brute-force oracle."""
+
+import time
+
+import numpy as np
+import pytest
+
+from diffumin_tf.prepare.histories import point_in_time
+
+
+def oracle(event_user, event_time, user, now, max_len):
+    """Positions of the visible events, most recent first, the slow and obvious way."""
+    visible = [i for i in range(len(event_user)) if event_user[i] == user and event_time[i] < now]
+    return sorted(visible, key=lambda i: (event_time[i], i), reverse=True)[:max_len]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("max_len", [1, 4, 1000])
+def test_histories_equal_a_brute_force_search(seed, max_len):
+    rng = np.random.default_rng(seed)
+    # Few distinct times: ties between events and between events and samples are the rule.
+    event_user, event_time = rng.integers(0, 9, 200), rng.integers(-5, 12, 200)
+    sample_user, sample_time = rng.integers(0, 12, 60), rng.integers(-6, 14, 60)
+    found = point_in_time(event_user, event_time, sample_user, sample_time, max_len)
+    chosen = rng.permutation(60)[:40]
+    events, splits = found.gather(chosen)
+    for row, sample in enumerate(chosen):
+        expected = oracle(event_user, event_time, sample_user[sample], sample_time[sample], max_len)
+        assert events[splits[row] : splits[row + 1]].tolist() == expected
+
+
+def test_an_event_of_the_same_moment_is_not_seen():
+    found = point_in_time(*map(np.array, ([7, 7, 7], [9, 10, 11], [7], [10])), max_len=5)
+    assert found.gather(np.array([0]))[0].tolist() == [0]
+
+
+def test_no_events_give_empty_histories():
+    none = np.zeros(0, np.int64)
+    found = point_in_time(none, none, np.array([1, 2]), np.array([5, 5]), 3)
+    events, splits = found.gather(np.array([0, 1]))
+    assert events.tolist() == [] and splits.tolist() == [0, 0, 0]
+
+
+def test_extreme_ids_and_times_do_not_overflow():
+    big = 2**63 - 2
+    found = point_in_time(*map(np.array, ([big, big], [-big, big - 1], [big], [big])), max_len=5)
+    assert found.gather(np.array([0]))[0].tolist() == [1, 0]
+
+
+def test_a_million_events_take_seconds():
+    rng = np.random.default_rng(0)
+    users, moments = rng.integers(0, 27_000, 1_200_000), rng.integers(0, 10**12, 1_200_000)
+    started = time.process_time()
+    found = point_in_time(
+        users[:1_000_000], moments[:1_000_000], users[1_000_000:], moments[1_000_000:], 100
+    )
+    found.gather(np.arange(200_000))
+    assert time.process_time() - started < 30

@@ -1,0 +1,194 @@
+"""`prepare` with the adapter ``tables``: records and manifest."""
+
+import gzip
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.errors import DataError
+from diffumin_tf.input.fingerprint import fingerprint
+from diffumin_tf.prepare.command import prepare
+from tests.prepare.prepared import read_samples
+from tests.prepare.small_tables import FILES, SPEC, T0, write_spec
+
+
+def ids(space, *texts):
+    return fingerprint(space, texts).tolist()
+
+
+def test_a_record_holds_joined_features_and_the_point_in_time_history(tables):
+    prepare(*tables)
+    sample = read_samples(tables[2], "20220425")[3]  # ann, 3, T0 + 7
+    expected = {
+        "uid": "ann",
+        "vid": "3",
+        "author": "x",
+        "tag": "",
+        "length": "2",
+        "length_class": "1",
+        "city": "a,b",
+        "tab": "feed",
+        "hour": "7",
+        "weekday": "0",
+    }
+    schema = DataStruct.load(f"{tables[2]}/data_struct.json")
+    assert schema.cat_feature == tuple(expected)
+    for position, (name, text) in enumerate(expected.items()):
+        assert sample["cat_feature"][position] == ids(schema.id_space(name), text)[0], name
+    assert sample["label"] == [1]
+    assert sample["auxiliary_info"] == [*ids("uid", "ann"), (T0 + 7) // 1000]
+    np.testing.assert_allclose(sample["dense_feature"], [3, np.log1p(3)], rtol=1e-6)
+    # Newest first: the impression at T0 + 5, then the exposures at T0 by "no"; the impression at
+    # the same moment and the fourth behaviour are out.
+    assert sample["vid_list"] == ids("vid", "1", "2", "1")
+    assert sample["tag_list"] == ids("tag", "t1", "t2", "t1")
+    assert sample["watched_list"] == ids("watched", "1", "0", "1")
+    assert sample["tab_list"] == [*ids("tab", "home"), 0, 0]
+
+
+def test_ties_follow_the_order_columns_then_the_tables_then_the_lines(tmp_path):
+    rng = np.random.default_rng(0)
+    events = [(T0 + t, 0, a, b, n) for n, (t, a, b) in enumerate(rng.integers(0, 4, (300, 3)))]
+    shown = [(T0 + t, 1, 0, 0, n) for n, t in enumerate(rng.integers(0, 5, 60))]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    lines = [f"u{n % 3},e{n},{t},{a},{b}" for t, _, a, b, n in events]
+    (folder / "events.csv").write_text("\n".join(["u,v,t,a,b", *lines]) + "\n")
+    lines = [f"u{n % 3},s{n},{t},1" for t, _, _, _, n in shown]
+    (folder / "shown.csv").write_text("\n".join(["u,v,t,click", *lines]) + "\n")
+    table = {"user": "u", "item": "v"}
+    spec = {
+        "impressions": {**table, "file": "shown.csv", "time": "t", "label": {"column": "click"}},
+        "impressions_are_events": {},
+        "events": [{**table, "file": "events.csv", "order_by": ["t", "a", "b"]}],
+        "cat_feature": ["v"],
+        "behaviour": ["v"],
+        "max_len": 40,
+    }
+    prepare(write_spec(tmp_path, spec), str(folder), str(tmp_path / "out"))
+    samples = read_samples(tmp_path / "out", "20220424")
+    for now, _, _, _, n in shown:
+        past = [e for e in (*events, *shown) if e[4] % 3 == n % 3 and e[0] < now]
+        newest = sorted(past, reverse=True)[:40]
+        assert samples[n]["v_list"] == ids("v", *(f"{'es'[e[1]]}{e[4]}" for e in newest))
+
+
+def test_missing_values_become_0(tables):
+    prepare(*tables)
+    ann, bob = (read_samples(tables[2], "20220425")[row] for row in (2, 1))
+    cat = read_samples(tables[2], "20220426")[0]
+    names = SPEC["cat_feature"]
+    missing = {n for n, i in zip(names, ann["cat_feature"], strict=True) if i == 0}
+    assert missing == {"tab", "length", "length_class"}
+    assert bob["cat_feature"][names.index("city")] == 0
+    assert bob["dense_feature"] == [-5, 0]
+    assert bob["vid_list"] == ids("vid", "7") and bob["watched_list"] == [0]
+    missing = {n for n, i in zip(names, cat["cat_feature"], strict=True) if i == 0}
+    assert missing == {"author", "tag", "length", "length_class", "city"}
+    assert cat["vid_list"] == [] and cat["dense_feature"] == [0, 0]
+
+
+def test_keep_where_keeps_only_those_impressions_as_behaviours(tables):
+    prepare(*tables)
+    last = read_samples(tables[2], "20220426")[1]
+    assert last["vid_list"] == ids("vid", "3", "1", "2")
+
+
+def test_records_keep_the_order_of_the_file_within_a_day(tables):
+    manifest = prepare(*tables)
+    days = {day: read_samples(tables[2], day) for day in manifest["days"]}
+    users = {day: [s["auxiliary_info"][0] for s in samples] for day, samples in days.items()}
+    assert users == {
+        "20220425": ids("uid", "ann", "bob", "ann", "ann"),
+        "20220426": ids("uid", "cat", "ann"),
+    }
+
+
+def test_the_manifest_counts_what_happened(tables):
+    manifest = prepare(*tables)
+    with open(f"{tables[2]}/manifest.json") as file:
+        assert json.load(file) == manifest
+    assert manifest["rows_in"] == {
+        "users.csv": 2,
+        "items.csv": 3,
+        "shown.csv": 6,
+        "earlier.csv": 5,
+    }
+    assert manifest["rows_written"] == 6
+    assert manifest["click_rate"] == 0.5
+    assert manifest["days"]["20220425"] == {"examples": 4, "clicks": 2, "click_rate": 0.5}
+    assert manifest["history_length"]["max"] == 3
+    assert manifest["history_length"]["min"] == 0
+    assert manifest["spec"]["max_len"] == 3
+
+
+def test_parts_and_compression_change_the_files_but_not_the_samples(tables, tmp_path):
+    prepare(*tables)
+    spec = write_spec(tmp_path, {**SPEC, "parts": 2, "compression": "GZIP"})
+    prepare(spec, tables[1], str(tmp_path / "gz"))
+    names = sorted(os.listdir(tmp_path / "gz" / "20220425"))
+    assert names == ["_SUCCESS.json", "part-00000.gz", "part-00001.gz"]
+    plain, packed = (read_samples(o, "20220425") for o in (tables[2], tmp_path / "gz"))
+    assert sorted(map(str, plain)) == sorted(map(str, packed))
+
+
+def test_seconds_gzip_parquet_and_a_label_threshold(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = [f"u,{i},{rating},{T0 // 1000 + i}" for i, rating in enumerate((3.5, 4, 5))]
+    text = "userid,movieid,rating,timestamp\n" + "\n".join(rows) + "\n"
+    (folder / "ratings.csv.gz").write_bytes(gzip.compress(text.encode()))
+    pq.write_table(pa.table({"movieId": [0, 1], "genre": ["a", None]}), folder / "m.parquet")
+    spec = {
+        "impressions": {
+            "file": "ratings.csv.gz",
+            "user": "userid",
+            "item": "movieid",
+            "time": "timestamp",
+            "time_unit": "s",
+            "label": {"column": "rating", "at_least": 4},
+            "fields": ["rating"],
+        },
+        "impressions_are_events": {"keep_where": {"column": "rating", "equals": "3.5"}},
+        "items": {"file": "m.parquet", "key": "movieId", "fields": ["genre"]},
+        "cat_feature": ["userid", "movieid", "genre"],
+        "behaviour": ["movieid", "genre", "rating"],
+        "max_len": 9,
+    }
+    manifest = prepare(write_spec(tmp_path, spec), str(folder), str(tmp_path / "out"))
+    assert list(manifest["days"]) == ["20220424"]
+    samples = read_samples(tmp_path / "out", "20220424")
+    assert [s["label"] for s in samples] == [[0], [1], [1]]
+    assert samples[2]["movieid_list"] == ids("movieid", "0")
+    assert samples[2]["rating_list"] == ids("rating", "3.5")
+    assert samples[1]["cat_feature"][2] == 0
+    assert samples[1]["auxiliary_info"][1] == T0 // 1000 + 1
+
+
+def test_the_day_may_come_from_a_column_and_days_bound_what_is_written(tables, tmp_path):
+    shown = FILES["shown.csv"].replace("watched\n", "watched,date\n", 1)
+    dated = [f"{line},2022-05-0{i}" for i, line in enumerate(shown.splitlines()[1:], 1)]
+    (tmp_path / "in" / "shown.csv").write_text("\n".join([shown.splitlines()[0], *dated]) + "\n")
+    impressions = {**SPEC["impressions"], "day": "date"}
+    spec = {**SPEC, "impressions": impressions, "days": ["20220502", "20220503"]}
+    manifest = prepare(write_spec(tmp_path, spec), *tables[1:])
+    assert list(manifest["days"]) == ["20220502", "20220503"]
+    assert manifest["dropped_rows"] == {"impressions outside of days": 4}
+    # Impressions of days that are not written are still behaviours.
+    assert read_samples(tables[2], "20220503")[0]["vid_list"][0] == ids("vid", "1")[0]
+
+
+def test_days_without_impressions_are_an_error(tables, tmp_path):
+    spec = write_spec(tmp_path, {**SPEC, "days": ["20230101", "20231231"]})
+    with pytest.raises(DataError, match="no impression lies within the days"):
+        prepare(spec, *tables[1:])
+
+
+def test_days_are_local_days(tables, tmp_path):
+    offset = write_spec(tmp_path, {**SPEC, "utc_offset_hours": 0})
+    assert list(prepare(offset, *tables[1:])["days"]) == ["20220424", "20220425"]

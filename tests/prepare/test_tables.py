@@ -1,0 +1,187 @@
+"""Reading tables as text, and the account of the lines that do not parse."""
+
+import gzip
+import zipfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from diffumin_tf.errors import DataError
+from diffumin_tf.prepare.bad_lines import QUOTE_LENGTH, BadLines
+from diffumin_tf.prepare.tables import read_table
+
+CSV = 'id,city,fans\n007,"[100,1k)",3\n8,,NaN\n9,北京,-99\n'
+TEXTS = {"city": ["[100,1k)", "", "北京"], "id": ["007", "8", "9"], "fans": ["3", "", ""]}
+
+
+def read(path, columns=("city", "id", "fans"), max_bad_fraction=0.5, **options):
+    """All chunks of a table as lists of texts, and the account."""
+    bad = BadLines(str(path), max_bad_fraction)
+    texts = {name: [] for name in columns}
+    for chunk in read_table(str(path), columns, bad, **options):
+        for name in columns:
+            texts[name] += chunk.columns[name].to_pylist()
+    return texts, bad
+
+
+def write_plain(path):
+    path.write_text(CSV)
+
+
+def write_bom(path):
+    path.write_text(CSV, encoding="utf-8-sig")
+
+
+def write_gzip(path):
+    path.write_bytes(gzip.compress(CSV.encode()))
+
+
+def write_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("folder/table.csv", CSV)
+        archive.writestr("__MACOSX/folder/._table.csv", "x")
+
+
+def write_parquet(path):
+    rows = {"id": ["007", "8", "9"], "city": ["[100,1k)", None, "北京"], "fans": [3, None, -99]}
+    pq.write_table(pa.table(rows), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("t.csv", write_plain),
+        ("bom.csv", write_bom),
+        ("t.csv.gz", write_gzip),
+        ("t.zip", write_zip),
+        ("t.parquet", write_parquet),
+    ],
+)
+def test_every_format_gives_the_same_texts(tmp_path, name, write):
+    write(tmp_path / name)
+    texts, bad = read(tmp_path / name, missing=["-99"])
+    assert texts == TEXTS
+    assert (bad.lines, len(bad)) == (3, 0)
+
+
+def test_chunks_hold_consecutive_rows_and_their_lines(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a\n" + "".join(f"{i}\n" for i in range(7)))
+    chunks = list(read_table(str(path), ["a"], BadLines("t"), chunk_rows=3))
+    assert [len(chunk) for chunk in chunks] == [3, 3, 1]
+    assert [line for chunk in chunks for line in chunk.lines] == list(range(2, 9))
+
+
+def test_a_file_without_header_may_repeat_its_column_names(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n")
+    texts, bad = read(path, ("b",), header=("a", "b"))
+    assert texts == {"b": ["2"]} and bad.lines == 1
+
+
+def test_bad_lines_are_counted_and_quoted_with_their_line_numbers(tmp_path):
+    path = tmp_path / "t.csv"
+    lines = [b"a,b", b"1,2", b"1,2,3", b"\xff\xfe,2", b"", b"4,5", b"6,7," + b"x" * 300]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    texts, bad = read(path, ("a", "b"))
+    assert texts == {"a": ["1", "4"], "b": ["2", "5"]}
+    assert bad.by_reason == {
+        "3 columns instead of 2": 2,
+        "0 columns instead of 2": 1,
+        "bytes that are not UTF-8": 1,
+    }
+    assert [entry["line"] for entry in bad.first] == [3, 4, 5, 7]
+    assert bad.first[1]["text"] == r"\xff\xfe,2"
+    assert len(bad.first[3]["text"]) == QUOTE_LENGTH
+
+
+def test_an_open_quote_counts_every_line_it_swallows(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n1,2\n"3,4\n5,6\n7,8\n')
+    texts, bad = read(path, ("a",))
+    assert texts == {"a": ["1"]}
+    assert (bad.lines, len(bad)) == (4, 3)
+
+
+def test_only_the_first_five_bad_lines_are_quoted():
+    bad = BadLines("t.csv")
+    for line in (9, 3, 7, 1, 5, 8, 2):
+        bad.add("reason", line, f"text {line}")
+    assert [entry["line"] for entry in bad.first] == [1, 2, 3, 5, 7]
+    assert bad.by_reason == {"reason": 7}
+
+
+def test_more_bad_lines_than_allowed_fail_with_counts_and_quotes():
+    bad = BadLines("t.csv", 0.01)
+    bad.lines = 100
+    bad.add("no label", 17, "x,y")
+    bad.check()
+    bad.add("no label", 30, "z")
+    with pytest.raises(DataError, match=r"t.csv: 2 of 100 lines.*no label: 2(.|\n)*line 17.*x,y"):
+        bad.check()
+
+
+def test_a_file_without_a_good_line_fails():
+    bad = BadLines("t.csv", 1.0)
+    with pytest.raises(DataError, match="t.csv: holds no rows"):
+        bad.check()
+    bad.lines = 1
+    bad.add("no label", 1, "x")
+    with pytest.raises(DataError, match="1 of 1 lines"):
+        bad.check()
+
+
+def cut_gzip(path):
+    path.write_bytes(gzip.compress(CSV.encode() * 99)[:-20])
+
+
+def no_gzip(path):
+    path.write_text(CSV)
+
+
+def no_zip(path):
+    path.write_text(CSV)
+
+
+def zip_of_two(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", CSV)
+        archive.writestr("b.csv", CSV)
+
+
+def no_parquet(path):
+    path.write_bytes(b"PAR1 no")
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("gone.csv", lambda path: None),
+        ("folder.csv", lambda path: path.mkdir()),
+        ("empty.csv", lambda path: path.touch()),
+        ("cut.csv.gz", cut_gzip),
+        ("plain.csv.gz", no_gzip),
+        ("plain.zip", no_zip),
+        ("two.zip", zip_of_two),
+        ("bad.parquet", no_parquet),
+    ],
+)
+def test_an_unreadable_file_is_one_error_that_names_it(tmp_path, name, make):
+    make(tmp_path / name)
+    with pytest.raises(DataError, match=name):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "write"), [("t.csv", write_plain), ("t.parquet", write_parquet)])
+def test_an_absent_column_names_the_nearest_one(tmp_path, name, write):
+    write(tmp_path / name)
+    with pytest.raises(DataError, match="column 'fan' is not there; did you mean 'fans'"):
+        read(tmp_path / name, ("fan",))
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,a\n1,2\n")
+    with pytest.raises(DataError, match="'a' stands twice in the header"):
+        read(path, ("a",))

@@ -1,0 +1,114 @@
+"""The demo from raw log to served scores, at a hundredth of its size."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.errors import DataError
+from diffumin_tf.run import demo
+
+SMALL = [
+    "use_dmig=false",
+    "subseq_len=0",
+    "deep_layers=[16]",
+    "lazyAdam_learning_rate=0.01",
+    "activation=relu",
+    "epoch=1",
+    "seq_len=20",
+    "embedding.min_count=2",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    results: dict
+    printed: str
+    written: dict
+    left: set[str]
+
+
+@pytest.fixture(scope="module")
+def eager():
+    """Steps run eagerly: tracing them would take longer than the few there are."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory, eager):
+    """Both demos, one after the other in one folder, as they were when they ended."""
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, plan in demo._PLANS.items():
+            days = {day: 300 for day in list(plan.samples_per_day)[-3:]}
+            small = dataclasses.replace(
+                plan, samples_per_day=days, users=150, items=200, history_len=20
+            )
+            patch.setitem(demo._PLANS, name, small)
+        for name in demo._PLANS:
+            lines: list[str] = []
+            results = demo.demo(name, str(folder), SMALL, lines.append)
+            written = json.loads((folder / "metrics.json").read_text())
+            left = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+            found[name] = Demo(results, "\n".join(lines), written, left)
+    return found
+
+
+@pytest.fixture(params=["Eleme_DiffuMIN", "Long_term_DiffuMIN"])
+def one(request, demos):
+    return demos[request.param]
+
+
+def test_metrics_stand_beside_what_is_reachable_and_what_is_without_history(one):
+    assert {"valid", "test", "best_reachable_auc", "no_history_auc"} == one.written.keys()
+    assert one.written["test"] == one.results["test"] and one.results["test"]["examples"] == 300
+    assert one.results["best_reachable_auc"] > max(0.55, one.results["test"]["auc"])
+    assert 0 < one.results["no_history_auc"] < 1
+
+
+def test_ten_scored_samples_are_shown_beside_the_truth(one):
+    table = one.printed.partition("  click  predicted  true probability\n")[2]
+    rows = re.findall(r"^ +([01]) +(0\.\d{4}) +(0\.\d{4})$", table, re.M)
+    assert len(rows) == 10 and len({predicted for _, predicted, _ in rows}) > 1
+    assert re.search(r"^.*export/\d+, loaded by TensorFlow alone", one.printed, re.M)
+
+
+def test_the_last_lines_sum_up(one):
+    *_, summary, where = one.printed.splitlines()
+    auc = f"{one.results['test']['auc']:.4f}"
+    assert f"DiffuMIN {auc}" in summary and "best reachable" in summary
+    assert where.startswith("all figures: ") and where.endswith("out/metrics.json")
+
+
+def test_a_second_demo_replaces_the_first(demos):
+    assert "raw" in demos["Eleme_DiffuMIN"].left and "raw" not in demos["Long_term_DiffuMIN"].left
+    for left in demos.values():
+        assert {"demo.json", "data", "config.json", "without_history"} <= left.left
+
+
+@pytest.mark.parametrize("name", demo._PLANS)
+def test_the_days_of_a_demo_are_split_in_order(name):
+    splits = demo._PLANS[name].split_settings()
+    bounds = [
+        splits[f"{s}_data_{end}"] for s in ("train", "valid", "test") for end in ("start", "end")
+    ]
+    assert bounds == sorted(bounds) and bounds[1] < bounds[2] and bounds[3] < bounds[4]
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="not empty and not of a demo; choose another --model_dir"):
+        demo.demo("Eleme_DiffuMIN", str(tmp_path), report=lambda line: None)
+    assert [path.name for path in pathlib.Path(tmp_path).iterdir()] == ["thesis.txt"]
+
+
+def test_an_experiment_without_a_demo_names_those_with_one(tmp_path):
+    with pytest.raises(DataError, match="'KuaiRand_DiffuMIN': there is a demo for Eleme_DiffuMIN"):
+        demo.demo("KuaiRand_DiffuMIN", str(tmp_path / "out"), report=lambda line: None)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,61 @@
+"""Pieces of files that workers of parameter servers are given."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.input.damage import Repairs
+from diffumin_tf.input.features import FeatureLayout, FeaturePath
+from diffumin_tf.input.vocabulary import HashedRows
+from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, PieceReader
+from tests.input.part_files import encoded, small_path, small_schema, users_of, write_parts
+from tests.small_log import CONFIG, SCHEMA, write_experiment
+
+
+def test_the_state_comes_back_from_its_text():
+    state = AsynchronousState(step=7, epoch=1, pieces_done=[0, 3])
+    other = AsynchronousState()
+    other.deserialize(state.serialize())
+    assert other == state
+    assert json.loads(state.serialize())["pieces_done"] == [0, 3]
+    state.next_epoch()
+    assert (state.epoch, state.pieces_done) == (2, [])
+
+
+@pytest.mark.parametrize(("files", "pieces"), [(4, 8), (3, 9), (1, 8)])
+def test_pieces_hold_every_record_once(tmp_path, files, pieces):
+    config = write_experiment(tmp_path, per_day=50, batch_size=4, input_shards=2)
+    config = TaskConfig.model_validate_json((config / "task_conf.json").read_text())
+    paths = sorted(map(str, (tmp_path / "data").glob("*/part-*")))[:files]
+    schema = DataStruct.from_dict(SCHEMA)
+    layout = FeatureLayout.of(config.features, schema)
+    path = FeaturePath(schema, layout, config.seq_len, HashedRows(997))
+    reader = PieceReader(config, schema, path, paths)
+    assert reader.pieces == pieces
+    found = []
+    for first in range(0, pieces, config.input_shards):
+        together = list(range(first, min(first + config.input_shards, pieces)))
+        names = tf.constant([reader.file_of(piece) for piece in together])
+        for inputs, label in reader.batches(tf.constant(together), names, tf.constant(1, tf.int64)):
+            assert len(label) == len(inputs["user"]) <= 4
+            found += inputs["dense"][:, 0].numpy().tolist()
+    expected = [
+        tf.train.Example.FromString(record).features.feature["dense_feature"].float_list.value[0]
+        for record in tf.data.TFRecordDataset(paths).as_numpy_iterator()
+    ]
+    assert found != expected and sorted(found) == sorted(expected)
+
+
+def test_records_that_were_left_out_of_a_repaired_file_are_no_samples(tmp_path):
+    schema, config = small_schema(), TaskConfig.model_validate({**CONFIG, "batch_size": 4})
+    good = encoded(schema, 20)
+    files = write_parts(tmp_path / "data", [*good[:7], b"no example", *good[7:]])
+    repairs = Repairs(str(tmp_path / "repaired"), schema, 1, lambda line: None)
+    repairs.mend(files)
+    reader = PieceReader(config, schema, small_path(schema), repairs.files(files))
+    names, seed = tf.constant([reader.file_of(0)] * reader.pieces), tf.constant(1, tf.int64)
+    batches = reader.batches(tf.range(reader.pieces), names, seed)
+    assert sorted(sum(users_of(batches), [])) == list(range(20))
