@@ -38,7 +38,13 @@ setup(
     extras_require={
         "bench": ["matplotlib>=3.8,<4"],
         "serving": SERVING,
-        "test": ["pytest>=8,<10", "pytest-xdist>=3.7,<4", "ruff>=0.17,<0.18", *SERVING],
+        "test": [
+            "pytest>=8,<10",
+            "pytest-xdist>=3.7,<4",
+            "ruff>=0.17,<0.18",
+            "import-linter>=2.5,<3",
+            *SERVING,
+        ],
     },
     entry_points={"console_scripts": ["diffumin = diffumin_tf.cli:run"]},
 )

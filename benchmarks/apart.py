@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 
-from diffumin_tf.startup import quiet_stderr
+from diffumin_tf.terminal import quiet_stderr
 
 
 def in_fresh_processes(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from benchmarks.contenders import SCORING, TRAINING
-from diffumin_tf.config.schema import read_json
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.input import records
+from diffumin_tf.files import read_json, write_json
 
 PEAK_MEMORY = "peak_memory"
 # Of each ratio, whether more is better.
@@ -86,4 +84,4 @@ def report(ratios: dict[str, dict[str, float]], path: str, write: Callable[[str]
 def write_baseline(path: str, ratios: dict[str, dict[str, float]], command: str) -> None:
     """Makes measured ratios the baseline of later runs."""
     content = {"ratios": ratios, "command": command, "tolerance": TOLERANCE}
-    records.write_text(path, json.dumps(content, indent=2) + "\n")
+    write_json(path, content)

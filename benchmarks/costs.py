@@ -16,7 +16,7 @@ from benchmarks.plan import Plan
 from benchmarks.scaling import Shares, Sizes
 from benchmarks.settings import Setting, draw_ranks, draw_rows
 from benchmarks.tables import spread, table
-from diffumin_tf.input import records
+from diffumin_tf.files import write_text
 from diffumin_tf.input.parsing import read_records
 from diffumin_tf.input.vocabulary import VocabularyRows
 from diffumin_tf.model import RankingModel
@@ -123,7 +123,7 @@ def vocabulary(plan: Plan) -> dict[str, float]:
     ids = synthetic.vocabulary_ids(plan.vocabulary_ids)
     with tempfile.TemporaryDirectory() as folder:
         path = posixpath.join(folder, "vocabulary.txt")
-        records.write_text(path, "".join(f"{i}\n" for i in ids))
+        write_text(path, "".join(f"{i}\n" for i in ids))
         file_bytes = pathlib.Path(path).stat().st_size
         ((loaded, seconds),) = apart.in_fresh_processes(_load_vocabulary, [(path,)])
     found = {"file_bytes": file_bytes, "bytes": loaded, "seconds": seconds}

@@ -15,7 +15,8 @@ from benchmarks.clock import Spread
 from benchmarks.plan import Plan
 from benchmarks.settings import Setting
 from benchmarks.tables import spread, table
-from diffumin_tf.input import dataset, records
+from diffumin_tf.files import write_text
+from diffumin_tf.input import dataset
 from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.input.vocabulary import HashedRows, VocabularyRows
 from diffumin_tf.model import compiled_for_any_batch
@@ -42,7 +43,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict:
             for seed, (name, of_name) in enumerate(lengths.items())
         }
         vocabulary = posixpath.join(folder, "vocabulary.txt")
-        records.write_text(vocabulary, "".join(f"{i}\n" for i in ids))
+        write_text(vocabulary, "".join(f"{i}\n" for i in ids))
         rows_of = {"vocabulary": VocabularyRows(vocabulary), "hash": HashedRows(setting.rows)}
         update = compiled_for_any_batch(contenders.model_of(setting).train_step)
         rows = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import posixpath
 import shlex
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import apart
+from diffumin_tf.files import write_json
 
 STAGES = (
     "timing",
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"{_PROGRAM}: unexpected argument {rest[1]!r}", file=sys.stderr)
         return 2
     apart.load_tensorflow()
-    from diffumin_tf.scripts import exit_code
+    from diffumin_tf.terminal import exit_code
 
     return exit_code(lambda: _run(values, stages, f"{_PROGRAM} {shlex.join(argv)}".strip()))
 
@@ -126,7 +126,6 @@ def _run(values: flags.FlagValues, stages: Sequence[str], command: str) -> int:
 
     from benchmarks import compare, plot
     from benchmarks.plan import QUICK, Plan
-    from diffumin_tf.input import records
 
     started = time.monotonic()
 
@@ -136,7 +135,7 @@ def _run(values: flags.FlagValues, stages: Sequence[str], command: str) -> int:
     plan = dataclasses.replace(QUICK if values.quick else Plan(), overrides=tuple(values.set))
     results = measure(plan, stages, say)
     results = {"command": command, **results, "seconds": time.monotonic() - started}
-    records.write_text(values.output, json.dumps(_plain(results), indent=2) + "\n")
+    write_json(values.output, _plain(results))
     say(f"wrote {values.output}")
     say(plot.draw(results, posixpath.splitext(values.output)[0] + ".png"))
     if values.write_baseline:

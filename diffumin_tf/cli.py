@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from diffumin_tf.scripts import exit_code
-from diffumin_tf.startup import quietly
+from diffumin_tf.terminal import exit_code, quietly
 
 _USAGE = """usage: diffumin COMMAND [--flag=value …]
 

@@ -1,5 +1,8 @@
 """Errors that a person caused and can mend: one message says file, key or record, value, remedy."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class DiffuminError(Exception):
     """Base of every error that the command line prints without a traceback."""
@@ -27,3 +30,9 @@ class ExportError(DiffuminError):
 
 class Preempted(DiffuminError):
     """The process was told to end, and ends with everything saved."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A clause that names the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -4,8 +4,7 @@ import importlib
 import inspect
 import pkgutil
 
-from diffumin_tf.config.schema import did_you_mean
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.errors import ConfigError, did_you_mean
 
 _BASES = "handle_base"
 

@@ -19,7 +19,7 @@ from absl import flags
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.run.experiment import Experiment
-from diffumin_tf.scripts import exit_code, parse
+from diffumin_tf.terminal import exit_code, parse
 from diffumin_tf.training import strategy
 from handle_layer.handle_lib.handle_rec_unit import Long_term_DiffuMIN
 

@@ -12,10 +12,10 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from diffumin_tf.config.schema import did_you_mean, read_json
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.errors import ConfigError, did_you_mean
 from diffumin_tf.evaluation.expected import expected_of
-from diffumin_tf.scripts import exit_code
+from diffumin_tf.files import read_json
+from diffumin_tf.terminal import exit_code
 
 
 def main(argv: list[str]) -> int:

@@ -18,7 +18,7 @@ from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation import metrics
 from diffumin_tf.layers import DiffusionMultiInterestGenerator
 from diffumin_tf.run.experiment import Experiment
-from diffumin_tf.scripts import exit_code, parse
+from diffumin_tf.terminal import exit_code, parse
 
 
 def main(argv: list[str]) -> int:

@@ -28,7 +28,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.scripts import exit_code, parse
+from diffumin_tf.terminal import exit_code, parse
 from tools.serving.client_load import Scores, Transport, send_all
 from tools.serving.client_requests import EXAMPLES, read_requests, typed
 

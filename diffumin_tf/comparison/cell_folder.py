@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -11,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from diffumin_tf.comparison.cells import Cell
-from diffumin_tf.config.schema import read_json
 from diffumin_tf.config.strict import validate
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.scoring import Scores
-from diffumin_tf.input import records
+from diffumin_tf.files import read_json, write_arrays, write_json
 from diffumin_tf.run import folder as run_folder
 
 REQUEST, RESULT, SCORES, LOG, RUN = "request.json", "cell.json", "scores.npz", "log.txt", "run"
@@ -105,7 +103,7 @@ class CellFolder:
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Writes a JSON file; it appears whole or not at all."""
-        records.write_text(self.file(name), json.dumps(content, indent=2) + "\n")
+        write_json(self.file(name), content)
 
     def write_scores(self, scores: Scores) -> None:
         """Keeps labels, predictions and users (absent where unknown) of a split."""
@@ -143,11 +141,3 @@ class CellFolder:
             for key in keys
             if key != _ANYWHERE and before.get(key) != wanted.get(key)
         )
-
-
-def write_arrays(path: str, arrays: dict[str, np.ndarray]) -> None:
-    """Writes an ``.npz`` file under a temporary name, then renames it."""
-    temporary = f"{path}.incomplete-{os.getpid()}"
-    with open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(temporary, path)

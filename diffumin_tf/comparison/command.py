@@ -16,7 +16,7 @@ from diffumin_tf.comparison.processes import Start, run_all, start_cell
 from diffumin_tf.comparison.study import Study
 from diffumin_tf.comparison.summary import summarise
 from diffumin_tf.errors import ConfigError, DiffuminError
-from diffumin_tf.input import records
+from diffumin_tf.files import write_text
 from diffumin_tf.run.lock import run_lock
 from diffumin_tf.training.preemption import Preemption
 
@@ -99,10 +99,10 @@ def compare(
 
 def _write(output: str, comparison: dict[str, Any], report: Callable[[str], None]) -> None:
     text = json.dumps(comparison, indent=2, ensure_ascii=False)
-    records.write_text(os.path.join(output, JSON), text + "\n")
+    write_text(os.path.join(output, JSON), text + "\n")
     pictures = plots.draw(comparison, output, report)
     path = os.path.join(output, MARKDOWN)
-    records.write_text(path, table.markdown(comparison, pictures))
+    write_text(path, table.markdown(comparison, pictures))
     report(f"wrote {path}")
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from diffumin_tf.comparison.cell import JOBS, THREADS, TIED
 from diffumin_tf.comparison.cell_folder import LOG, CellFolder
-from diffumin_tf.startup import LOG_LEVEL
+from diffumin_tf.terminal import LOG_LEVEL
 
 _POLL_SECONDS, _GRACE_SECONDS = 0.1, 60.0
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.comparison.cell_folder import write_arrays
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.files import write_arrays
 from diffumin_tf.input.damage import Repairs, resilient
 from diffumin_tf.input.parsing import parse, read_records, without_gaps
 from diffumin_tf.input.splits import files_of

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from diffumin_tf.config.schema import did_you_mean, read_json
 from diffumin_tf.config.strict import StrictModel, validate
 from diffumin_tf.config.task import TaskConfig
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.errors import ConfigError, did_you_mean
+from diffumin_tf.files import read_json
 from diffumin_tf.run.experiment import find_experiment
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

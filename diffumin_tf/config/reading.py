@@ -5,8 +5,8 @@ import posixpath
 from collections.abc import Sequence
 from typing import Any
 
-from diffumin_tf.config.schema import read_json
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.files import read_json
 
 TASK_FILE = "task_conf.json"
 _EXTENDS = "extends"

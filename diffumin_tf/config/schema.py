@@ -1,15 +1,12 @@
 """The schema of a record (``data_struct.json``): which columns there are and where they lie."""
 
 import dataclasses
-import difflib
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
-import tensorflow as tf
-
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.errors import ConfigError, did_you_mean
+from diffumin_tf.files import read_json
 
 SCHEMA_FILE = "data_struct.json"
 
@@ -145,28 +142,6 @@ class DataStruct:
                 f"in sequence_feature){did_you_mean(name, self.sequences)}"
             )
         return self.sequences[name]
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """Reads a JSON object, or raises ConfigError with the file and the line."""
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            content = json.load(file)
-    except tf.errors.OpError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.message}") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: line {error.lineno}: not valid JSON: {error.msg}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text: {error.reason}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must hold a JSON object, not {type(content).__name__}")
-    return content
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """A clause that names the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _columns(content: dict[str, Any], group: str, source: str) -> list[str]:

@@ -4,8 +4,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from diffumin_tf.config.schema import did_you_mean
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.errors import ConfigError, did_you_mean
 
 _Model = TypeVar("_Model", bound="StrictModel")
 

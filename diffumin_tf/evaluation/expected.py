@@ -8,9 +8,9 @@ import pydantic
 import tensorflow as tf
 from pydantic import Field, PositiveInt
 
-from diffumin_tf.config.schema import read_json
 from diffumin_tf.config.strict import StrictModel, validate
 from diffumin_tf.errors import DiffuminError
+from diffumin_tf.files import read_json
 
 EXPECTED_FILE = "expected.json"
 

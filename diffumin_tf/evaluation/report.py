@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from diffumin_tf.errors import DataError
 from diffumin_tf.evaluation.scoring import Scores
-from diffumin_tf.input.records import PART_PREFIX, staged_directory
+from diffumin_tf.files import staged_directory
+from diffumin_tf.input.records import PART_PREFIX
 
 _LINES_PER_PART = 1_000_000
 

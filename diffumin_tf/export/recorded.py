@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.input.records import staged_file
+from diffumin_tf.files import staged_file
 
 _MAGIC = b"DIFFUREC"
 _VERSION = 1

@@ -15,8 +15,8 @@ from diffumin_tf.errors import ExportError
 from diffumin_tf.export.requests import Requests
 from diffumin_tf.export.signatures import EXAMPLES, signatures
 from diffumin_tf.export.warmup import write_warmup
+from diffumin_tf.files import staged_directory
 from diffumin_tf.input.features import FeaturePath
-from diffumin_tf.input.records import staged_directory
 from diffumin_tf.model import RankingModel
 
 _SAVED_MODEL = "saved_model.pb"

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
+from diffumin_tf.files import is_disk_full
 from diffumin_tf.input.faults import (
     DAMAGE,
     BadRecord,
@@ -20,7 +21,6 @@ from diffumin_tf.input.faults import (
     soundness,
 )
 from diffumin_tf.input.parsing import GAPS, LEFT_OUT, compression_of
-from diffumin_tf.input.records import is_disk_full
 
 _NAMED = 3  # bad records that the error about too many of them names
 

@@ -1,11 +1,8 @@
 """Records on disk: columns of samples → ``tf.train.Example`` → day partitions, whole or absent."""
 
-import contextlib
 import dataclasses
-import errno
-import os
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -70,68 +67,6 @@ def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
         yield example.SerializeToString(deterministic=True)
 
 
-@contextlib.contextmanager
-def staged_directory(final: str) -> Iterator[str]:
-    """A folder that appears under its final name complete and on the disk, or not at all.
-
-    Yields a hidden sibling to write into; renames it when the block ends well and removes it when
-    it does not. What a killed process left behind is removed by the next one.
-
-    Raises:
-      DataError: the target exists, or the disk is full.
-    """
-    gfile = tf.io.gfile
-    parent, name = posixpath.split(final.rstrip("/"))
-    staging = posixpath.join(parent, f".{name}.incomplete")
-    if gfile.exists(final):
-        raise DataError(f"{final}: exists already; remove it or choose another output")
-    if gfile.exists(staging):
-        gfile.rmtree(staging)
-    gfile.makedirs(staging)
-    try:
-        yield staging
-        to_disk(_files_below(staging))
-        gfile.rename(staging, final)
-        to_disk([parent])
-    except BaseException as error:
-        with contextlib.suppress(tf.errors.OpError, OSError):
-            gfile.rmtree(staging)
-        if is_disk_full(error):
-            raise DataError(f"{final}: no space left on the disk; nothing was kept") from None
-        raise
-
-
-def to_disk(paths: Iterable[str]) -> None:
-    """Waits until the system wrote files and folders, so that a power failure does not tear them.
-
-    Paths that are not local (``gs://…``) are those of systems that do so by themselves.
-    """
-    for path in paths:
-        if "://" in path:
-            continue
-        handle = os.open(path or ".", os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _files_below(folder: str) -> Iterator[str]:
-    """Everything in a folder, and the folders themselves."""
-    for parent, _, names in tf.io.gfile.walk(folder):
-        yield from (posixpath.join(parent, name) for name in names)
-        yield parent.rstrip("/")
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that a disk or a quota is exhausted."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, tf.errors.ResourceExhaustedError) or (
-        isinstance(error, tf.errors.OpError) and "No space left" in str(error)
-    )
-
-
 class PartWriter:
     """Spreads serialised samples over the part files of one partition, in turn.
 
@@ -167,29 +102,3 @@ class PartWriter:
 
     def __exit__(self, *exception) -> None:
         self.close()
-
-
-def write_text(path: str, text: str) -> None:
-    """Writes a small file under a temporary name, then renames it."""
-    with staged_file(path, "w") as file:
-        file.write(text)
-
-
-@contextlib.contextmanager
-def staged_file(path: str, mode: str) -> Iterator[tf.io.gfile.GFile]:
-    """A file that appears, or replaces one of that name, complete or not at all.
-
-    Raises:
-      DataError: the disk is full.
-    """
-    temporary = f"{path}.incomplete-{os.getpid()}"
-    try:
-        with tf.io.gfile.GFile(temporary, mode) as file:
-            yield file
-        tf.io.gfile.rename(temporary, path, overwrite=True)
-    except BaseException as error:
-        with contextlib.suppress(tf.errors.OpError, OSError):
-            tf.io.gfile.remove(temporary)
-        if is_disk_full(error):
-            raise DataError(f"{path}: no space left on the disk; nothing was kept") from None
-        raise

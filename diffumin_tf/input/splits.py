@@ -5,9 +5,10 @@ import posixpath
 
 import tensorflow as tf
 
-from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct, read_json
+from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, DataError
+from diffumin_tf.files import read_json
 from diffumin_tf.input import dataset, parsing
 
 SPLITS = ("train", "valid", "test")

@@ -1,10 +1,8 @@
 """Ids to rows of the embedding table: by hashing or by a vocabulary of ids seen often enough."""
 
-import contextlib
 import hashlib
-import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +10,7 @@ import pandas as pd
 import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.input import records
+from diffumin_tf.files import staged_file
 
 PENDING = "vocabulary_pending.npy"
 
@@ -159,9 +157,9 @@ def write_vocabulary(
     new = ids[kept][order]
     rare = _most_worth(ids[~kept], counts[~kept], today[0])
     # The vocabulary comes last: where it is, the sightings that belong to it are.
-    with _replacing(_beside(path)) as file:
+    with staged_file(_beside(path), "wb") as file:
         np.save(file, np.stack(rare))
-    with _replacing(path) as file:
+    with staged_file(path, "wb") as file:
         for some in (old, new):
             for start in range(0, len(some), _LINES_AT_ONCE):
                 lines = map(str, some[start : start + _LINES_AT_ONCE].tolist())
@@ -267,19 +265,3 @@ def _most_worth(
         kept = np.sort(order[-_PENDING_IDS:])
         ids, counts = ids[kept], counts[kept]
     return ids, counts
-
-
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[tf.io.gfile.GFile]:
-    """A file written under a temporary name, which gets its own when the block ends well."""
-    temporary = f"{path}.incomplete-{os.getpid()}"
-    try:
-        with tf.io.gfile.GFile(temporary, "wb") as file:
-            yield file
-        tf.io.gfile.rename(temporary, path, overwrite=True)
-    except BaseException as error:
-        with contextlib.suppress(tf.errors.OpError, OSError):
-            tf.io.gfile.remove(temporary)
-        if records.is_disk_full(error):
-            raise DataError(f"{path}: no space left on the disk; nothing was kept") from None
-        raise

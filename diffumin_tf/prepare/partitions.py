@@ -15,13 +15,8 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
-from diffumin_tf.input.records import (
-    PartWriter,
-    SampleColumns,
-    encode,
-    staged_directory,
-    write_text,
-)
+from diffumin_tf.files import staged_directory, write_json
+from diffumin_tf.input.records import PartWriter, SampleColumns, encode
 
 SUCCESS_FILE = "_SUCCESS.json"
 FORMAT_VERSION = 1  # Part of the key: raise it when the same spec would give other records.
@@ -186,11 +181,6 @@ def inputs_digest(folder: str, names: Sequence[str]) -> str:
 def digest(content: Any) -> str:
     """SHA-256 of JSON content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def write_json(path: str, content: Any) -> None:
-    """Writes JSON for people to read."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _length_quantiles(histograms: Iterator[Mapping[str, int]]) -> dict[str, float]:

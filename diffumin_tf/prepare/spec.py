@@ -33,9 +33,9 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field as Key
 
-from diffumin_tf.config.schema import did_you_mean, read_json
 from diffumin_tf.config.strict import StrictModel, validate
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.errors import ConfigError, did_you_mean
+from diffumin_tf.files import read_json
 
 _Name = Annotated[str, Key(min_length=1)]
 _Effect = Literal["interest", "preferred_shop", "popularity", "context", "position", "activity"]

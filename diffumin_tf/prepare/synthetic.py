@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from diffumin_tf.config.schema import read_json
 from diffumin_tf.errors import DataError
+from diffumin_tf.files import read_json
 from diffumin_tf.prepare.spec import SyntheticSpec
 from diffumin_tf.synthetic.log import Effects, generate
 from diffumin_tf.synthetic.writing import write_long_term_records

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from diffumin_tf.config.schema import did_you_mean
-from diffumin_tf.errors import DataError
+from diffumin_tf.errors import DataError, did_you_mean
 from diffumin_tf.prepare.bad_lines import BadLines
 
 CHUNK_ROWS = 8192

@@ -13,11 +13,11 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.config import task as config_lib
-from diffumin_tf.config.schema import read_json
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.report import metric_lines
-from diffumin_tf.input import dataset, records
+from diffumin_tf.files import read_json, write_json
+from diffumin_tf.input import dataset
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.experiment import Experiment
 from diffumin_tf.run.lock import run_lock
@@ -225,4 +225,4 @@ def _note(model_dir: str, day: int, entries: dict[str, Any]) -> None:
     noted = _noted(model_dir)
     noted[str(day)] = {**noted.get(str(day), {}), **entries}
     path = posixpath.join(model_dir, DAILY)
-    records.write_text(path, json.dumps(noted, indent=2) + "\n")
+    write_json(path, noted)

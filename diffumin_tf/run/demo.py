@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from diffumin_tf.errors import DataError
 from diffumin_tf.evaluation import metrics
-from diffumin_tf.input import dataset, records
+from diffumin_tf.files import write_text
+from diffumin_tf.input import dataset
 from diffumin_tf.prepare.command import prepare
 from diffumin_tf.run.experiment import Experiment, find_experiment
 from diffumin_tf.run.folder import write_metrics
@@ -76,9 +77,7 @@ def _write_eleme(log: synthetic.SyntheticLog, folder: str) -> str:
     """Raw CSV in the public layout, then the adapter that users run on the public files."""
     raw, spec, data = (posixpath.join(folder, n) for n in ("raw", "prepare.json", "data"))
     synthetic_logs.write_eleme_csv(log, raw)
-    records.write_text(
-        spec, json.dumps({"adapter": "eleme", "files": "eleme_{yyyymmdd}.csv"}, indent=2)
-    )
+    write_text(spec, json.dumps({"adapter": "eleme", "files": "eleme_{yyyymmdd}.csv"}, indent=2))
     prepare(spec, raw, data)
     return data
 
@@ -197,7 +196,7 @@ def _clear(folder: str) -> None:
             raise DataError(f"{folder}: not empty and not of a demo; choose another --model_dir")
         gfile.rmtree(folder)
     gfile.makedirs(folder)
-    records.write_text(marker, "{}\n")
+    write_text(marker, "{}\n")
 
 
 def _show_export(

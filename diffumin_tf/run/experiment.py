@@ -17,7 +17,7 @@ from diffumin_tf.evaluation.scoring import Scores, predict_function, score
 from diffumin_tf.export.check import check_export
 from diffumin_tf.export.requests import Requests, recorded
 from diffumin_tf.export.saved_model import export
-from diffumin_tf.input import records
+from diffumin_tf.files import write_text
 from diffumin_tf.input.damage import Repairs
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.splits import files_of
@@ -114,7 +114,7 @@ class Experiment:
             run_folder.mark_unfinished(model_dir)
             run_setup.settle_vocabulary(config, schema, layout, files, repairs, model_dir, report)
             schema_text = json.dumps(schema.to_dict(), indent=2)
-            records.write_text(posixpath.join(model_dir, SCHEMA_FILE), schema_text + "\n")
+            write_text(posixpath.join(model_dir, SCHEMA_FILE), schema_text + "\n")
         distribution.wait_for_all()
         experiment = cls(config, schema, model_dir, distribution, repairs)
         if distribution.is_chief:

@@ -1,6 +1,5 @@
 """What lies in the folder of a run beside checkpoints, and whether a command may go on there."""
 
-import json
 import posixpath
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.config import task as config_lib
-from diffumin_tf.config.schema import read_json
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.input import records
+from diffumin_tf.files import read_json, write_json, write_text
 
 CONFIG, VOCABULARY = "config.json", "vocabulary.txt"
 _METRICS, _FINISHED = "metrics.json", "finished.json"
@@ -44,7 +42,7 @@ def load_config(model_dir: str, overrides: tuple[str, ...] | list[str] = ()) -> 
 def write_config(model_dir: str, config: TaskConfig) -> None:
     """Writes ``config.json``, and with it makes the folder that of a run."""
     text = config.model_dump_json(indent=2)
-    records.write_text(posixpath.join(model_dir, CONFIG), text + "\n")
+    write_text(posixpath.join(model_dir, CONFIG), text + "\n")
 
 
 def check_continues(model_dir: str, config: TaskConfig, report: Callable[[str], None]) -> None:
@@ -74,13 +72,13 @@ def write_metrics(model_dir: str, entries: dict[str, Any]) -> None:
     """Adds entries to ``metrics.json`` of a run."""
     path = posixpath.join(model_dir, _METRICS)
     there = read_json(path) if tf.io.gfile.exists(path) else {}
-    records.write_text(path, json.dumps({**there, **entries}, indent=2) + "\n")
+    write_json(path, {**there, **entries})
 
 
 def mark_finished(model_dir: str, entries: dict[str, Any]) -> None:
     """Notes that all that was asked for was done."""
     path = posixpath.join(model_dir, _FINISHED)
-    records.write_text(path, json.dumps(entries, indent=2) + "\n")
+    write_json(path, entries)
 
 
 def mark_unfinished(model_dir: str) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from diffumin_tf.config import reading as config_file
-from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct, did_you_mean
+from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.errors import ConfigError, did_you_mean
 from diffumin_tf.input import dataset, vocabulary
 from diffumin_tf.input.damage import Repairs, resilient
 from diffumin_tf.input.features import FeatureLayout

@@ -10,14 +10,9 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.errors import DataError
+from diffumin_tf.files import staged_directory, write_text
 from diffumin_tf.input.fingerprint import fingerprint
-from diffumin_tf.input.records import (
-    PartWriter,
-    SampleColumns,
-    encode,
-    staged_directory,
-    write_text,
-)
+from diffumin_tf.input.records import PartWriter, SampleColumns, encode
 from diffumin_tf.synthetic.log import SyntheticLog
 from diffumin_tf.synthetic.world import DAY_SECONDS, MISSING, clock
 

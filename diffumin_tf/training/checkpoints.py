@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from diffumin_tf.errors import DataError, NotFiniteError, TrainingError
-from diffumin_tf.input.records import is_disk_full, to_disk, write_text
+from diffumin_tf.files import is_disk_full, sync, write_text
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.state import TrainingState
 
@@ -130,7 +130,7 @@ class Checkpoints:
         tf.io.gfile.makedirs(posixpath.dirname(path))
         try:
             content.write(path)
-            to_disk([*_files(path), posixpath.dirname(path)])
+            sync([*_files(path), posixpath.dirname(path)])
         except (tf.errors.OpError, OSError) as error:
             _remove(path)
             if not is_disk_full(error):

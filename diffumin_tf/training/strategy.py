@@ -11,7 +11,7 @@ import tensorflow as tf
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, TrainingError
 from diffumin_tf.input.faults import plain_text
-from diffumin_tf.startup import quietly
+from diffumin_tf.terminal import quietly
 from diffumin_tf.training import cluster as cluster_lib
 from diffumin_tf.training.asynchronous import servers
 from diffumin_tf.training.cluster import Cluster

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.input import records, splits
+from diffumin_tf.files import write_text
+from diffumin_tf.input import splits
 from diffumin_tf.run.experiment import Experiment, find_experiment
 from tests.small_log import SCHEMA, write_experiment
 
@@ -283,7 +284,7 @@ def test_a_manifest_tells_how_many_samples_an_epoch_has(plain, tmp_path):
     config = experiment.config.model_copy(update={"train_data_path": str(tmp_path)})
     assert splits.count_examples(config, files) is None
     days = {f"2024010{day}": {"examples": 10**day} for day in (1, 2, 3)}
-    records.write_text(f"{tmp_path}/manifest.json", json.dumps({"days": days}))
+    write_text(f"{tmp_path}/manifest.json", json.dumps({"days": days}))
     assert splits.count_examples(config, files) == 110
 
 

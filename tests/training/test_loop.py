@@ -156,7 +156,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_the_run_goes_on_from_it(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def disk_is_full():
-        monkeypatch.setattr(checkpoints, "to_disk", full)
+        monkeypatch.setattr(checkpoints, "sync", full)
         return 1.0
 
     training = Training(tmp_path, save_checkpoints_steps=2)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.startup import quietly
+from diffumin_tf.terminal import quietly
 from tools.serving.client_load import Failed, Scores, no_signature, not_served
 from tools.serving.client_requests import EXAMPLES
 

@@ -108,7 +108,7 @@ def _object(path: str, number: int, line: str) -> dict[str, Any]:
 
 
 def _examples(path: str, batch: int) -> Iterator[Request]:
-    from diffumin_tf.startup import quietly
+    from diffumin_tf.terminal import quietly
 
     with quietly():
         import tensorflow as tf

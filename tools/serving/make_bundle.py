@@ -24,11 +24,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 from absl import flags
 
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.scripts import exit_code, parse
-from diffumin_tf.startup import quietly
+from diffumin_tf.terminal import exit_code, parse, quietly
 
 with quietly():
-    from diffumin_tf.input.records import staged_directory
+    from diffumin_tf.files import staged_directory
     from tools.serving.bundle_files import texts
     from tools.serving.example_requests import write_examples
     from tools.serving.saved_model import read_version, versions

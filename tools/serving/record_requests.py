@@ -18,8 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 from absl import flags
 
 from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.scripts import exit_code, parse
-from diffumin_tf.startup import quietly
+from diffumin_tf.terminal import exit_code, parse, quietly
 
 with quietly():
     import tensorflow as tf

@@ -1,11 +1,15 @@
-"""What commands and scripts have in common: flags, and exit codes for what goes wrong."""
+"""What commands and scripts share: flags, exit codes, and a screen without TensorFlow's notices."""
 
+import contextlib
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
 from diffumin_tf.errors import DiffuminError, Preempted
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 def parse(
@@ -48,3 +52,26 @@ def exit_code(action: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps TensorFlow's C++ notices from burying the progress, unless the user set a level."""
+    if os.environ.setdefault(LOG_LEVEL, "3") != "3":
+        yield
+        return
+    with quiet_stderr():
+        yield
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Hides what C++ writes to stderr; TensorFlow's first notices heed no variable."""
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)

@@ -4,7 +4,7 @@ import pytest
 from absl import flags
 
 from diffumin_tf.errors import ConfigError, Preempted
-from diffumin_tf.scripts import exit_code, parse
+from diffumin_tf.terminal import exit_code, parse
 
 
 @pytest.mark.parametrize(
