@@ -20,11 +20,11 @@ def in_fresh_processes(
     """Results of a function of a module, each call in a process of its own.
 
     Args:
-      function: what to call.
-      arguments: one tuple a call.
-      at_once: how many processes may run at a time.
-      threads: threads of TensorFlow there; None leaves it to TensorFlow.
-      variables: what to set in their environment before TensorFlow is loaded.
+        function: what to call.
+        arguments: one tuple a call.
+        at_once: how many processes may run at a time.
+        threads: threads of TensorFlow there; None leaves it to TensorFlow.
+        variables: what to set in their environment before TensorFlow is loaded.
     """
     setup = (threads, variables or {})
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:

@@ -72,9 +72,9 @@ class _Calls:
     """Calls of some functions of the product, as one pass of the model made them.
 
     Args:
-      model: with one DiffuMIN unit.
-      inputs: of a batch.
-      training: whether the pass is one of training.
+        model: with one DiffuMIN unit.
+        inputs: of a batch.
+        training: whether the pass is one of training.
     """
 
     def __init__(self, model: RankingModel, inputs: dict, training: bool) -> None:

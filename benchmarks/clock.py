@@ -30,8 +30,8 @@ class Timed(NamedTuple):
     """How one contender did.
 
     Attributes:
-      first_seconds: its first call, which traces and compiles.
-      seconds: a step, one value a round.
+        first_seconds: its first call, which traces and compiles.
+        seconds: a step, one value a round.
     """
 
     first_seconds: float
@@ -54,13 +54,13 @@ def in_turn(
     """Times contenders in turn, so that what slows the machine for a while slows all of them.
 
     Args:
-      contenders: by name; each makes a step on a batch and waits for its result.
-      batches: steps take one after the other.
-      rounds: how often each contender has its turn.
-      round_seconds: how long a turn should take; it is at least one step.
+        contenders: by name; each makes a step on a batch and waits for its result.
+        batches: steps take one after the other.
+        rounds: how often each contender has its turn.
+        round_seconds: how long a turn should take; it is at least one step.
 
     Returns:
-      Times by name. The first call, and a second one that warms up, are no part of the rounds.
+        Times by name. The first call, and a second one that warms up, are no part of the rounds.
     """
     firsts, steps = {}, {}
     for name, step in contenders.items():

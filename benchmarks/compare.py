@@ -21,8 +21,8 @@ class Verdict(NamedTuple):
     """One ratio beside its baseline.
 
     Attributes:
-      line: says so in words.
-      short: whether it fell short by more than the tolerance.
+        line: says so in words.
+        short: whether it fell short by more than the tolerance.
     """
 
     line: str
@@ -33,9 +33,9 @@ def compare(ratios: dict[str, dict[str, float]], baseline: dict) -> list[Verdict
     """One verdict for each ratio of the baseline.
 
     Args:
-      ratios: ``training`` and ``scoring``: speed of the product as a multiple of the reference's;
-        ``peak_memory``: memory of its step as a multiple of the reference's; by setting.
-      baseline: ``ratios`` like these and the ``tolerance`` as a fraction.
+        ratios: `training` and `scoring`: speed of the product as a multiple of the reference's;
+            `peak_memory`: memory of its step as a multiple of the reference's; by setting.
+        baseline: `ratios` like these and the `tolerance` as a fraction.
     """
     verdicts, tolerance = [], baseline["tolerance"]
     for kind, more_is_better in MORE_IS_BETTER.items():
@@ -61,10 +61,10 @@ def report(ratios: dict[str, dict[str, float]], path: str, write: Callable[[str]
     """Writes one line for each ratio of the baseline in a file.
 
     Returns:
-      Exit code: 1 if a ratio fell short, else 0, also without a file.
+        Exit code: 1 if a ratio fell short, else 0, also without a file.
 
     Raises:
-      ConfigError: the file is no baseline.
+        ConfigError: the file is no baseline.
     """
     if not tf.io.gfile.exists(path):
         write(f"nothing to compare with: {path} is not there; --write_baseline makes it")

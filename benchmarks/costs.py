@@ -67,9 +67,9 @@ def row_rates(plan: Plan, rows: int, counts: Sequence[int]) -> dict[str, dict[in
     """Rows a second that are looked up, and that are added up and applied to a table.
 
     Args:
-      plan: rounds.
-      rows: of the table, of width 8.
-      counts: rows of a gradient.
+        plan: rounds.
+        rows: of the table, of width 8.
+        counts: rows of a gradient.
     """
     weights = tf.Variable(tf.random.normal([rows, 8]))
     optimizers = {ASSIGNED: RowAdagrad(0.05), ADDED: tf.keras.optimizers.Adagrad(0.05)}

@@ -1,6 +1,6 @@
 """What distribution costs: one replica against none, checkpoints, and the parts of a step.
 
-The costs of the parts are those that ``docs/scaling.md`` reckons with, by `benchmarks.scaling`.
+The costs of the parts are those that `docs/scaling.md` reckons with, by `benchmarks.scaling`.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ class Training:
     """What the trainer does in a step: takes a batch from the input pipeline, and trains on it.
 
     Args:
-      setting: the model and its batches.
-      files: records.
-      distribution: where it runs.
+        setting: the model and its batches.
+        files: records.
+        distribution: where it runs.
     """
 
     def __init__(self, setting: Setting, files: list[str], distribution: Distribution) -> None:

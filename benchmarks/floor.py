@@ -33,11 +33,11 @@ class Work(NamedTuple):
     """What a part of a step must do.
 
     Attributes:
-      part: its name.
-      streamed: bytes read or written in order.
-      gathered: bytes of table rows.
-      narrow: multiply-adds of products as narrow as a behaviour.
-      wide: multiply-adds of wide products.
+        part: its name.
+        streamed: bytes read or written in order.
+        gathered: bytes of table rows.
+        narrow: multiply-adds of products as narrow as a behaviour.
+        wide: multiply-adds of wide products.
     """
 
     part: str

@@ -27,10 +27,10 @@ class Rates(NamedTuple):
     """What the machine can do in a second.
 
     Attributes:
-      streamed: bytes read or written in order.
-      gathered: bytes of rows of 32 bytes, looked up in a table of 10⁶ rows as ids hit it.
-      wide: multiply-adds of float32 matrix products of 1024 × 1024.
-      narrow: multiply-adds of float32 matrix products as narrow as a behaviour.
+        streamed: bytes read or written in order.
+        gathered: bytes of rows of 32 bytes, looked up in a table of 10⁶ rows as ids hit it.
+        wide: multiply-adds of float32 matrix products of 1024 × 1024.
+        narrow: multiply-adds of float32 matrix products as narrow as a behaviour.
     """
 
     streamed: float
@@ -61,7 +61,7 @@ def rates(rows: int) -> Rates:
     """The best of several tries, with the threads that TensorFlow uses.
 
     Args:
-      rows: rows of the embedding table.
+        rows: rows of the embedding table.
     """
     rng = np.random.default_rng(0)
     return Rates(_streamed(), _gathered(rng, rows), _wide(), _narrow())

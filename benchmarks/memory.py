@@ -103,8 +103,8 @@ def measure_here(contender: str, settings: Sequence[Setting]) -> dict[Setting, d
     """Memory of training steps in this process, for settings that share a graph.
 
     Returns:
-      By setting ``step_bytes``: the highest peak during steps above the level before them, and
-      ``process_bytes``: the highest level of the process so far, preparing the graph included.
+        By setting `step_bytes`: the highest peak during steps above the level before them, and
+        `process_bytes`: the highest level of the process so far, preparing the graph included.
     """
     return_freed_memory()
     peaks, highest = {}, 0

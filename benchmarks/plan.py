@@ -12,26 +12,26 @@ class Plan:
     """Sizes and repetitions of all stages.
 
     Attributes:
-      lengths: L at which product and reference are compared.
-      with_eleme: whether they are compared on the sizes of Ele.me, too.
-      curve: L at which the product alone is measured.
-      breakdown: L at which its step is taken apart.
-      one_thread: (B, S) of the runs on one thread.
-      rounds: turns of every contender.
-      round_seconds: how long a turn should take.
-      overhead_rounds: steps of a strategy of one replica and of none, in turn.
-      saved_rows: rows of the tables whose checkpoints are measured.
-      saves: saves of each.
-      steps_a_save: training steps between two of them.
-      vocabulary_ids: ids of the vocabulary whose memory is measured.
-      links: whether workers and servers are started on this machine to count what they exchange.
-      records: samples in each synthetic data set.
-      passes: timed passes over a data set.
-      histories: L at which requests are served.
-      candidates: N of a request.
-      serve_seconds: how long requests, and their samples, of one size are measured.
-      changes: attributes of `Setting` that differ from its defaults, for tests.
-      overrides: ``key=value`` texts for every configuration.
+        lengths: L at which product and reference are compared.
+        with_eleme: whether they are compared on the sizes of Ele.me, too.
+        curve: L at which the product alone is measured.
+        breakdown: L at which its step is taken apart.
+        one_thread: (B, S) of the runs on one thread.
+        rounds: turns of every contender.
+        round_seconds: how long a turn should take.
+        overhead_rounds: steps of a strategy of one replica and of none, in turn.
+        saved_rows: rows of the tables whose checkpoints are measured.
+        saves: saves of each.
+        steps_a_save: training steps between two of them.
+        vocabulary_ids: ids of the vocabulary whose memory is measured.
+        links: whether workers and servers are started on this machine to count what they exchange.
+        records: samples in each synthetic data set.
+        passes: timed passes over a data set.
+        histories: L at which requests are served.
+        candidates: N of a request.
+        serve_seconds: how long requests, and their samples, of one size are measured.
+        changes: attributes of `Setting` that differ from its defaults, for tests.
+        overrides: `key=value` texts for every configuration.
     """
 
     lengths: tuple[int, ...] = (50, 500, 1000, 5000)

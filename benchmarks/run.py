@@ -1,4 +1,4 @@
-"""Measures the product and writes what it found: ``python -m benchmarks.run [--quick]``."""
+"""Measures the product and writes what it found: `python -m benchmarks.run [--quick]`."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def main(argv: Sequence[str]) -> int:
     """Runs the stages, writes the results, and compares them with the baseline.
 
     Args:
-      argv: flags, without the program's name.
+        argv: flags, without the program's name.
 
     Returns:
-      Exit code: 0 when everything asked for was done, 1 after an error or when a ratio fell short
-      of the baseline, 2 for wrong usage.
+        Exit code: 0 when everything asked for was done, 1 after an error or when a ratio fell short
+        of the baseline, 2 for wrong usage.
     """
     values = flags.FlagValues()
     _define(values)
@@ -72,9 +72,9 @@ def measure(plan, stages: Sequence[str], say: Callable[[str], None]) -> dict[str
     """Results of the stages; prints their tables as they come.
 
     Args:
-      plan: a `benchmarks.plan.Plan`.
-      stages: some of `STAGES`.
-      say: takes a line of progress.
+        plan: a `benchmarks.plan.Plan`.
+        stages: some of `STAGES`.
+        say: takes a line of progress.
     """
     from benchmarks import machine
 

@@ -1,6 +1,6 @@
 """What a training step moves and takes on many devices, worked out from what its parts cost.
 
-Formulas alone: `benchmarks.distribution` measures what they need, ``docs/scaling.md`` explains
+Formulas alone: `benchmarks.distribution` measures what they need, `docs/scaling.md` explains
 them. Bytes are those that one device or machine receives; a ring sends as many at the same time.
 """
 
@@ -20,16 +20,16 @@ class Sizes(NamedTuple):
     """What of a model decides its costs.
 
     Attributes:
-      rows, dim: of the embedding table.
-      trained: rows of the table that the gradient of one sample has, with repetitions.
-      scanned: rows that one sample reads without a gradient, with repetitions.
-      parameters: trained weights but for the table.
-      looped: those among them that every sampling step without a gradient reads once more.
-      loops: such sampling steps.
-      norms: widths of the batch normalisations that pass a gradient on.
-      inputs: width of that of the dense features, which does not; 0 without.
-      interests: entries of the generated interests of one sample.
-      channels: their number.
+        rows, dim: of the embedding table.
+        trained: rows of the table that the gradient of one sample has, with repetitions.
+        scanned: rows that one sample reads without a gradient, with repetitions.
+        parameters: trained weights but for the table.
+        looped: those among them that every sampling step without a gradient reads once more.
+        loops: such sampling steps.
+        norms: widths of the batch normalisations that pass a gradient on.
+        inputs: width of that of the dense features, which does not; 0 without.
+        interests: entries of the generated interests of one sample.
+        channels: their number.
     """
 
     rows: int
@@ -64,9 +64,9 @@ class Exchange(NamedTuple):
     """Collectives of one kind in a step.
 
     Attributes:
-      what: what they are for.
-      count: how many there are.
-      received: bytes that a replica receives in all of them.
+        what: what they are for.
+        count: how many there are.
+        received: bytes that a replica receives in all of them.
     """
 
     what: str
@@ -78,10 +78,10 @@ class Device(NamedTuple):
     """What one device can do.
 
     Attributes:
-      samples: samples a second that it trains, the update of table rows left out.
-      rows: rows of a gradient a second that it adds up and applies to the table.
-      link: bytes a second that it receives from others.
-      latency: seconds that a collective, or a question to a server, takes however short it is.
+        samples: samples a second that it trains, the update of table rows left out.
+        rows: rows of a gradient a second that it adds up and applies to the table.
+        link: bytes a second that it receives from others.
+        latency: seconds that a collective, or a question to a server, takes however short it is.
     """
 
     samples: float
@@ -94,10 +94,10 @@ class Servers(NamedTuple):
     """Parameter servers.
 
     Attributes:
-      count: how many.
-      rows: rows of a gradient a second that one of them applies.
-      link: bytes a second that one of them sends or receives.
-      hottest: share of all rows asked for that the one with the most frequent rows holds.
+        count: how many.
+        rows: rows of a gradient a second that one of them applies.
+        link: bytes a second that one of them sends or receives.
+        hottest: share of all rows asked for that the one with the most frequent rows holds.
     """
 
     count: int
@@ -117,10 +117,10 @@ def exchanges(sizes: Sizes, batch: int, replicas: int, processes: int = 1) -> li
     """All collectives of one synchronous step.
 
     Args:
-      sizes: of the model.
-      batch: samples of the global batch.
-      replicas: N, that share it.
-      processes: that hold the replicas; several ones also tell each other what to do next.
+        sizes: of the model.
+        batch: samples of the global batch.
+        replicas: N, that share it.
+        processes: that hold the replicas; several ones also tell each other what to do next.
     """
     others = replicas - 1
 
@@ -170,7 +170,7 @@ def synchronous(
 def ceiling(sizes: Sizes, device: Device) -> float:
     """Samples a second that no number of synchronous replicas exceeds.
 
-    ``1 / (R (w / link + 1 / rows))``: every replica receives and applies the R rows, w bytes each,
+    `1 / (R (w / link + 1 / rows))`: every replica receives and applies the R rows, w bytes each,
     of every sample of the global batch.
     """
     return 1 / (sizes.trained * (sizes.row_bytes / device.link + 1 / device.rows))
@@ -200,12 +200,12 @@ def asynchronous(
     """Samples a second to which workers, links of servers and updates by servers limit training.
 
     Args:
-      sizes: of the model.
-      device: a worker.
-      servers: where the table lies, in parts; dense weights lie evenly.
-      batch: samples of a worker's batch.
-      workers: how many.
-      shares: of different rows in such a batch.
+        sizes: of the model.
+        device: a worker.
+        servers: where the table lies, in parts; dense weights lie evenly.
+        batch: samples of a worker's batch.
+        workers: how many.
+        shares: of different rows in such a batch.
     """
     received, sent = exchanged(sizes, batch, shares)
     waits = (4 + sizes.loops) * device.latency  # fields, scan, what trains, updates

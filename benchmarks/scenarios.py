@@ -35,10 +35,10 @@ def measure(
     """All that the tables show, by model.
 
     Args:
-      sizes: of each model, at whatever size of table.
-      cpu: what this machine was measured to do with each, as one device.
-      server_rows: rows of a gradient a second that a server like this machine applies.
-      save: from bytes of a checkpoint to the seconds that it takes.
+        sizes: of each model, at whatever size of table.
+        cpu: what this machine was measured to do with each, as one device.
+        server_rows: rows of a gradient a second that a server like this machine applies.
+        save: from bytes of a checkpoint to the seconds that it takes.
     """
     found = {}
     for name, at_size in sizes.items():

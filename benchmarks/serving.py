@@ -35,9 +35,9 @@ class Called(NamedTuple):
     """How one signature did.
 
     Attributes:
-      seconds: of each call, from tensors to scores.
-      parse_seconds: from the tensors' bytes on the wire to tensors, the least of some turns.
-      bytes: of its tensors on the wire.
+        seconds: of each call, from tensors to scores.
+        parse_seconds: from the tensors' bytes on the wire to tensors, the least of some turns.
+        bytes: of its tensors on the wire.
     """
 
     seconds: list[float]

@@ -35,15 +35,15 @@ class Setting:
     """One size of the problem; whatever it leaves open is as the experiment's config says.
 
     Attributes:
-      length: L, behaviours of every history.
-      batch_size: B, samples a batch, each of another user.
-      exp: experiment under ``exp/user1``, for schema and features.
-      kept: k, behaviours that a channel keeps at most, whatever L is.
-      recent: K, behaviours that the short-term encoder sees at most.
-      infer_timesteps: S, sampling steps.
-      deep_layers: hidden widths of the tower.
-      rows: rows of the embedding table.
-      overrides: ``key=value`` texts, as for ``diffumin train --set``.
+        length: L, behaviours of every history.
+        batch_size: B, samples a batch, each of another user.
+        exp: experiment under `exp/user1`, for schema and features.
+        kept: k, behaviours that a channel keeps at most, whatever L is.
+        recent: K, behaviours that the short-term encoder sees at most.
+        infer_timesteps: S, sampling steps.
+        deep_layers: hidden widths of the tower.
+        rows: rows of the embedding table.
+        overrides: `key=value` texts, as for `diffumin train --set`.
     """
 
     length: int
@@ -61,7 +61,7 @@ class Setting:
         """The experiment's configuration at this size.
 
         Raises:
-          ConfigError: an override is wrong, or changes what a setting decides.
+            ConfigError: an override is wrong, or changes what a setting decides.
         """
         for override in self.overrides:
             if override.partition("=")[0].strip() in _OWN_KEYS:
@@ -116,9 +116,9 @@ class Batch(NamedTuple):
     """The same samples for both contenders.
 
     Attributes:
-      inputs: what the product takes, in one `HistoryGroup`.
-      dense: what the reference takes.
-      label: float32 [B].
+        inputs: what the product takes, in one `HistoryGroup`.
+        dense: what the reference takes.
+        label: float32 [B].
     """
 
     inputs: dict
@@ -129,7 +129,7 @@ class Batch(NamedTuple):
 def draw_rows(rng: np.random.Generator, rows: int, shape: tuple[int, ...]) -> np.ndarray:
     """Rows int32 of a table as real ids hit it: few are frequent, and they lie anywhere.
 
-    ``row = permutation[⌊(rows − 1) u⁵⌋]`` with u uniform in [0, 1); never row 0.
+    `row = permutation[⌊(rows − 1) u⁵⌋]` with u uniform in [0, 1); never row 0.
     """
     return _places(rows)[draw_ranks(rng, rows, shape)]
 
@@ -166,8 +166,8 @@ def build_model(setting: Setting, plain_optimizers: bool = False) -> RankingMode
     """A compiled model with fresh weights.
 
     Args:
-      setting: its size.
-      plain_optimizers: takes Adam and Adagrad of the library instead of those of the product.
+        setting: its size.
+        plain_optimizers: takes Adam and Adagrad of the library instead of those of the product.
     """
     config = setting.config
     _set_up_process(config.seed)

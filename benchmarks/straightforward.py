@@ -33,10 +33,10 @@ class Straightforward:
     `mask` bool [B, L], `dense` float32 [B, m] and, to tell users apart, `user` int64 [B].
 
     Args:
-      model: a model whose weights exist; compiled, if `train_step` is called.
+        model: a model whose weights exist; compiled, if `train_step` is called.
 
     Raises:
-      ValueError: the model has more than one unit, or dropout.
+        ValueError: the model has more than one unit, or dropout.
     """
 
     def __init__(self, model: RankingModel) -> None:

@@ -34,7 +34,7 @@ def write_records(
     """Writes one sample for each length; the ids are as popular as those of `random_batch`.
 
     Returns:
-      The part files, in order.
+        The part files, in order.
     """
     tf.io.gfile.makedirs(folder)
     rng = np.random.default_rng(seed)

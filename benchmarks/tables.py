@@ -22,6 +22,6 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
-    """A `Spread`, perhaps from JSON, as ``median (low–high)``."""
+    """A `Spread`, perhaps from JSON, as `median (low–high)`."""
     median, low, high = (f"{value:,.{digits}f}" for value in Spread(*values))
     return f"{median} ({low}–{high})"

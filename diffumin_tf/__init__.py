@@ -1,7 +1,7 @@
 """diffumin_tf: DiffuMIN click-through-rate models in TensorFlow/Keras.
 
 TensorFlow Recommenders needs Keras 2, which TensorFlow picks by the environment variable
-``TF_USE_LEGACY_KERAS`` the first time ``tf.keras`` is touched. Importing this package sets the
+`TF_USE_LEGACY_KERAS` the first time `tf.keras` is touched. Importing this package sets the
 variable when it is unset and it is not too late; it never overwrites a value that is there.
 """
 

@@ -1,4 +1,4 @@
-"""The command line: ``diffumin prepare | train | daily | evaluate | predict | export | …``."""
+"""The command line: `diffumin prepare | train | daily | evaluate | predict | export | …`."""
 
 import shlex
 import sys
@@ -231,11 +231,11 @@ def main(argv: Sequence[str]) -> int:
     """Runs one command.
 
     Args:
-      argv: the command and its flags, without the program's name.
+        argv: the command and its flags, without the program's name.
 
     Returns:
-      Exit code: 0 when everything asked for was done, or training was saved after SIGTERM; 1
-      after an error, 2 for wrong usage, 130 when interrupted.
+        Exit code: 0 when everything asked for was done, or training was saved after SIGTERM; 1
+        after an error, 2 for wrong usage, 130 when interrupted.
     """
     if not argv or argv[0] in ("help", "--help", "-h"):
         print(_USAGE, end="")

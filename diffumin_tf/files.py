@@ -1,6 +1,6 @@
 """Files and folders that appear whole or not at all, and JSON.
 
-Paths are any that `tf.io.gfile` reads, such as ``gs://…``.
+Paths are any that `tf.io.gfile` reads, such as `gs://…`.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ def read_json(path: str) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-      ConfigError: names the file, and the line where it is no JSON.
+        ConfigError: names the file, and the line where it is no JSON.
     """
     try:
         with tf.io.gfile.GFile(path) as file:
@@ -50,7 +50,7 @@ def write_text(path: str, text: str) -> None:
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a compressed ``.npz`` file."""
+    """Writes a compressed `.npz` file."""
     content = io.BytesIO()  # a zip file seeks, which files of `tf.io.gfile` cannot do while written
     np.savez_compressed(content, **arrays)
     with staged_file(path, "wb") as file:
@@ -62,7 +62,7 @@ def staged_file(path: str, mode: str) -> Iterator[tf.io.gfile.GFile]:
     """A file that appears, or replaces one of that name, when the block ends well.
 
     Raises:
-      DataError: the disk is full.
+        DataError: the disk is full.
     """
     temporary = f"{path}.incomplete-{os.getpid()}"
     with _removed_on_failure(path, lambda: tf.io.gfile.remove(temporary)):
@@ -78,7 +78,7 @@ def staged_directory(final: str) -> Iterator[str]:
     Yields a hidden sibling to write into. What a killed process left of it is removed by the next.
 
     Raises:
-      DataError: the target exists, or the disk is full.
+        DataError: the target exists, or the disk is full.
     """
     gfile = tf.io.gfile
     parent, name = posixpath.split(final.rstrip("/"))
@@ -98,7 +98,7 @@ def staged_directory(final: str) -> Iterator[str]:
 def sync(paths: Iterable[str]) -> None:
     """Waits until the system wrote files and folders, so that a power failure does not tear them.
 
-    Paths that are not local (``gs://…``) belong to systems that do so by themselves.
+    Paths that are not local (`gs://…`) belong to systems that do so by themselves.
     """
     for path in paths:
         if "://" in path:

@@ -22,8 +22,8 @@ class History:
     of a history without gradients (`choose`), and then embeds what it chose with them (`embed`).
 
     Args:
-      groups: from `FeaturePath`; together they hold every sample once.
-      embedding: the table.
+        groups: from `FeaturePath`; together they hold every sample once.
+        embedding: the table.
     """
 
     def __init__(self, groups: Sequence[HistoryGroup], embedding: IdEmbedding) -> None:
@@ -41,14 +41,14 @@ class History:
         """Lets a function choose behaviours by their embeddings, which have no gradient here.
 
         Args:
-          chooser: called once a group as ``chooser(E [b, L, d], mask [b, L], *tensors)``; returns
-            places int32 [b, ...] in the history and any more tensors [b, ...]. Where all samples
-            share one history, E and mask are there once, [1, L, d] and [1, L].
-          of_samples: tensors [B, ...] of which the chooser gets the rows of its group.
+            chooser: called once a group as `chooser(E [b, L, d], mask [b, L], *tensors)`; returns
+                places int32 [b, ...] in the history and any more tensors [b, ...]. Where all
+                samples share one history, E and mask are there once, [1, L, d] and [1, L].
+            of_samples: tensors [B, ...] of which the chooser gets the rows of its group.
 
         Returns:
-          Rows int32 [B, ..., F] of the chosen behaviours, and what else the chooser returned,
-          [B, ...].
+            Rows int32 [B, ..., F] of the chosen behaviours, and what else the chooser returned,
+            [B, ...].
         """
 
         def of_group(group: HistoryGroup) -> tuple[tf.Tensor, ...]:
@@ -74,12 +74,12 @@ class History:
         """The most recent behaviours that have a given row in one field.
 
         Args:
-          field: place of the field among those of these histories.
-          wanted: the row, int32 [B]; row 0, an unknown id, matches nothing.
-          count: behaviours wanted at most.
+            field: place of the field among those of these histories.
+            wanted: the row, int32 [B]; row 0, an unknown id, matches nothing.
+            count: behaviours wanted at most.
 
         Returns:
-          Rows int32 [B, count, F], 0 where there are fewer, and mask bool [B, count].
+            Rows int32 [B, count, F], 0 where there are fewer, and mask bool [B, count].
         """
 
         def of_group(group: HistoryGroup) -> tuple[tf.Tensor, tf.Tensor]:
@@ -153,9 +153,9 @@ class SharedHistory(History):
     It is embedded, and its most recent behaviours are picked, a single time.
 
     Args:
-      group: of the one history, with b = 1.
-      embedding: the table.
-      count: N, scalar int32.
+        group: of the one history, with b = 1.
+        embedding: the table.
+        count: N, scalar int32.
     """
 
     def __init__(self, group: HistoryGroup, embedding: IdEmbedding, count: tf.Tensor) -> None:

@@ -19,7 +19,7 @@ def features_of(config: TaskConfig) -> Features:
     """The union of the features that the units of a config read.
 
     Raises:
-      ConfigError: a unit is unknown or has no features.
+        ConfigError: a unit is unknown or has no features.
     """
     all_features = [registry.input_unit(n).features_of(config) for n in config.input_units]
     return Features(
@@ -50,19 +50,19 @@ def compiled_for_any_batch(function: Callable[[Any], Any]) -> Callable[[Any], An
 
 
 class RankingModel(tfrs.Model):
-    """Click model: ``logit = tower(concat(unit(embed(inputs)) for every input unit))``.
+    """Click model: `logit = tower(concat(unit(embed(inputs)) for every input unit))`.
 
     Args:
-      config: the experiment.
-      schema: columns of a record.
-      rows: rows of the embedding table.
+        config: the experiment.
+        schema: columns of a record.
+        rows: rows of the embedding table.
 
     Call arguments:
-      inputs: what `diffumin_tf.input.features.FeaturePath` returns, where users must be told
-        apart ``user`` int64 [B], and in training ``label`` float32 [B].
+        inputs: what `diffumin_tf.input.features.FeaturePath` returns, where users must be told
+            apart `user` int64 [B], and in training `label` float32 [B].
 
     Returns:
-      Click logits, float32 [B].
+        Click logits, float32 [B].
     """
 
     def __init__(self, config: TaskConfig, schema: DataStruct, rows: int) -> None:
@@ -147,8 +147,8 @@ class RankingModel(tfrs.Model):
         """Click probabilities at inference.
 
         Returns:
-          ``pctr`` = σ(logit) and ``rectified_pctr`` = pctr / (pctr + (1 − pctr) / sample_rate),
-          which undoes the down-sampling of negatives; float32 [B] each.
+            `pctr` = σ(logit) and `rectified_pctr` = pctr / (pctr + (1 − pctr) / sample_rate),
+            which undoes the down-sampling of negatives; float32 [B] each.
         """
         pctr = tf.sigmoid(self(inputs, training=False))
         rectified = pctr / (pctr + (1.0 - pctr) / self._sample_rate)
@@ -176,12 +176,12 @@ class RankingModel(tfrs.Model):
         """Mean binary cross-entropy.
 
         Args:
-          label: float32 [B].
-          logit: float32 [B].
+            label: float32 [B].
+            logit: float32 [B].
 
         Returns:
-          Scalar float32; under `tf.distribute` it is the average over replicas that is the mean
-          over the global batch.
+            Scalar float32; under `tf.distribute` it is the average over replicas that is the mean
+            over the global batch.
         """
         summed = self.task(label[:, tf.newaxis], logit[:, tf.newaxis], compute_metrics=False)
         return replicas.mean(summed, tf.cast(tf.size(logit), tf.float32))
@@ -202,7 +202,7 @@ class RankingModel(tfrs.Model):
         that is not finite, on whichever replica, raises on all of them before any weight changes.
 
         Returns:
-          ``loss``, that of the clicks, and ``total_loss``, averaged over replicas.
+            `loss`, that of the clicks, and `total_loss`, averaged over replicas.
         """
         features, label = inputs
         with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""Input units by name: ``"module:Class"`` among the classes in ``handle_layer/handle_lib``."""
+"""Input units by name: `"module:Class"` among the classes in `handle_layer/handle_lib`."""
 
 import importlib
 import inspect
@@ -10,9 +10,9 @@ _BASES = "handle_base"
 
 
 def input_units() -> dict[str, type]:
-    """Every input unit there is, as ``{"module:Class": class}``.
+    """Every input unit there is, as `{"module:Class": class}`.
 
-    Only modules that lie in ``handle_layer/handle_lib`` are imported: a name from a
+    Only modules that lie in `handle_layer/handle_lib` are imported: a name from a
     configuration is looked up here and never imported itself.
     """
     from handle_layer import handle_lib
@@ -33,7 +33,7 @@ def input_unit(name: str) -> type:
     """The unit of that name.
 
     Raises:
-      ConfigError: no unit has the name; names the nearest one.
+        ConfigError: no unit has the name; names the nearest one.
     """
     units = input_units()
     if name not in units:

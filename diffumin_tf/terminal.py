@@ -18,11 +18,11 @@ def parse(
     """Reads the flags of a script; says what is wrong, or its usage, where that fails.
 
     Args:
-      values: the flags.
-      program: name of the script.
-      usage: its docstring.
-      argv: arguments, without the script's name.
-      required: the flag that must be given.
+        values: the flags.
+        program: name of the script.
+        usage: its docstring.
+        argv: arguments, without the script's name.
+        required: the flag that must be given.
     """
     try:
         rest = values([program, *argv])[1:]
@@ -39,7 +39,7 @@ def exit_code(action: Callable[[], int | None]) -> int:
     """Runs something.
 
     Returns:
-      What it returns, 0 for None; 0 when it was told to stop, 1 after an error, 130 after Ctrl-C.
+        What it returns, 0 for None; 0 when it was told to stop, 1 after an error, 130 after Ctrl-C.
     """
     try:
         return action() or 0

@@ -72,7 +72,7 @@ def samples(count: int, seed: int) -> records.SampleColumns:
 
 
 def write_experiment(folder: pathlib.Path, per_day: int = 160, **changes) -> pathlib.Path:
-    """Writes records of four days and ``exp/`` beside them; returns the experiment folder."""
+    """Writes records of four days and `exp/` beside them; returns the experiment folder."""
     schema = DataStruct.from_dict(SCHEMA)
     data, exp = folder / "data", folder / "exp"
     exp.mkdir(parents=True)

@@ -43,12 +43,12 @@ def report(model_dir: str, split: str, samples: int) -> list[str]:
     """The table, a line a channel.
 
     Args:
-      model_dir: folder of a trained run.
-      split: which data.
-      samples: look at so many of the first samples.
+        model_dir: folder of a trained run.
+        split: which data.
+        samples: look at so many of the first samples.
 
     Raises:
-      ConfigError: no unit of the run has channels.
+        ConfigError: no unit of the run has channels.
     """
     run = Experiment.open(model_dir)
     units = [unit for unit in run.model.units if isinstance(unit, Long_term_DiffuMIN)]

@@ -58,8 +58,9 @@ def main(argv: list[str]) -> int:
     """Runs what the arguments ask for.
 
     Returns:
-      Exit code: 0 when all of it was done, or what ran was saved after SIGTERM; 1 after an error, 2
-      for wrong usage, 130 when interrupted.
+        Exit code: 0 when all of it was done, or what ran was saved after SIGTERM; 1 after an error,
+            2
+        for wrong usage, 130 when interrupted.
     """
     values = flags.FlagValues()
     flags.DEFINE_string("output", None, "Folder for records and tables.", values)

@@ -38,12 +38,12 @@ def compare(model_dir: str, split: str, draws: int) -> list[str]:
     """AUC by the noise of inference, a line each.
 
     Args:
-      model_dir: folder of a trained run with a generator.
-      split: which data.
-      draws: number of other noises.
+        model_dir: folder of a trained run with a generator.
+        split: which data.
+        draws: number of other noises.
 
     Raises:
-      ConfigError: the run's model generates nothing.
+        ConfigError: the run's model generates nothing.
     """
     run = Experiment.open(model_dir)
     layers = [m for m in run.model.submodules if isinstance(m, DiffusionMultiInterestGenerator)]

@@ -1,6 +1,6 @@
-"""One cell of a comparison, in a process of its own: ``python -m diffumin_tf.comparison.cell DIR``.
+"""One cell of a comparison, in a process of its own: `python -m diffumin_tf.comparison.cell DIR`.
 
-DIR holds ``request.json``; the process leaves ``cell.json``, and ``scores.npz`` where a split is
+DIR holds `request.json`; the process leaves `cell.json`, and `scores.npz` where a split is
 scored for the table. Started again, it goes on from where it was.
 """
 
@@ -32,14 +32,14 @@ TIED = "--tied"
 
 
 def run_cell(folder: str, report: Callable[[str], None] = print) -> dict[str, Any]:
-    """Trains, scores and measures what ``request.json`` of a folder asks for.
+    """Trains, scores and measures what `request.json` of a folder asks for.
 
     Returns:
-      What ``cell.json`` holds.
+        What `cell.json` holds.
 
     Raises:
-      Preempted: the process was told to end; the same call goes on.
-      DiffuminError: something is wrong.
+        Preempted: the process was told to end; the same call goes on.
+        DiffuminError: something is wrong.
     """
     cell = CellFolder(folder)
     request = cell.request()
@@ -162,7 +162,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the cell of a folder; exit code 0 when it is finished.
 
     Args:
-      argv: the folder, and perhaps ``--tied``: end when standard input does.
+        argv: the folder, and perhaps `--tied`: end when standard input does.
     """
     if TIED in argv[1:]:
         # Not sys.stdin: a waiting thread would hold its lock when Python ends.

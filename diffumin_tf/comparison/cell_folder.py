@@ -29,7 +29,7 @@ class CellFolder:
     """The folder of one cell.
 
     Attributes:
-      path: where it is.
+        path: where it is.
     """
 
     path: str
@@ -55,7 +55,7 @@ class CellFolder:
         """Readies the folder for a cell; what a cell with other settings left is put aside.
 
         Raises:
-          ConfigError: the cell's configuration is wrong.
+            ConfigError: the cell's configuration is wrong.
         """
         wanted = cell.config().model_dump(mode="json")
         if os.path.isdir(self.path):
@@ -81,8 +81,8 @@ class CellFolder:
         """Copies what another cell trained, unless this one has begun.
 
         Args:
-          other: a cell whose settings differ in the test split alone. What it took counts for this
-            one too.
+            other: a cell whose settings differ in the test split alone. What it took counts for
+                this one too.
         """
         if self.is_finished or os.path.exists(self.file(RUN)):
             return

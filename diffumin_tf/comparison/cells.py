@@ -26,13 +26,13 @@ class Cell:
     """One run: an experiment with its settings and a seed.
 
     Attributes:
-      experiment: its name in the study.
-      exp: the experiment's folder.
-      changes: configuration keys and values laid over those of the folder, the seed among them.
-      choice: what the grid gave it.
-      seed: its seed.
-      is_final: whether it is in the table; otherwise it is there to choose by.
-      split: what it is judged by, ``test`` or ``valid``; with the latter it has no test split.
+        experiment: its name in the study.
+        exp: the experiment's folder.
+        changes: configuration keys and values laid over those of the folder, the seed among them.
+        choice: what the grid gave it.
+        seed: its seed.
+        is_final: whether it is in the table; otherwise it is there to choose by.
+        split: what it is judged by, `test` or `valid`; with the latter it has no test split.
     """
 
     experiment: str
@@ -56,14 +56,14 @@ class Cell:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """`changes` as ``key=value`` texts."""
+        """`changes` as `key=value` texts."""
         return as_overrides(self.changes)
 
     def config(self) -> TaskConfig:
         """The resolved configuration.
 
         Raises:
-          ConfigError: names file, key, value and the nearest valid key.
+            ConfigError: names file, key, value and the nearest valid key.
         """
         return config_lib.load(self.exp, self.overrides)[0]
 
@@ -90,8 +90,8 @@ def final_cells(study: Study, chosen: Mapping[str, dict[str, Any]]) -> list[Cell
     """The runs of the table, seed by seed, so that a study that is cut leaves whole comparisons.
 
     Args:
-      study: the study.
-      chosen: by experiment, what it runs with; one that is missing has no runs.
+        study: the study.
+        chosen: by experiment, what it runs with; one that is missing has no runs.
     """
     return [
         _cell(study, experiment, chosen[experiment], seed, is_final=True)
@@ -105,12 +105,12 @@ def check(study: Study) -> dict[str, tuple[TaskConfig, DataStruct]]:
     """Looks at every configuration and for every file before anything is trained.
 
     Returns:
-      By experiment, its configuration before anything is chosen, and the schema of its records.
+        By experiment, its configuration before anything is chosen, and the schema of its records.
 
     Raises:
-      ConfigError: a configuration is wrong, has no split to be judged by, or two would share a
-        folder.
-      DataError: there are no records.
+        ConfigError: a configuration is wrong, has no split to be judged by, or two would share a
+            folder.
+        DataError: there are no records.
     """
     first = {e: grid(study, e)[0] for e in study.experiments}
     final = final_cells(study, first)
@@ -148,12 +148,12 @@ def choose(
     """Takes for every experiment the combination of the best mean validation AUC.
 
     Args:
-      study: the study.
-      valid_auc: of a run by which is chosen; None when it failed or has none.
+        study: the study.
+        valid_auc: of a run by which is chosen; None when it failed or has none.
 
     Returns:
-      By experiment: what was chosen (missing where a run failed), and what it was chosen from, as
-      ``{"settings": …, "valid_auc": [one a seed]}``. Among equals, the first in the grid wins.
+        By experiment: what was chosen (missing where a run failed), and what it was chosen from, as
+        `{"settings": …, "valid_auc": [one a seed]}`. Among equals, the first in the grid wins.
     """
     chosen: dict[str, dict[str, Any]] = {}
     tried: dict[str, list[dict[str, Any]]] = {}

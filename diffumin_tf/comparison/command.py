@@ -31,7 +31,7 @@ def leave_gpu_to_runs(report: Callable[[str], None] = print) -> None:
     """Keeps this process from taking the GPU, whose memory its runs need.
 
     Args:
-      report: takes a line where it comes too late.
+        report: takes a line where it comes too late.
     """
     try:
         tf.config.set_visible_devices([], "GPU")
@@ -51,21 +51,21 @@ def compare(
     """Runs what a study asks for and is not there yet, and writes its tables.
 
     Args:
-      study: what to compare.
-      output: local folder for ``cells/``, ``comparison.json`` and ``comparison.md``.
-      jobs: cells that run at a time.
-      keep_runs: whether checkpoints, weights and logs of a finished cell stay.
-      command: how a person asked for this, for the table.
-      report: takes a line of progress.
-      start: starts the process of a cell.
+        study: what to compare.
+        output: local folder for `cells/`, `comparison.json` and `comparison.md`.
+        jobs: cells that run at a time.
+        keep_runs: whether checkpoints, weights and logs of a finished cell stay.
+        command: how a person asked for this, for the table.
+        report: takes a line of progress.
+        start: starts the process of a cell.
 
     Returns:
-      What ``comparison.json`` holds.
+        What `comparison.json` holds.
 
     Raises:
-      ConfigError, DataError: something is wrong with the study; nothing was started.
-      CellsFailed: a cell failed; the others are in the tables.
-      Preempted, KeyboardInterrupt: told to end; the same call goes on.
+        ConfigError, DataError: something is wrong with the study; nothing was started.
+        CellsFailed: a cell failed; the others are in the tables.
+        Preempted, KeyboardInterrupt: told to end; the same call goes on.
     """
     leave_gpu_to_runs(report)
     if jobs < 1:
@@ -110,8 +110,8 @@ class _Runs:
     """Runs cells, and knows what became of them.
 
     Attributes:
-      failed: by slug, why, or where to read why; also those that came to their end without a
-        validation AUC to choose by.
+        failed: by slug, why, or where to read why; also those that came to their end without a
+            validation AUC to choose by.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ def number(value: float | None, digits: int, per: float = 1) -> str:
 
 
 def spread(stat: Mapping[str, Any] | None, digits: int, per: float = 1) -> str:
-    """What `uncertainty.over_seeds` made, in units of `per`: ``mean ± standard deviation``."""
+    """What `uncertainty.over_seeds` made, in units of `per`: `mean ± standard deviation`."""
     if stat is None:
         return NOTHING
     known = [stat[key] / per for key in ("mean", "sd") if stat[key] is not None]
@@ -28,7 +28,7 @@ def spread(stat: Mapping[str, Any] | None, digits: int, per: float = 1) -> str:
 
 
 def interval(low: float, high: float, digits: int = 4) -> str:
-    """``[low, high]``, with signs."""
+    """`[low, high]`, with signs."""
     return f"[{signed(low, digits)}, {signed(high, digits)}]"
 
 
@@ -38,7 +38,7 @@ def signed(value: float, digits: int = 4) -> str:
 
 
 def settings(values: Mapping[str, Any] | None) -> str:
-    """``key=value, …``"""
+    """`key=value, …`"""
     return ", ".join(f"{k}={_plain(v)}" for k, v in (values or {}).items()) or NOTHING
 
 

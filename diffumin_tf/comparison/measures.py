@@ -16,7 +16,7 @@ _ROOT = pathlib.Path(__file__).parents[2]
 
 
 def parameters(model: RankingModel) -> dict[str, int]:
-    """Numbers that are trained: ``table`` (rows × dim), and ``dense``, all others."""
+    """Numbers that are trained: `table` (rows × dim), and `dense`, all others."""
     table = {id(v) for v in model.embedding.trainable_variables}
     rest = [v for v in model.trainable_variables if id(v) not in table]
     return {
@@ -75,7 +75,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _entry(file: pathlib.Path, key: str) -> str | None:
-    """The value of the first line ``key: value``."""
+    """The value of the first line `key: value`."""
     if not file.exists():
         return None
     for line in file.read_text(encoding="utf-8").splitlines():

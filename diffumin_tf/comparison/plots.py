@@ -26,12 +26,12 @@ def draw(comparison: dict[str, Any], folder: str, report: Callable[[str], None])
     """Draws what there is to draw.
 
     Args:
-      comparison: what ``comparison.json`` holds.
-      folder: where the pictures go.
-      report: takes a line.
+        comparison: what `comparison.json` holds.
+        folder: where the pictures go.
+        report: takes a line.
 
     Returns:
-      File names of the pictures, without the folder; none without matplotlib.
+        File names of the pictures, without the folder; none without matplotlib.
     """
     try:
         import matplotlib

@@ -37,8 +37,8 @@ def start_cell(folder: str, jobs: int) -> Process:
     """Starts the process of a cell; what it prints goes to its log.
 
     Args:
-      folder: of the cell.
-      jobs: how many cells run at a time and share the processor cores.
+        folder: of the cell.
+        jobs: how many cells run at a time and share the processor cores.
     """
     environment = {**os.environ, JOBS: str(jobs)}
     environment.setdefault(LOG_LEVEL, "3")
@@ -68,10 +68,10 @@ def run_all(
     """Runs the cells of all folders, `jobs` at a time; ends those that run if it is interrupted.
 
     Args:
-      folders: in the order in which to start them.
-      jobs: how many at a time.
-      ended: is told the folder and the exit code of each.
-      start: starts one.
+        folders: in the order in which to start them.
+        jobs: how many at a time.
+        ended: is told the folder and the exit code of each.
+        start: starts one.
     """
     waiting, running = list(folders), {}
     try:

@@ -26,8 +26,8 @@ class SampleFacts:
     """What is known of the n samples of the scored split, in their order.
 
     Attributes:
-      history: int64 [n], behaviours in the record, also those beyond ``seq_len``.
-      sightings: int64 [n], training samples that have the same candidate.
+        history: int64 [n], behaviours in the record, also those beyond `seq_len`.
+        sightings: int64 [n], training samples that have the same candidate.
     """
 
     history: np.ndarray
@@ -38,7 +38,7 @@ def popularity_column(config: TaskConfig, schema: DataStruct, wanted: str | None
     """The column whose sightings count: the wanted one, or the first candidate feature.
 
     Raises:
-      ConfigError: the records have no such column.
+        ConfigError: the records have no such column.
     """
     column = wanted or features_of(config).candidate[0]
     schema.position("cat_feature", column)
@@ -56,12 +56,12 @@ def read_facts(
     """Reads the training split and the scored one once; kept in a folder for the next time.
 
     Args:
-      config: which data, and which history fields.
-      schema: columns of a record.
-      split: the scored one.
-      popularity_feature: candidate column; None takes the first candidate feature.
-      folder: where to keep it.
-      report: takes a line of progress.
+        config: which data, and which history fields.
+        schema: columns of a record.
+        split: the scored one.
+        popularity_feature: candidate column; None takes the first candidate feature.
+        folder: where to keep it.
+        report: takes a line of progress.
     """
     column = popularity_column(config, schema, popularity_feature)
     read_from = _read_from(config, split, column)

@@ -47,14 +47,14 @@ def auc_by(
     """AUC within each bucket that is not empty, mean over the scores of several seeds.
 
     Args:
-      buckets: which.
-      values: [n], what decides about the bucket.
-      labels: [n], 0 or 1.
-      scores: one array [n] a seed.
+        buckets: which.
+        values: [n], what decides about the bucket.
+        labels: [n], 0 or 1.
+        scores: one array [n] a seed.
 
     Returns:
-      ``{"bucket", "samples", "clicks", "auc", "sd"}`` a bucket: mean and standard deviation (None
-      for one seed) over seeds. The AUC is None with one class alone.
+        `{"bucket", "samples", "clicks", "auc", "sd"}` a bucket: mean and standard deviation (None
+        for one seed) over seeds. The AUC is None with one class alone.
     """
     rows = []
     for bucket in buckets:

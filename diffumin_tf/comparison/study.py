@@ -27,8 +27,8 @@ class Contender(StrictModel):
     """One row of the table.
 
     Attributes:
-      exp: experiment folder, relative to the study file, or its name under ``exp/user1``.
-      set: configuration keys and their values, which win over those of the study.
+        exp: experiment folder, relative to the study file, or its name under `exp/user1`.
+        set: configuration keys and their values, which win over those of the study.
     """
 
     exp: Name
@@ -39,16 +39,16 @@ class Study(StrictModel):
     """Which experiments are trained with which seeds, and what they are compared with.
 
     Attributes:
-      experiments: rows of the table by their names, in their order.
-      baseline: the row from which differences are taken.
-      seeds: one run of every experiment for each.
-      set: configuration keys for all experiments.
-      choose: values to choose from, by configuration key. Every combination is trained, and the
-        one of the best validation AUC is taken, for each experiment by itself.
-      choose_seeds: seeds of the runs by which is chosen.
-      split: what the final runs are scored on. With ``valid`` no run has a test split at all.
-      popularity_feature: candidate column whose sightings in the training split are its
-        popularity; None takes the first candidate feature of the baseline.
+        experiments: rows of the table by their names, in their order.
+        baseline: the row from which differences are taken.
+        seeds: one run of every experiment for each.
+        set: configuration keys for all experiments.
+        choose: values to choose from, by configuration key. Every combination is trained, and the
+            one of the best validation AUC is taken, for each experiment by itself.
+        choose_seeds: seeds of the runs by which is chosen.
+        split: what the final runs are scored on. With `valid` no run has a test split at all.
+        popularity_feature: candidate column whose sightings in the training split are its
+            popularity; None takes the first candidate feature of the baseline.
     """
 
     experiments: Annotated[dict[Name, Contender], Field(min_length=1)]
@@ -89,12 +89,12 @@ def read_study(path: str, overrides: Sequence[str] = ()) -> Study:
     """Reads a study file.
 
     Args:
-      path: the file; experiments are looked for relative to it first.
-      overrides: ``key=value`` texts for all experiments, which win over ``set`` and ``choose`` of
-        the file, but not over what an experiment sets for itself.
+        path: the file; experiments are looked for relative to it first.
+        overrides: `key=value` texts for all experiments, which win over `set` and `choose` of
+            the file, but not over what an experiment sets for itself.
 
     Raises:
-      ConfigError: names file, key, value and the nearest valid key.
+        ConfigError: names file, key, value and the nearest valid key.
     """
     study = validate(Study, read_json(path), path)
     found = {
@@ -117,13 +117,13 @@ def study_of(
     """The study that the short form of the command asks for.
 
     Args:
-      exps: experiment folders, or names under ``exp/user1``; rows are named by the folders.
-      seeds: numbers with commas between them.
-      baseline: one of them, or of the names; None takes the first.
-      overrides: ``key=value`` texts for all.
+        exps: experiment folders, or names under `exp/user1`; rows are named by the folders.
+        seeds: numbers with commas between them.
+        baseline: one of them, or of the names; None takes the first.
+        overrides: `key=value` texts for all.
 
     Raises:
-      ConfigError: says what is wrong.
+        ConfigError: says what is wrong.
     """
     names = [posixpath.basename(exp.rstrip("/")) for exp in exps]
     for name in names:
@@ -146,7 +146,7 @@ def study_of(
 
 
 def as_overrides(settings: dict[str, Any]) -> tuple[str, ...]:
-    """Settings as ``key=value`` texts."""
+    """Settings as `key=value` texts."""
     return tuple(f"{key}={json.dumps(value)}" for key, value in settings.items())
 
 
@@ -156,7 +156,7 @@ def _find(path: str, name: str, exp: str) -> str:
 
 
 def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` texts as settings, read as `config.load` reads them."""
+    """`key=value` texts as settings, read as `config.load` reads them."""
     settings = {}
     for override in overrides:
         key, equals, text = override.partition("=")

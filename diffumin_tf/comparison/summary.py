@@ -1,4 +1,4 @@
-"""All figures of a comparison, from what its cells left: the content of ``comparison.json``."""
+"""All figures of a comparison, from what its cells left: the content of `comparison.json`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,14 +34,14 @@ def summarise(
     """Sums up the cells that finished.
 
     Args:
-      study: what was compared.
-      finished: the cells; experiments without one are left out.
-      chosen, tried: from `cells.choose`.
-      facts: of the baseline's samples of the split.
+        study: what was compared.
+        finished: the cells; experiments without one are left out.
+        chosen, tried: from `cells.choose`.
+        facts: of the baseline's samples of the split.
 
     Returns:
-      ``baseline``, ``split``, ``resamples``, ``machines``, ``code``, and ``experiments``: by name
-      metrics, costs, differences, slices and the code that it ran.
+        `baseline`, `split`, `resamples`, `machines`, `code`, and `experiments`: by name
+        metrics, costs, differences, slices and the code that it ran.
     """
     names = [name for name in study.experiments if finished.get(name)]
     scores = {name: {s: f.scores() for s, f in finished[name].items()} for name in names}

@@ -1,4 +1,4 @@
-"""``comparison.md``: the figures of a comparison for people."""
+"""`comparison.md`: the figures of a comparison for people."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,11 +23,11 @@ _DIFFERENCES = {
 
 
 def markdown(comparison: dict[str, Any], pictures: Sequence[str] = ()) -> str:
-    """The content of ``comparison.json`` as tables, with words on how to read them.
+    """The content of `comparison.json` as tables, with words on how to read them.
 
     Args:
-      comparison: the content.
-      pictures: names of files that lie beside it.
+        comparison: the content.
+        pictures: names of files that lie beside it.
     """
     blocks = [
         f"# Comparison with {comparison['baseline']}",

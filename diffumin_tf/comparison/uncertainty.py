@@ -48,8 +48,8 @@ class Draws:
     """Metrics of some models on resamples, which are the same for whatever models of these samples.
 
     Args:
-      scores: of one experiment, one a seed; all of the same samples.
-      resamples: how many.
+        scores: of one experiment, one a seed; all of the same samples.
+        resamples: how many.
     """
 
     def __init__(self, scores: Sequence[Scores], resamples: int = RESAMPLES) -> None:
@@ -71,14 +71,14 @@ class Draws:
         """Mean differences over seeds to the baseline.
 
         Args:
-          baseline: of the same samples.
-          own, others: places of the seeds that both have, here and in the baseline.
+            baseline: of the same samples.
+            own, others: places of the seeds that both have, here and in the baseline.
 
         Returns:
-          By metric (``auc``; with users ``auc_by_users``, resampled by users, and ``gauc``):
-          ``mean``; ``values``, one a seed; ``resampled``: interval and standard error by drawing
-          samples or users anew, with the trained models as they are; ``between_seeds``: the same
-          by the spread of the seeds, with the samples as they are.
+            By metric (`auc`; with users `auc_by_users`, resampled by users, and `gauc`):
+            `mean`; `values`, one a seed; `resampled`: interval and standard error by drawing
+            samples or users anew, with the trained models as they are; `between_seeds`: the same
+            by the spread of the seeds, with the samples as they are.
         """
         found = {}
         for metric, draws in self._draws.items():

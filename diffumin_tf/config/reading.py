@@ -1,4 +1,4 @@
-"""``task_conf.json`` as it is read: what it extends, and overrides on top."""
+"""`task_conf.json` as it is read: what it extends, and overrides on top."""
 
 import json
 import posixpath
@@ -16,11 +16,12 @@ def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The content of a configuration, laid over what it extends.
 
     Args:
-      path: the file, or the folder that holds it.
-      overrides: ``key=value`` texts.
+        path: the file, or the folder that holds it.
+        overrides: `key=value` texts.
 
     Raises:
-      ConfigError: a file is missing or no JSON object, extends itself, or an override is malformed.
+        ConfigError: a file is missing or no JSON object, extends itself, or an override is
+            malformed.
     """
     content: dict[str, Any] = {}
     for file in reversed(lineage(path)):
@@ -35,10 +36,10 @@ def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def lineage(path: str) -> list[str]:
     """The file of a configuration, the one that it extends, the one that this extends, …
 
-    ``"extends"`` names a folder or file relative to the folder of the file that says so.
+    `"extends"` names a folder or file relative to the folder of the file that says so.
 
     Raises:
-      ConfigError: a file is missing or no JSON object, or one extends itself.
+        ConfigError: a file is missing or no JSON object, or one extends itself.
     """
     files = [_file(path)]
     while True:

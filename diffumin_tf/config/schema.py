@@ -1,4 +1,4 @@
-"""The schema of a record (``data_struct.json``): which columns there are and where they lie."""
+"""The schema of a record (`data_struct.json`): which columns there are and where they lie."""
 
 import dataclasses
 import re
@@ -20,10 +20,10 @@ class SequenceField:
     """One field of the behaviour history, most recent first.
 
     Attributes:
-      name: name of the field, e.g. ``item_id_list``.
-      max_len: behaviours at most.
-      start: first column in ``cat_feature`` when the field is stored as fixed columns; None when
-        it is stored under a record key of its own with variable length.
+        name: name of the field, e.g. `item_id_list`.
+        max_len: behaviours at most.
+        start: first column in `cat_feature` when the field is stored as fixed columns; None when
+            it is stored under a record key of its own with variable length.
     """
 
     name: str
@@ -33,13 +33,13 @@ class SequenceField:
 
 @dataclasses.dataclass(frozen=True)
 class DataStruct:
-    """Columns of a record by group, with ranges such as ``a[0:50]`` written out.
+    """Columns of a record by group, with ranges such as `a[0:50]` written out.
 
     Attributes:
-      label, auxiliary_info, cat_feature, dense_feature: column names in record order.
-      sequences: history fields by name, whichever way they are stored.
-      id_spaces: explicit id space of a field; see `id_space`.
-      source: where the schema came from, for messages.
+        label, auxiliary_info, cat_feature, dense_feature: column names in record order.
+        sequences: history fields by name, whichever way they are stored.
+        id_spaces: explicit id space of a field; see `id_space`.
+        source: where the schema came from, for messages.
     """
 
     label: tuple[str, ...]
@@ -52,16 +52,16 @@ class DataStruct:
 
     @classmethod
     def load(cls, path: str) -> "DataStruct":
-        """Reads a ``data_struct.json`` from any path that `tf.io.gfile` reads.
+        """Reads a `data_struct.json` from any path that `tf.io.gfile` reads.
 
         Raises:
-          ConfigError: the file is missing, is not JSON, or does not describe a schema.
+            ConfigError: the file is missing, is not JSON, or does not describe a schema.
         """
         return cls.from_dict(read_json(path), source=path)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], source: str = "data_struct") -> "DataStruct":
-        """Builds the schema from the content of a ``data_struct.json``."""
+        """Builds the schema from the content of a `data_struct.json`."""
         known = (*GROUPS, "sequence_feature", "id_space")
         for key in content:
             if key not in known and not key.startswith("---"):
@@ -90,7 +90,7 @@ class DataStruct:
         return cls(**groups, sequences=sequences, id_spaces=dict(spaces), source=source)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of an equal ``data_struct.json``."""
+        """The content of an equal `data_struct.json`."""
         content: dict[str, Any] = {g: {"column": _collapse(getattr(self, g))} for g in GROUPS}
         variable = [f for f in self.sequences.values() if f.start is None]
         if variable:
@@ -110,8 +110,8 @@ class DataStruct:
     def id_space(self, field: str) -> str:
         """The id space of a field: fields of one space share ids and so embeddings.
 
-        Without an entry in ``id_space``, a history field belongs to the space of its name without
-        ``_list``, any other field to the space of its own name.
+        Without an entry in `id_space`, a history field belongs to the space of its name without
+        `_list`, any other field to the space of its own name.
         """
         if field in self.id_spaces:
             return self.id_spaces[field]
@@ -121,7 +121,7 @@ class DataStruct:
         """Index of a column within its group.
 
         Raises:
-          ConfigError: there is no such column; names the nearest one.
+            ConfigError: there is no such column; names the nearest one.
         """
         columns = getattr(self, group)
         if column not in columns:
@@ -134,7 +134,7 @@ class DataStruct:
         """The history field of that name.
 
         Raises:
-          ConfigError: there is no such field; names the nearest one.
+            ConfigError: there is no such field; names the nearest one.
         """
         if name not in self.sequences:
             raise ConfigError(
@@ -191,7 +191,7 @@ def _collapse(columns: Sequence[str]) -> list[str]:
 
 
 def _fixed_sequences(columns: Sequence[str]) -> dict[str, SequenceField]:
-    """Fields stored as consecutive columns ``name[0]``, ``name[1]``, …"""
+    """Fields stored as consecutive columns `name[0]`, `name[1]`, …"""
     found: dict[str, SequenceField] = {}
     for position, column in enumerate(columns):
         match = _ELEMENT.match(column)

@@ -10,7 +10,7 @@ _Model = TypeVar("_Model", bound="StrictModel")
 
 
 class StrictModel(pydantic.BaseModel):
-    """A JSON object in which an unknown key is an error; keys that start with ``---`` separate."""
+    """A JSON object in which an unknown key is an error; keys that start with `---` separate."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -33,7 +33,7 @@ def validate(model: type[_Model], content: dict[str, Any], path: str) -> _Model:
     """The content of the file `path` as an instance of `model`.
 
     Raises:
-      ConfigError: the content does not fit; one line an error.
+        ConfigError: the content does not fit; one line an error.
     """
     try:
         return model.model_validate(content)

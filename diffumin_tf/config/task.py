@@ -1,4 +1,4 @@
-"""The experiment configuration (``task_conf.json``), validated, with ``--set`` overrides."""
+"""The experiment configuration (`task_conf.json`), validated, with `--set` overrides."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -35,9 +35,9 @@ class Features(_Section):
     """Columns that an input unit reads, by role.
 
     Attributes:
-      user, candidate, context: columns of ``cat_feature``.
-      behaviours: history fields; their embeddings side by side are one behaviour of width d.
-      dense: columns of ``dense_feature``.
+        user, candidate, context: columns of `cat_feature`.
+        behaviours: history fields; their embeddings side by side are one behaviour of width d.
+        dense: columns of `dense_feature`.
     """
 
     user: tuple[str, ...] = ()
@@ -51,11 +51,11 @@ class Embedding(_Section):
     """How ids become rows of the one embedding table.
 
     Attributes:
-      kind: ``hash`` (row = id modulo rows) or ``vocabulary`` (a row for each id seen often).
-      rows: rows of a hashed table, row 0 being the zero row.
-      path: vocabulary file; None counts the ids of the training split when training starts.
-      min_count: sightings after which an id is admitted to the vocabulary.
-      initial_stddev: standard deviation of the table before training.
+        kind: `hash` (row = id modulo rows) or `vocabulary` (a row for each id seen often).
+        rows: rows of a hashed table, row 0 being the zero row.
+        path: vocabulary file; None counts the ids of the training split when training starts.
+        min_count: sightings after which an id is admitted to the vocabulary.
+        initial_stddev: standard deviation of the table before training.
     """
 
     kind: Literal["hash", "vocabulary"] = "vocabulary"
@@ -68,9 +68,9 @@ class Embedding(_Section):
 class TaskConfig(_Section):
     """One experiment; the names of the released configs are kept.
 
-    Days are ``yyyymmdd``, inclusive; None leaves that end open. Times are in seconds.
-    ``sample_rate`` is the share of negatives kept by down-sampling, undone in ``rectified_pctr``.
-    ``top_p`` is in percent of ``seq_len``.
+    Days are `yyyymmdd`, inclusive; None leaves that end open. Times are in seconds.
+    `sample_rate` is the share of negatives kept by down-sampling, undone in `rectified_pctr`.
+    `top_p` is in percent of `seq_len`.
     """
 
     model_name: str = "DiffuMIN"
@@ -222,18 +222,18 @@ def _conflict(key: str, value: Any, bound: str) -> ValueError:
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str]]:
-    """Reads ``task_conf.json``, what it ``extends``, and applies overrides.
+    """Reads `task_conf.json`, what it `extends`, and applies overrides.
 
     Args:
-      path: the file, or the folder of the experiment that holds it.
-      overrides: ``key=value`` texts; the value is read as JSON where it is JSON, else as text;
-        ``embedding.rows=1000`` reaches into a section.
+        path: the file, or the folder of the experiment that holds it.
+        overrides: `key=value` texts; the value is read as JSON where it is JSON, else as text;
+            `embedding.rows=1000` reaches into a section.
 
     Returns:
-      The configuration, and the keys of the private engine that were ignored.
+        The configuration, and the keys of the private engine that were ignored.
 
     Raises:
-      ConfigError: names file, key, value and what would be right.
+        ConfigError: names file, key, value and what would be right.
     """
     content = config_file.read(path, overrides)
     path, *extended = config_file.lineage(path)

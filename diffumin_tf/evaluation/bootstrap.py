@@ -22,8 +22,8 @@ class Spread:
     """What resamples tell about a number.
 
     Attributes:
-      low, high: its 95 % interval, the percentiles 2.5 and 97.5 of the resamples.
-      standard_error: standard deviation of the resamples.
+        low, high: its 95 % interval, the percentiles 2.5 and 97.5 of the resamples.
+        standard_error: standard deviation of the resamples.
     """
 
     low: float
@@ -50,15 +50,15 @@ def auc_draws(
     """AUC of M models on R resamples of the samples, or of the users with all their samples.
 
     Args:
-      labels: [n], 0 or 1.
-      scores: M arrays [n].
-      resamples: R.
-      seed: same seed, same resamples.
-      users: [n]; given, users are drawn instead of samples. Samples of one user depend on each
-        other, so that this interval is the honest one for a population of users.
+        labels: [n], 0 or 1.
+        scores: M arrays [n].
+        resamples: R.
+        seed: same seed, same resamples.
+        users: [n]; given, users are drawn instead of samples. Samples of one user depend on each
+            other, so that this interval is the honest one for a population of users.
 
     Returns:
-      float64 [M, R]; NaN where a resample lacks clicks or non-clicks.
+        float64 [M, R]; NaN where a resample lacks clicks or non-clicks.
     """
     areas = [_WeightedAuc(labels, s) for s in scores]
     unit = None if users is None else np.unique(users, return_inverse=True)[1]
@@ -81,14 +81,14 @@ def gauc_draws(
     """GAUC of M models on R resamples of the users.
 
     Args:
-      labels: [n], 0 or 1.
-      scores: M arrays [n].
-      users: [n].
-      resamples: R.
-      seed: same seed, same resamples as those of `auc_draws` by users.
+        labels: [n], 0 or 1.
+        scores: M arrays [n].
+        users: [n].
+        resamples: R.
+        seed: same seed, same resamples as those of `auc_draws` by users.
 
     Returns:
-      float64 [M, R]; NaN where no drawn user has both classes.
+        float64 [M, R]; NaN where no drawn user has both classes.
     """
     unit = np.unique(users, return_inverse=True)[1]
     units = int(unit.max()) + 1
@@ -108,7 +108,7 @@ def _counts(units: int, resamples: int, seed: int, wide: int) -> Iterator[tuple[
     """Blocks of resamples: the first one's number, and how often each unit was drawn [units, b].
 
     Args:
-      wide: rows of the largest array that is made of a block; settles b, and nothing else.
+        wide: rows of the largest array that is made of a block; settles b, and nothing else.
     """
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK // max(wide, 1))

@@ -1,4 +1,4 @@
-"""``expected.json``: what a fresh run of an experiment should reach, kept as data and checked."""
+"""`expected.json`: what a fresh run of an experiment should reach, kept as data and checked."""
 
 import posixpath
 from collections.abc import Mapping
@@ -31,10 +31,10 @@ class Expected(StrictModel):
     """Test metrics of an experiment, and how far a run may be from them.
 
     Attributes:
-      test: mean of each metric over runs.
-      tolerance: largest allowed distance from it, for the same metrics.
-      runs: how many runs it was taken from, with different seeds.
-      command: what made them.
+        test: mean of each metric over runs.
+        tolerance: largest allowed distance from it, for the same metrics.
+        runs: how many runs it was taken from, with different seeds.
+        command: what made them.
     """
 
     test: Annotated[dict[Metric, Finite], Field(min_length=1)]
@@ -53,10 +53,10 @@ class Expected(StrictModel):
 
 
 def read_expected(path: str) -> Expected:
-    """Reads an ``expected.json``, or that of an experiment's folder.
+    """Reads an `expected.json`, or that of an experiment's folder.
 
     Raises:
-      ConfigError: names file, key, value and what would be right.
+        ConfigError: names file, key, value and what would be right.
     """
     if tf.io.gfile.isdir(path):
         path = posixpath.join(path, EXPECTED_FILE)
@@ -67,10 +67,10 @@ def check(expected: Expected, found: Mapping[str, float | None]) -> list[str]:
     """Compares the test metrics of a run.
 
     Returns:
-      A line for each metric, as expected.
+        A line for each metric, as expected.
 
     Raises:
-      NotAsExpected: a line for each metric that lies outside of its tolerance, or is not known.
+        NotAsExpected: a line for each metric that lies outside of its tolerance, or is not known.
     """
     lines, outside = [], []
     for metric, value in expected.test.items():
@@ -88,13 +88,13 @@ def check(expected: Expected, found: Mapping[str, float | None]) -> list[str]:
 
 
 def expected_of(entry: Mapping[str, Any], command: str) -> dict[str, Any]:
-    """The content of an ``expected.json`` from an experiment of a ``comparison.json``.
+    """The content of an `expected.json` from an experiment of a `comparison.json`.
 
     The tolerance is three standard deviations between seeds, and 0.002 at least.
 
     Args:
-      entry: of one experiment, under ``experiments``.
-      command: what made the runs.
+        entry: of one experiment, under `experiments`.
+        command: what made the runs.
     """
     known = {m: entry["test"][m] for m in ("auc", "gauc") if entry["test"][m]}
     return {

@@ -7,11 +7,11 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Area under the ROC curve: P(score of a click > score of a non-click), ties count half.
 
     Args:
-      labels: [n], 0 or 1.
-      scores: [n].
+        labels: [n], 0 or 1.
+        scores: [n].
 
     Returns:
-      The area, or None when only one class is there.
+        The area, or None when only one class is there.
     """
     _, area, _ = auc_by_group(np.zeros(len(labels), np.int64), labels, scores)
     return float(area[0]) if len(area) else None
@@ -21,12 +21,12 @@ def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float | N
     """Mean of per-user AUCs, weighted by the user's samples; users with one class are left out.
 
     Args:
-      labels: [n], 0 or 1.
-      scores: [n].
-      users: int64 [n], tells users apart.
+        labels: [n], 0 or 1.
+        scores: [n].
+        users: int64 [n], tells users apart.
 
     Returns:
-      The mean, or None when no user has both classes.
+        The mean, or None when no user has both classes.
     """
     _, areas, sizes = auc_by_group(users, labels, scores)
     return float(np.average(areas, weights=sizes)) if len(areas) else None
@@ -63,9 +63,9 @@ def auc_by_group(
     """The groups that have both classes, ascending, their AUCs and their numbers of samples.
 
     Args:
-      groups: int64 [n], tells groups apart.
-      labels: [n], 0 or 1.
-      scores: [n].
+        groups: int64 [n], tells groups apart.
+        labels: [n], 0 or 1.
+        scores: [n].
     """
     order = np.lexsort((scores, groups))
     groups, scores = np.asarray(groups)[order], np.asarray(scores)[order]

@@ -1,4 +1,4 @@
-"""Predictions as text, ``label<TAB>prediction`` a line, and their way back."""
+"""Predictions as text, `label<TAB>prediction` a line, and their way back."""
 
 import posixpath
 
@@ -23,19 +23,19 @@ def metric_lines(results: dict[str, dict]) -> list[str]:
 
 
 def write_predictions(scores: Scores, folder: str, header: bool = False, user: bool = False) -> int:
-    """Writes ``<folder>/part-*`` in the order of the samples.
+    """Writes `<folder>/part-*` in the order of the samples.
 
     Args:
-      scores: what to write.
-      folder: must not exist; appears complete or not at all.
-      header: begin each part with ``label<TAB>prediction``.
-      user: add the user as a third column.
+        scores: what to write.
+        folder: must not exist; appears complete or not at all.
+        header: begin each part with `label<TAB>prediction`.
+        user: add the user as a third column.
 
     Returns:
-      The number of parts.
+        The number of parts.
 
     Raises:
-      DataError: the folder exists, or the users are asked for but unknown.
+        DataError: the folder exists, or the users are asked for but unknown.
     """
     if user and scores.users is None:
         raise DataError("--user: the records have no column user_column of the configuration")
@@ -59,10 +59,10 @@ def read_predictions(pattern: str) -> Scores:
     """Reads what `write_predictions` wrote, with or without header and users.
 
     Args:
-      pattern: a folder of ``part-*``, a file, or a glob.
+        pattern: a folder of `part-*`, a file, or a glob.
 
     Raises:
-      DataError: nothing is there, or a line is malformed; names file and line.
+        DataError: nothing is there, or a line is malformed; names file and line.
     """
     if tf.io.gfile.isdir(pattern):
         pattern = posixpath.join(pattern, PART_PREFIX + "*")

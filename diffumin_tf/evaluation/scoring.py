@@ -17,9 +17,9 @@ class Scores:
     """Labels and predictions of n samples.
 
     Attributes:
-      labels: float32 [n].
-      pctr: float32 [n], predicted click probability.
-      users: int64 [n], or None when the records tell no user.
+        labels: float32 [n].
+        pctr: float32 [n], predicted click probability.
+        users: int64 [n], or None when the records tell no user.
     """
 
     labels: np.ndarray
@@ -41,8 +41,8 @@ def score(predict, batches: Iterable) -> Scores:
     """Scores every batch of (inputs, label).
 
     Args:
-      predict: from `predict_function`.
-      batches: of (inputs, label), in order.
+        predict: from `predict_function`.
+        batches: of (inputs, label), in order.
     """
     labels, pctr, users = [], [], []
     for inputs, label in batches:
@@ -59,8 +59,8 @@ class ReplicaScorer:
     """Scores by all replicas of a model that is being trained; every process gets all scores.
 
     Args:
-      model: built in the scope of the strategy.
-      strategy: the strategy.
+        model: built in the scope of the strategy.
+        strategy: the strategy.
     """
 
     def __init__(self, model: RankingModel, strategy: tf.distribute.Strategy) -> None:
@@ -72,8 +72,8 @@ class ReplicaScorer:
         """Scores every global batch of (inputs, label).
 
         Args:
-          batches: in order, for the replicas of this process.
-          spec: gives the type of a batch once the first was read.
+            batches: in order, for the replicas of this process.
+            spec: gives the type of a batch once the first was read.
         """
         columns: list[list[np.ndarray]] = []
         for batch in batches:

@@ -39,17 +39,17 @@ def check_export(export: str, model: RankingModel, path: FeaturePath, requests: 
     """Replays the warm-up and samples by the SavedModel alone, and compares with the model.
 
     Args:
-      export: folder of a SavedModel.
-      model: the model it was made of.
-      path: its feature path.
-      requests: real samples.
+        export: folder of a SavedModel.
+        model: the model it was made of.
+        path: its feature path.
+        requests: real samples.
 
     Returns:
-      The number of scores that were compared.
+        The number of scores that were compared.
 
     Raises:
-      ExportError: an op is not TensorFlow's own, or draws at random; the SavedModel does not load
-        where there is TensorFlow alone; or a score is not finite, or differs by more than 1e-6.
+        ExportError: an op is not TensorFlow's own, or draws at random; the SavedModel does not load
+            where there is TensorFlow alone; or a score is not finite, or differs by more than 1e-6.
     """
     refuse_foreign_ops(export)
     asked = _asked(export, requests)

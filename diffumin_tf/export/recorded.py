@@ -34,11 +34,11 @@ def write(path: str, requests: Sequence[dict[str, np.ndarray]]) -> None:
     """Writes requests under a temporary name, then renames it.
 
     Args:
-      path: the file; one of that name is replaced.
-      requests: inputs by name; strings as arrays of dtype object that hold bytes.
+        path: the file; one of that name is replaced.
+        requests: inputs by name; strings as arrays of dtype object that hold bytes.
 
     Raises:
-      DataError: an input cannot be written, or the disk is full.
+        DataError: an input cannot be written, or the disk is full.
     """
     with staged_file(path, "wb") as file:
         file.write(_MAGIC + struct.pack("<II", _VERSION, len(requests)))
@@ -52,7 +52,7 @@ def read(path: str) -> list[dict[str, np.ndarray]]:
     """The requests of a file that `write` or the native program wrote, in order.
 
     Raises:
-      DataError: there is no such file, or it is torn or something else.
+        DataError: there is no such file, or it is torn or something else.
     """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:

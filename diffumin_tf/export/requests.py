@@ -22,10 +22,10 @@ class Requests:
     """Serialised samples, taken again from the first one where there are too few.
 
     Attributes:
-      schema: their columns.
-      layout: the columns that the model reads.
-      samples: serialised ``tf.train.Example`` protos, one at least.
-      source: where they come from, in words.
+        schema: their columns.
+        layout: the columns that the model reads.
+        samples: serialised `tf.train.Example` protos, one at least.
+        source: where they come from, in words.
     """
 
     schema: DataStruct
@@ -49,11 +49,11 @@ class Requests:
         return cls(schema, layout, list(encode(schema, columns)), "a blank sample")
 
     def examples(self, count: int) -> dict[str, np.ndarray]:
-        """Inputs of ``examples`` for so many samples."""
+        """Inputs of `examples` for so many samples."""
         return {"inputs": np.array(self._first(count), dtype=object)}
 
     def tensors(self, count: int) -> dict[str, np.ndarray]:
-        """Inputs of ``serving_default`` for so many samples."""
+        """Inputs of `serving_default` for so many samples."""
         raw = parsing.parse(self.schema, tf.constant(self._first(count)), labelled=False)
         raw |= {name: raw[name].to_tensor() for name in self.schema.variable_sequences}
         return {name: values.numpy() for name, values in raw.items()}
@@ -72,7 +72,7 @@ class Requests:
         return raw
 
     def request(self, count: int) -> dict[str, np.ndarray]:
-        """Inputs of ``request`` that ask what `of_one_user` asks sample by sample."""
+        """Inputs of `request` that ask what `of_one_user` asks sample by sample."""
         raw = self.of_one_user(count)
         ids = raw["cat_feature"]
         inputs = {}

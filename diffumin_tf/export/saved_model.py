@@ -34,25 +34,25 @@ def export(
     keep: int | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """Writes ``<folder>/<version>``, the version being the time in seconds.
+    """Writes `<folder>/<version>`, the version being the time in seconds.
 
     Args:
-      model: a model whose weights exist.
-      schema: columns of a record.
-      path: the feature path the model was trained with.
-      folder: folder of all versions.
-      requests: with which a server warms up.
-      check: looks at the version before it appears, and raises where it must not.
-      keep: versions to keep, this one among them; older ones are removed. None keeps all.
-      report: takes a line for each that is removed.
+        model: a model whose weights exist.
+        schema: columns of a record.
+        path: the feature path the model was trained with.
+        folder: folder of all versions.
+        requests: with which a server warms up.
+        check: looks at the version before it appears, and raises where it must not.
+        keep: versions to keep, this one among them; older ones are removed. None keeps all.
+        report: takes a line for each that is removed.
 
     Returns:
-      The folder of the version; it appears complete, on the disk, or not at all. (On ``gs://…`` a
-      folder is renamed file by file.)
+        The folder of the version; it appears complete, on the disk, or not at all. (On `gs://…` a
+        folder is renamed file by file.)
 
     Raises:
-      ExportError: another export is writing here.
-      DataError: the disk is full.
+        ExportError: another export is writing here.
+        DataError: the disk is full.
     """
     tf.io.gfile.makedirs(folder)
     with _alone(folder):
@@ -133,7 +133,7 @@ def _removed(folder: str, version: int) -> str:
 
 
 def _make_regress(export: str) -> None:
-    """Lets the Regress API answer by ``examples``; TensorFlow 2 saves all methods as Predict."""
+    """Lets the Regress API answer by `examples`; TensorFlow 2 saves all methods as Predict."""
     path = posixpath.join(export, _SAVED_MODEL)
     with tf.io.gfile.GFile(path, "rb") as file:
         saved = saved_model_pb2.SavedModel.FromString(file.read())

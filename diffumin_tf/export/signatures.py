@@ -12,7 +12,7 @@ SERVING_DEFAULT, EXAMPLES, REQUEST = "serving_default", "examples", "request"
 
 
 def raw_specs(schema: DataStruct) -> dict[str, tf.TensorSpec]:
-    """Inputs of ``serving_default`` by name."""
+    """Inputs of `serving_default` by name."""
     specs = {"cat_feature": tf.TensorSpec([None, len(schema.cat_feature)], tf.int64, "cat_feature")}
     if schema.dense_feature:
         specs["dense_feature"] = tf.TensorSpec(
@@ -24,10 +24,10 @@ def raw_specs(schema: DataStruct) -> dict[str, tf.TensorSpec]:
 
 
 def request_specs(schema: DataStruct, layout: FeatureLayout) -> dict[str, tf.TensorSpec]:
-    """Inputs of ``request`` by name; a role without columns is none.
+    """Inputs of `request` by name; a role without columns is none.
 
     Raises:
-      ConfigError: two inputs have the same name.
+        ConfigError: two inputs have the same name.
     """
 
     def ids(name: str, rows: int | None, columns: int | None) -> tf.TensorSpec:
@@ -54,24 +54,24 @@ def request_specs(schema: DataStruct, layout: FeatureLayout) -> dict[str, tf.Ten
 def signatures(model: RankingModel, schema: DataStruct, path: FeaturePath) -> dict:
     """Concrete functions by name of signature.
 
-    * ``serving_default``: the schema's tensors: ``cat_feature`` int64 [B, columns],
-      ``dense_feature`` float32 [B, columns], each variable-length history field int64
-      [B, any length], most recent first, padded with 0 at the end; to ``pctr`` and
-      ``rectified_pctr``, float32 [B].
-    * ``examples``: ``inputs``, serialised ``tf.train.Example`` strings [B], of which label and
-      auxiliary columns are neither needed nor read; to ``outputs``, the ``pctr`` of each.
-    * ``request``: one user, N candidates: ``user`` int64 [1, columns], ``candidate`` int64
-      [N, columns], ``context`` int64 [1 or N, columns], the columns in the order of
-      `FeatureLayout.roles`; ``dense_feature`` float32 [1 or N, columns], and each history field of
-      the model int64 [1, any length]; to ``pctr`` and ``rectified_pctr``, float32 [N].
+    * `serving_default`: the schema's tensors: `cat_feature` int64 [B, columns],
+      `dense_feature` float32 [B, columns], each variable-length history field int64
+      [B, any length], most recent first, padded with 0 at the end; to `pctr` and
+      `rectified_pctr`, float32 [B].
+    * `examples`: `inputs`, serialised `tf.train.Example` strings [B], of which label and
+      auxiliary columns are neither needed nor read; to `outputs`, the `pctr` of each.
+    * `request`: one user, N candidates: `user` int64 [1, columns], `candidate` int64
+      [N, columns], `context` int64 [1 or N, columns], the columns in the order of
+      `FeatureLayout.roles`; `dense_feature` float32 [1 or N, columns], and each history field of
+      the model int64 [1, any length]; to `pctr` and `rectified_pctr`, float32 [N].
 
     An input of another width, or of another number of rows than the rest, is an error that names
     it.
 
     Args:
-      model: a model whose weights exist.
-      schema: columns of a record.
-      path: the feature path the model was trained with.
+        model: a model whose weights exist.
+        schema: columns of a record.
+        path: the feature path the model was trained with.
     """
     tensor_specs, specs = raw_specs(schema), request_specs(schema, model.layout)
     example_spec = tf.TensorSpec([None], tf.string, "inputs")

@@ -35,7 +35,7 @@ def write_warmup(export: str, requests: Requests) -> str:
     """Writes the warm-up of a SavedModel into it, every signature in the usual sizes.
 
     Returns:
-      Path of the file: a TFRecord of ``tensorflow.serving.PredictionLog``.
+        Path of the file: a TFRecord of `tensorflow.serving.PredictionLog`.
     """
     path = posixpath.join(export, WARMUP_FILE)
     tf.io.gfile.makedirs(posixpath.dirname(path))
@@ -49,7 +49,7 @@ def read_warmup(export: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Signature and inputs of each request of a warm-up, as the signature takes them.
 
     Raises:
-      ExportError: the file is missing or torn.
+        ExportError: the file is missing or torn.
     """
     path = posixpath.join(export, WARMUP_FILE)
     try:

@@ -34,13 +34,13 @@ class Repairs:
     buffer, or have been left out unparsed, before it is noticed: its place is kept, and batches
     are smaller by it.
 
-    The copies stay in ``folder`` for as long as they are read; the originals are left alone.
+    The copies stay in `folder` for as long as they are read; the originals are left alone.
 
     Args:
-      folder: where the copies go; made when the first one is.
-      schema: columns of a record.
-      max_bad_records: bad records that may be left out, over all files; 0 allows none.
-      report: takes a line for each.
+        folder: where the copies go; made when the first one is.
+        schema: columns of a record.
+        max_bad_records: bad records that may be left out, over all files; 0 allows none.
+        report: takes a line for each.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class Repairs:
         """Looks for damage among files and writes copies without it.
 
         Args:
-          files: part files, originals.
-          afresh: whether files that were sound before are looked at again.
+            files: part files, originals.
+            afresh: whether files that were sound before are looked at again.
 
         Returns:
-          Whether there was damage that was not known before.
+            Whether there was damage that was not known before.
 
         Raises:
-          DataError: there are more bad records than ``max_bad_records``, a file is gone, or the
-            disk is full.
+            DataError: there are more bad records than `max_bad_records`, a file is gone, or the
+                disk is full.
         """
         found = False
         for file in files:
@@ -157,15 +157,15 @@ def resilient(
     and none but the bad ones is lost. A batch of nothing but records that do not fit is empty.
 
     Args:
-      make: (files, skip) → the batches of those files without the first ``skip`` of them; one
-        item a global batch.
-      files: part files.
-      repairs: what is known of damage, and how much of it is allowed.
-      skip: batches to leave out at the start.
-      own: those of the files that ``make`` reads, where it does not read all of them.
+        make: (files, skip) → the batches of those files without the first `skip` of them; one
+            item a global batch.
+        files: part files.
+        repairs: what is known of damage, and how much of it is allowed.
+        skip: batches to leave out at the start.
+        own: those of the files that `make` reads, where it does not read all of them.
 
     Raises:
-      DataError: a file is gone, there is more damage than allowed, or no record at all.
+        DataError: a file is gone, there is more damage than allowed, or no record at all.
     """
     done, iterator = skip, None
     while True:

@@ -23,12 +23,12 @@ def list_files(path: str | None, start: int | None, end: int | None, split: str)
     """The part files of a split, in order.
 
     Args:
-      path: a folder of day partitions (``<path>/<yyyymmdd>/part-*``) or a glob of files.
-      start, end: first and last day, inclusive; None leaves that end open.
-      split: name of the split, for messages.
+        path: a folder of day partitions (`<path>/<yyyymmdd>/part-*`) or a glob of files.
+        start, end: first and last day, inclusive; None leaves that end open.
+        split: name of the split, for messages.
 
     Raises:
-      DataError: nothing is there; says what was looked for and what there is.
+        DataError: nothing is there; says what was looked for and what there is.
     """
     key = f"{split}_data_path"
     if not path:
@@ -55,8 +55,8 @@ def empty_days(path: str, start: int | None, end: int | None) -> list[str]:
     """Day folders from start to end that hold no part file, or only files without a byte.
 
     Args:
-      path: a folder of day partitions; a glob of files has no days.
-      start, end: first and last day, inclusive; None leaves that end open.
+        path: a folder of day partitions; a glob of files has no days.
+        start, end: first and last day, inclusive; None leaves that end open.
     """
     if any(c in path for c in "*?["):
         return []
@@ -82,15 +82,15 @@ def _parts(path: str, day: str) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What one input pipeline feeds: replicas [first, first + count) of ``total``.
+    """What one input pipeline feeds: replicas [first, first + count) of `total`.
 
     Replica r of N gets rows [B·r/N, B·(r+1)/N) of a global batch of B samples, rounded down: parts
     differ by one sample at most, and are empty where there are fewer samples than replicas.
 
     Attributes:
-      first, count: its replicas.
-      total: all replicas.
-      pipeline, pipelines: its place among the input pipelines, of which a worker has one.
+        first, count: its replicas.
+        total: all replicas.
+        pipeline, pipelines: its place among the input pipelines, of which a worker has one.
     """
 
     first: int = 0
@@ -112,13 +112,13 @@ def check_input_shards(input_shards: int, batch_size: int, files: int, pipelines
     """Checks that the files can be dealt out.
 
     Args:
-      input_shards: groups of files that are read side by side.
-      batch_size: samples of a global batch.
-      files: how many files there are.
-      pipelines: workers that read.
+        input_shards: groups of files that are read side by side.
+        batch_size: samples of a global batch.
+        files: how many files there are.
+        pipelines: workers that read.
 
     Raises:
-      ConfigError: names the keys and values that do not fit together.
+        ConfigError: names the keys and values that do not fit together.
     """
     if input_shards == 1:
         return
@@ -164,30 +164,31 @@ def batches(
 ) -> tf.data.Dataset:
     """Model inputs and labels, batch by batch; same files and seed, same batches.
 
-    With ``input_shards`` M, the files in their order are dealt to M shards in turn. Each shard is
+    With `input_shards` M, the files in their order are dealt to M shards in turn. Each shard is
     read and shuffled on its own and gives batch_size / M samples to a global batch, as long as it
     has them; a global batch is what the shards give, in their order. Global batches are the same
     for whatever parts read them.
 
     Args:
-      files: part files.
-      schema: columns of a record.
-      path: maps raw tensors to model inputs.
-      batch_size: samples of a global batch; the last ones may be smaller.
-      user_column: column that tells users apart; becomes ``inputs["user"]``.
-      shuffle: (buffer size, seed), or None to keep the order of the files.
-      skip: global batches to leave out at the start. They are read, but not parsed.
-      part: which replicas to feed. With one shard, every pipeline reads all records and takes its
-        replicas' rows. With more, it reads the files of its own shards alone, ends when they do,
-        and its replicas share what those give in the way that `Part` tells.
-      input_shards: M, a multiple of the pipelines.
+        files: part files.
+        schema: columns of a record.
+        path: maps raw tensors to model inputs.
+        batch_size: samples of a global batch; the last ones may be smaller.
+        user_column: column that tells users apart; becomes `inputs["user"]`.
+        shuffle: (buffer size, seed), or None to keep the order of the files.
+        skip: global batches to leave out at the start. They are read, but not parsed.
+        part: which replicas to feed. With one shard, every pipeline reads all records and takes its
+            replicas' rows. With more, it reads the files of its own shards alone, ends when they
+            do, and its replicas share what those give in the way that `Part` tells.
+        input_shards: M, a multiple of the pipelines.
 
     Returns:
-      A dataset of (inputs, label float32 [B]): for each global batch, one element a replica of the
-      part, which may be empty.
+        A dataset of (inputs, label float32 [B]): for each global batch, one element a replica of
+            the
+        part, which may be empty.
 
     Raises:
-      ConfigError: the files or the batch cannot be dealt to so many shards.
+        ConfigError: the files or the batch cannot be dealt to so many shards.
     """
     check_input_shards(input_shards, batch_size, len(files), part.pipelines)
     shards = [

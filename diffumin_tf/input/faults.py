@@ -22,10 +22,10 @@ class BadRecord(NamedTuple):
     """A record that cannot be used.
 
     Attributes:
-      file: where it lies.
-      number: how many records lie before it.
-      reason: what is wrong.
-      torn: whether its bytes are damaged; otherwise they are whole but do not fit the schema.
+        file: where it lies.
+        number: how many records lie before it.
+        reason: what is wrong.
+        torn: whether its bytes are damaged; otherwise they are whole but do not fit the schema.
     """
 
     file: str
@@ -60,7 +60,7 @@ def find_fault(files: Iterable[str], schema: DataStruct) -> BadRecord | None:
     """The first record that is damaged or does not fit the schema; None if there is none.
 
     Raises:
-      DataError: a file is gone.
+        DataError: a file is gone.
     """
     sound = soundness(schema)
     for file in files:

@@ -19,12 +19,12 @@ class FeatureLayout:
     """Where each feature lies in the model inputs.
 
     Attributes:
-      fields: categorical columns in the order of ``inputs["fields"]``.
-      behaviours: history fields in the order of ``inputs["behaviours"]``.
-      dense: dense columns in the order of ``inputs["dense"]``.
-      spaces: id space of every categorical column and history field.
-      roles: the fields of ``user``, ``candidate`` and ``context``. One of several roles is the
-        candidate's, or else the user's.
+        fields: categorical columns in the order of `inputs["fields"]`.
+        behaviours: history fields in the order of `inputs["behaviours"]`.
+        dense: dense columns in the order of `inputs["dense"]`.
+        spaces: id space of every categorical column and history field.
+        roles: the fields of `user`, `candidate` and `context`. One of several roles is the
+            candidate's, or else the user's.
     """
 
     fields: tuple[str, ...]
@@ -38,7 +38,7 @@ class FeatureLayout:
         """Lays out the columns that the units read; each column once.
 
         Raises:
-          ConfigError: the schema has no such column.
+            ConfigError: the schema has no such column.
         """
         fields = tuple(dict.fromkeys(features.user + features.candidate + features.context))
         role_of = {name: "candidate" for name in features.candidate}
@@ -59,9 +59,9 @@ class HistoryGroup(NamedTuple):
     """Histories of those b samples of a batch that are padded to one length L.
 
     Attributes:
-      rows: int32 [b, L, F], most recent first.
-      mask: bool [b, L], true where any field of the behaviour is there.
-      samples: int32 [b], places of the samples in the batch; ascending.
+        rows: int32 [b, L, F], most recent first.
+        mask: bool [b, L], true where any field of the behaviour is there.
+        samples: int32 [b], places of the samples in the batch; ascending.
     """
 
     rows: tf.Tensor
@@ -73,12 +73,12 @@ class FeaturePath(tf.Module):
     """Raw record tensors → rows, masks and dense values.
 
     Args:
-      schema: columns of the raw tensors.
-      layout: columns to pick.
-      seq_len: behaviours kept, L.
-      rows_of: maps int64 ids to int32 rows of the embedding table.
-      buckets: lengths to which `grouped` pads histories, ascending, the last one `seq_len`.
-        None means `seq_len` alone.
+        schema: columns of the raw tensors.
+        layout: columns to pick.
+        seq_len: behaviours kept, L.
+        rows_of: maps int64 ids to int32 rows of the embedding table.
+        buckets: lengths to which `grouped` pads histories, ascending, the last one `seq_len`.
+            None means `seq_len` alone.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class FeaturePath(tf.Module):
         """Picks the columns and maps ids to rows.
 
         Args:
-          raw: ``cat_feature`` int64 [B, columns], ``dense_feature`` float32 [B, columns], and each
-            variable-length history field int64 [B, any length].
+            raw: `cat_feature` int64 [B, columns], `dense_feature` float32 [B, columns], and each
+                variable-length history field int64 [B, any length].
 
         Returns:
-          ``fields`` int32 [B, n], ``histories``: one `HistoryGroup` as long as the longest field,
-          at most ``seq_len``, ``dense`` float32 [B, m] (0 where not finite, ±1e18 at most).
+            `fields` int32 [B, n], `histories`: one `HistoryGroup` as long as the longest field,
+            at most `seq_len`, `dense` float32 [B, m] (0 where not finite, ±1e18 at most).
         """
         histories = [self._history(raw, s) for s in self._sequences]
         # One place at least, so that there is a behaviour to look at, if only a masked one.
@@ -126,10 +126,10 @@ class FeaturePath(tf.Module):
         """The same for training: every history is padded to the shortest bucket that it fits.
 
         Args:
-          raw: as in `__call__`, but variable-length history fields are ragged.
+            raw: as in `__call__`, but variable-length history fields are ragged.
 
         Returns:
-          As `__call__`, with one `HistoryGroup` a bucket, any of which may be empty.
+            As `__call__`, with one `HistoryGroup` a bucket, any of which may be empty.
         """
         histories = [self._history(raw, s) for s in self._sequences]
         if len(self._buckets) == 1:
@@ -149,12 +149,12 @@ class FeaturePath(tf.Module):
         """The same for one user who is shown N candidates; what is the user's is there once.
 
         Args:
-          raw: ``user`` int64 [1, columns], ``candidate`` int64 [N, columns] and ``context`` int64
-            [1 or N, columns], each with the columns of `FeatureLayout.roles`; ``dense_feature``
-            float32 [1 or N, columns]; and each history field int64 [1, any length].
+            raw: `user` int64 [1, columns], `candidate` int64 [N, columns] and `context` int64
+                [1 or N, columns], each with the columns of `FeatureLayout.roles`; `dense_feature`
+                float32 [1 or N, columns]; and each history field int64 [1, any length].
 
         Returns:
-          ``fields`` and ``dense`` as in `__call__`, and ``shared``: the `HistoryGroup` of the user.
+            `fields` and `dense` as in `__call__`, and `shared`: the `HistoryGroup` of the user.
         """
         count = tf.shape(raw["candidate"])[0]
         histories = [raw[s.name][:, : self._seq_len] for s in self._sequences]

@@ -9,17 +9,17 @@ _BUCKETS = 2**63 - 1
 
 
 def fingerprint(space: str, values: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Fingerprints of texts within one id space: ``farmhash64(space + "=" + text) mod (2⁶³ − 1)``.
+    """Fingerprints of texts within one id space: `farmhash64(space + "=" + text) mod (2⁶³ − 1)`.
 
-    The text itself counts: ``"7"`` and ``"7.0"`` are two ids. Equal on every platform; the same
+    The text itself counts: `"7"` and `"7.0"` are two ids. Equal on every platform; the same
     function is at hand inside a graph as `tf.strings.to_hash_bucket_fast`.
 
     Args:
-      space: name of the id space; fields of one space share ids.
-      values: texts [n]; the empty text is a missing value.
+        space: name of the id space; fields of one space share ids.
+        values: texts [n]; the empty text is a missing value.
 
     Returns:
-      int64 [n] in [0, 2⁶³ − 1); 0 exactly where the text is empty.
+        int64 [n] in [0, 2⁶³ − 1); 0 exactly where the text is empty.
     """
     texts = np.asarray(values, dtype=object)
     if not texts.size:

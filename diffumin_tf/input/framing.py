@@ -23,7 +23,7 @@ def frames(file: str) -> Iterator[bytes | str]:
     then nothing tells where the next record begins, and where a zipped stream is.
 
     Args:
-      file: a plain file, or a zipped one whose name ends in ``.gz``.
+        file: a plain file, or a zipped one whose name ends in `.gz`.
     """
     if not file.endswith(".gz"):
         yield from _plain_frames(file)

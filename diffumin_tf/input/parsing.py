@@ -43,14 +43,14 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
     """Parses a batch of serialised samples into raw tensors.
 
     Args:
-      schema: columns of the record.
-      serialised: strings [B].
-      labelled: whether label and auxiliary columns are read too.
+        schema: columns of the record.
+        serialised: strings [B].
+        labelled: whether label and auxiliary columns are read too.
 
     Returns:
-      ``cat_feature`` int64 [B, columns], ``dense_feature`` float32 [B, columns], each
-      variable-length history field ragged int64 [B, lengths]; when labelled, ``label`` int64 [B]
-      and ``auxiliary_info`` int64 [B, columns].
+        `cat_feature` int64 [B, columns], `dense_feature` float32 [B, columns], each
+        variable-length history field ragged int64 [B, lengths]; when labelled, `label` int64 [B]
+        and `auxiliary_info` int64 [B, columns].
     """
     dtypes = {"cat_feature": tf.int64, "dense_feature": tf.float32}
     if labelled:

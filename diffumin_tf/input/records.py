@@ -1,4 +1,4 @@
-"""Records on disk: columns of samples → ``tf.train.Example`` → day partitions, whole or absent."""
+"""Records on disk: columns of samples → `tf.train.Example` → day partitions, whole or absent."""
 
 import dataclasses
 import posixpath
@@ -18,12 +18,12 @@ class SampleColumns:
     """A chunk of n samples, column by column, in the order of the schema.
 
     Attributes:
-      label: int64 [n], 0 or 1.
-      auxiliary_info: int64 [n, columns].
-      cat_feature: int64 ids [n, columns].
-      dense_feature: float32 [n, columns].
-      sequences: variable-length history fields by name, as (ids int64 [total], row splits
-        int64 [n + 1]); most recent behaviour first.
+        label: int64 [n], 0 or 1.
+        auxiliary_info: int64 [n, columns].
+        cat_feature: int64 ids [n, columns].
+        dense_feature: float32 [n, columns].
+        sequences: variable-length history fields by name, as (ids int64 [total], row splits
+            int64 [n + 1]); most recent behaviour first.
     """
 
     label: np.ndarray
@@ -37,10 +37,10 @@ class SampleColumns:
 
 
 def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
-    """Serialised ``tf.train.Example`` protos, one a sample.
+    """Serialised `tf.train.Example` protos, one a sample.
 
     Raises:
-      DataError: a column has another width than the schema says.
+        DataError: a column has another width than the schema says.
     """
     for group in ("auxiliary_info", "cat_feature", "dense_feature"):
         expected = (len(samples), len(getattr(schema, group)))
@@ -71,9 +71,9 @@ class PartWriter:
     """Spreads serialised samples over the part files of one partition, in turn.
 
     Args:
-      directory: the folder of the partition, e.g. from `staged_directory`.
-      parts: number of files.
-      compression: ``""`` or ``"GZIP"``.
+        directory: the folder of the partition, e.g. from `staged_directory`.
+        parts: number of files.
+        compression: `""` or `"GZIP"`.
     """
 
     def __init__(self, directory: str, parts: int = 1, compression: str = "") -> None:

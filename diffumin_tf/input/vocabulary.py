@@ -24,9 +24,9 @@ class Vocabulary(NamedTuple):
     """What a vocabulary holds.
 
     Attributes:
-      size: ids in the file.
-      new: those among them that the older vocabulary did not hold; all of them without one.
-      pending: ids seen too rarely so far, whose sightings are remembered.
+        size: ids in the file.
+        new: those among them that the older vocabulary did not hold; all of them without one.
+        pending: ids seen too rarely so far, whose sightings are remembered.
     """
 
     size: int
@@ -35,10 +35,10 @@ class Vocabulary(NamedTuple):
 
 
 class HashedRows(tf.Module):
-    """``row = 1 + id mod (rows − 1)``; id 0 (missing, padding) is row 0.
+    """`row = 1 + id mod (rows − 1)`; id 0 (missing, padding) is row 0.
 
     Args:
-      rows: rows of the table, at least 2.
+        rows: rows of the table, at least 2.
     """
 
     def __init__(self, rows: int) -> None:
@@ -73,13 +73,13 @@ class _Lines(tf.lookup.TextFileInitializer):
 
 
 class VocabularyRows(tf.Module):
-    """``row`` = line number of the id in the vocabulary file, from 1; any other id is row 0.
+    """`row` = line number of the id in the vocabulary file, from 1; any other id is row 0.
 
     Args:
-      path: text file with one decimal id a line; becomes an asset of a SavedModel.
+        path: text file with one decimal id a line; becomes an asset of a SavedModel.
 
     Raises:
-      ConfigError: the file cannot be read, is empty, or holds something else than ids.
+        ConfigError: the file cannot be read, is empty, or holds something else than ids.
     """
 
     def __init__(self, path: str) -> None:
@@ -101,10 +101,10 @@ def count_ids(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Distinct positive ids and how often each occurs.
 
     Args:
-      batches: int64 arrays of ids, any shape; 0 is padding.
+        batches: int64 arrays of ids, any shape; 0 is padding.
 
     Returns:
-      ids int64 [n], ascending; counts int64 [n].
+        ids int64 [n], ascending; counts int64 [n].
     """
     counted = np.zeros(0, np.int64), np.zeros(0, np.int64)
     pending: list[np.ndarray] = []
@@ -127,19 +127,20 @@ def write_vocabulary(
 
     Ids of an older vocabulary keep their lines, however often they occur now; the ids newly
     admitted follow them. Sightings of ids that are not admitted yet add up from one vocabulary to
-    the next: they are kept in ``vocabulary_pending.npy`` beside each. That file holds 50 million
+    the next: they are kept in `vocabulary_pending.npy` beside each. That file holds 50 million
     ids at most; beyond them, ids with the fewest sightings are forgotten, and among equals those
     that do not occur now.
 
     Args:
-      path: file to write.
-      batches: int64 arrays of ids, any shape; 0 is padding.
-      min_count: sightings that admit an id.
-      previous: file of the older vocabulary; without a file of sightings beside it there are none.
+        path: file to write.
+        batches: int64 arrays of ids, any shape; 0 is padding.
+        min_count: sightings that admit an id.
+        previous: file of the older vocabulary; without a file of sightings beside it there are
+            none.
 
     Raises:
-      ConfigError: the older vocabulary is missing or damaged.
-      DataError: no id is frequent enough for a first vocabulary, or the disk is full.
+        ConfigError: the older vocabulary is missing or damaged.
+        DataError: no id is frequent enough for a first vocabulary, or the disk is full.
     """
     old = read_ids(previous) if previous else np.zeros(0, np.int64)
     by_id = np.sort(old)
@@ -171,7 +172,7 @@ def read_ids(path: str) -> np.ndarray:
     """Ids of a vocabulary file, int64, in the order of its lines: row r of a table is line r − 1.
 
     Raises:
-      ConfigError: the file cannot be read, is empty, or holds something else than ids.
+        ConfigError: the file cannot be read, is empty, or holds something else than ids.
     """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:

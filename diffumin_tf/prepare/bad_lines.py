@@ -12,13 +12,13 @@ class BadLines:
     """The bad lines of one input file.
 
     Args:
-      source: path of the file, for messages.
-      max_fraction: share of bad lines above which `check` fails.
+        source: path of the file, for messages.
+        max_fraction: share of bad lines above which `check` fails.
 
     Attributes:
-      lines: lines read so far, good and bad, without the header; kept by the reader.
-      by_reason: number of bad lines by reason.
-      first: the first bad lines as ``{"line", "reason", "text"}``, by line number from 1.
+        lines: lines read so far, good and bad, without the header; kept by the reader.
+        by_reason: number of bad lines by reason.
+        first: the first bad lines as `{"line", "reason", "text"}`, by line number from 1.
     """
 
     def __init__(self, source: str, max_fraction: float = 0.01) -> None:
@@ -44,7 +44,7 @@ class BadLines:
         """Fails when too many lines are bad, or when there is no good one.
 
         Raises:
-          DataError: one message with the counts and the quoted lines.
+            DataError: one message with the counts and the quoted lines.
         """
         if self.lines and len(self) < self.lines and len(self) <= self.max_fraction * self.lines:
             return

@@ -1,6 +1,6 @@
 """Text columns → ids and numbers, by the rules that a spec gives to a field.
 
-Texts are Arrow arrays of strings, plain or dictionary-encoded, in which ``""`` is a missing value.
+Texts are Arrow arrays of strings, plain or dictionary-encoded, in which `""` is a missing value.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def is_missing(texts: pa.Array) -> np.ndarray:
 
 
 def first_value(texts: pa.Array, separator: str) -> pa.Array:
-    """The text before the first separator, e.g. ``"39"`` of ``"39,12"``."""
+    """The text before the first separator, e.g. `"39"` of `"39,12"`."""
     return pc.list_element(pc.split_pattern(texts, separator, max_splits=1), 0)
 
 
@@ -83,7 +83,7 @@ def local_days(time_ms: np.ndarray, utc_offset_hours: float) -> np.ndarray:
 
 
 def named_days(texts: pa.Array) -> np.ndarray:
-    """Days written ``yyyymmdd`` or ``yyyy-mm-dd`` as numbers int64 [n]; 0 for no such day."""
+    """Days written `yyyymmdd` or `yyyy-mm-dd` as numbers int64 [n]; 0 for no such day."""
     distinct, inverse = _distinct(texts)
     parsed = pd.to_datetime(
         pd.Series(distinct, dtype=object).str.replace("-", ""), format="%Y%m%d", errors="coerce"

@@ -1,4 +1,4 @@
-"""Raw tables → day partitions of records: the entry point of ``diffumin prepare``."""
+"""Raw tables → day partitions of records: the entry point of `diffumin prepare`."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from diffumin_tf.prepare.table_adapter import prepare_tables
 
 
 def prepare(spec_path: str, input_dir: str | None, output_dir: str) -> dict[str, Any]:
-    """Makes ``<output_dir>/<yyyymmdd>/part-*``, ``data_struct.json`` and ``manifest.json``.
+    """Makes `<output_dir>/<yyyymmdd>/part-*`, `data_struct.json` and `manifest.json`.
 
     A day appears complete or not at all. Running again keeps the complete days of the same spec
     and input and makes the missing ones.
 
     Args:
-      spec_path: a ``prepare.json``, see `diffumin_tf.prepare.spec`.
-      input_dir: folder of the files that the spec names; None for a synthetic log.
-      output_dir: folder of the records; made when absent.
+        spec_path: a `prepare.json`, see `diffumin_tf.prepare.spec`.
+        input_dir: folder of the files that the spec names; None for a synthetic log.
+        output_dir: folder of the records; made when absent.
 
     Returns:
-      The manifest: spec, rows read and written, days, history lengths, bad lines.
+        The manifest: spec, rows read and written, days, history lengths, bad lines.
 
     Raises:
-      ConfigError: the spec is wrong, or needs an input.
-      DataError: an input is missing, unreadable or has too many bad lines, the output holds data
-        of another spec or input, or the disk is full.
+        ConfigError: the spec is wrong, or needs an input.
+        DataError: an input is missing, unreadable or has too many bad lines, the output holds data
+            of another spec or input, or the disk is full.
     """
     spec = load_spec(spec_path)
     if isinstance(spec, SyntheticSpec):

@@ -1,4 +1,4 @@
-"""The adapter ``eleme``: the public Ele.me files (39 columns, no header) → day partitions."""
+"""The adapter `eleme`: the public Ele.me files (39 columns, no header) → day partitions."""
 
 import csv
 import glob
@@ -57,7 +57,8 @@ def prepare_eleme(spec: ElemeSpec, input_dir: str, output_dir: str) -> dict[str,
     Record i of a day (of one part) is the i-th good line of its files.
 
     Raises:
-      DataError: a file cannot be read or holds too many bad lines, or the output holds other data.
+        DataError: a file cannot be read or holds too many bad lines, or the output holds other
+            data.
     """
     settings = {"spec": spec.model_dump(exclude={"files"})}
     schema = DataStruct.from_dict(SCHEMA)
@@ -86,7 +87,7 @@ def day_files(spec: ElemeSpec, input_dir: str) -> dict[str, list[str]]:
     """The names of the files of every day, in order of days.
 
     Raises:
-      DataError: no file fits the pattern.
+        DataError: no file fits the pattern.
     """
     if not isinstance(spec.files, str):
         return dict(sorted(spec.files.items()))

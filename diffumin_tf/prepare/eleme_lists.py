@@ -1,4 +1,4 @@
-"""Behaviours written as parallel lists, ``"12;7;-99"`` a cell: split, checked, newest first."""
+"""Behaviours written as parallel lists, `"12;7;-99"` a cell: split, checked, newest first."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ class BehaviourLists:
     """The lists of n rows, entry after entry.
 
     Attributes:
-      entries: texts [total] by list name, dictionary-encoded, ``""`` where missing.
-      splits: int64 [n + 1], row i holds the entries ``splits[i]:splits[i + 1]``.
+        entries: texts [total] by list name, dictionary-encoded, `""` where missing.
+        splits: int64 [n + 1], row i holds the entries `splits[i]:splits[i + 1]`.
     """
 
     entries: dict[str, pa.DictionaryArray]
@@ -38,14 +38,14 @@ class BehaviourLists:
         """Puts the most recent behaviour first and leaves out positions where all is missing.
 
         Args:
-          age: float64 [total], time since each behaviour; NaN where unknown.
-          list_order: ``"newest_first"``, ``"oldest_first"``, or ``"auto"``: a row is oldest first
-            when its first known age is larger than its last.
-          ids: int64 [total] by list name, 0 where missing.
-          max_len: behaviours kept at most.
+            age: float64 [total], time since each behaviour; NaN where unknown.
+            list_order: `"newest_first"`, `"oldest_first"`, or `"auto"`: a row is oldest first
+                when its first known age is larger than its last.
+            ids: int64 [total] by list name, 0 where missing.
+            max_len: behaviours kept at most.
 
         Returns:
-          positions of the kept entries and row splits int64 [n + 1].
+            positions of the kept entries and row splits int64 [n + 1].
         """
         rows = len(self.splits) - 1
         row = np.repeat(np.arange(rows), np.diff(self.splits))
@@ -82,9 +82,9 @@ def list_faults(
     A cell that is missing as a whole fits lists of any length.
 
     Args:
-      cells: texts [n] by list name.
-      numeric: names of the lists whose entries must be numbers.
-      missing: texts that mean a missing entry.
+        cells: texts [n] by list name.
+        numeric: names of the lists whose entries must be numbers.
+        missing: texts that mean a missing entry.
     """
     lengths = _lengths(cells)
     yield "lists of unequal length", ((lengths >= 0) & (lengths != lengths.max(axis=0))).any(axis=0)
@@ -113,7 +113,7 @@ def _entries(cells: pa.Array, lengths: np.ndarray, missing: Sequence[str]) -> pa
 
 
 def _without_missing(flat: pa.Array, missing: Sequence[str]) -> pa.DictionaryArray:
-    """The entries with ``""`` for every text that means a missing one."""
+    """The entries with `""` for every text that means a missing one."""
     encoded = flat.dictionary_encode()
     absent = pc.is_in(encoded.dictionary, value_set=pa.array([*ALWAYS_MISSING, *missing]))
     return pa.DictionaryArray.from_arrays(

@@ -10,8 +10,8 @@ class Histories:
     """For every sample, a window into the events sorted by user and time.
 
     Attributes:
-      order: int64 [events], positions of the events, sorted by user, then time.
-      start, stop: int64 [samples], the sample's events are ``order[start:stop]``, oldest first.
+        order: int64 [events], positions of the events, sorted by user, then time.
+        start, stop: int64 [samples], the sample's events are `order[start:stop]`, oldest first.
     """
 
     order: np.ndarray
@@ -22,10 +22,10 @@ class Histories:
         """The events of some samples, most recent first.
 
         Args:
-          samples: int64 [n], positions of the samples.
+            samples: int64 [n], positions of the samples.
 
         Returns:
-          event positions int64 [total] and row splits int64 [n + 1].
+            event positions int64 [total] and row splits int64 [n + 1].
         """
         lengths = self.stop[samples] - self.start[samples]
         splits = np.concatenate([[0], np.cumsum(lengths)])
@@ -46,11 +46,11 @@ def point_in_time(
     Of events with equal user and time, the later in the input is the more recent.
 
     Args:
-      event_user: int64 [events], ids of users.
-      event_time: int64 [events], any unit.
-      sample_user: int64 [samples].
-      sample_time: int64 [samples], the unit of `event_time`.
-      max_len: behaviours kept at most.
+        event_user: int64 [events], ids of users.
+        event_time: int64 [events], any unit.
+        sample_user: int64 [samples].
+        sample_time: int64 [samples], the unit of `event_time`.
+        max_len: behaviours kept at most.
     """
     users, user = np.unique(np.concatenate([event_user, sample_user]), return_inverse=True)
     times, time = np.unique(np.concatenate([event_time, sample_time]), return_inverse=True)

@@ -29,10 +29,10 @@ class Table:
     """One table, column by column.
 
     Attributes:
-      keys: user and item ids int64 [n], time in ms int64 [n], …: what joins and orders the rows.
-      ids: categorical fields int64 [n].
-      values: dense fields float32 [n].
-      bad: the account of the file.
+        keys: user and item ids int64 [n], time in ms int64 [n], …: what joins and orders the rows.
+        ids: categorical fields int64 [n].
+        values: dense fields float32 [n].
+        bad: the account of the file.
     """
 
     keys: _Columns
@@ -63,12 +63,12 @@ class TableReader:
     """Reads the tables of a spec from a folder.
 
     Args:
-      spec: the spec.
-      input_dir: the folder.
+        spec: the spec.
+        input_dir: the folder.
 
     Attributes:
-      bad: accounts of the files read so far, by file name.
-      dropped: good rows that were left out, by reason.
+        bad: accounts of the files read so far, by file name.
+        dropped: good rows that were left out, by reason.
     """
 
     def __init__(self, spec: TablesSpec, input_dir: str) -> None:
@@ -79,7 +79,7 @@ class TableReader:
         self.dropped: dict[str, int] = {}
 
     def impressions(self) -> Table:
-        """The log: keys ``user``, ``item``, ``time``, ``day``, ``label`` and ``is_event``."""
+        """The log: keys `user`, `item`, `time`, `day`, `label` and `is_event`."""
         shown = self._spec.impressions
         as_events = self._spec.impressions_are_events
         keep_where = as_events.keep_where if as_events else None
@@ -113,7 +113,7 @@ class TableReader:
         return self._read(shown, wanted, keep_where, keys, faults)
 
     def events(self, table: Events) -> Table:
-        """Behaviours, older to newer where times are equal: keys ``user``, ``item``, ``time``."""
+        """Behaviours, older to newer where times are equal: keys `user`, `item`, `time`."""
 
         def keys(chunk: Chunk) -> _Columns:
             order = {str(i): columns.numbers(chunk.columns[c]) for i, c in enumerate(order_by)}

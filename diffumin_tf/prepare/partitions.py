@@ -29,8 +29,8 @@ class DayWriter:
     """Writes the samples of one day and counts them.
 
     Attributes:
-      history: name of the sequence field that gives the history length.
-      details: further entries for the day's ``_SUCCESS.json``.
+        history: name of the sequence field that gives the history length.
+        details: further entries for the day's `_SUCCESS.json`.
     """
 
     schema: DataStruct
@@ -61,16 +61,16 @@ class DayWriter:
 
 
 class Partitions:
-    """The output folder: ``<yyyymmdd>/part-*``, ``data_struct.json``, ``manifest.json``.
+    """The output folder: `<yyyymmdd>/part-*`, `data_struct.json`, `manifest.json`.
 
     Args:
-      directory: the output folder.
-      schema: schema of the records.
-      settings: everything besides the input files that decides what the records are.
-      parts, compression: see `PartWriter`.
+        directory: the output folder.
+        schema: schema of the records.
+        settings: everything besides the input files that decides what the records are.
+        parts, compression: see `PartWriter`.
 
     Raises:
-      DataError: the folder holds partitions that other settings made.
+        DataError: the folder holds partitions that other settings made.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class Partitions:
         """The entry of a day that an earlier run completed from the same input, else None.
 
         Args:
-          day: ``yyyymmdd``.
-          inputs: digest of the input files of that day.
+            day: `yyyymmdd`.
+            inputs: digest of the input files of that day.
 
         Raises:
-          DataError: the day is there, but comes from other input.
+            DataError: the day is there, but comes from other input.
         """
         path = self._path(day)
         if not tf.io.gfile.exists(path):
@@ -119,8 +119,8 @@ class Partitions:
         """Writes and returns the manifest.
 
         Args:
-          entries: the entry of every day.
-          **facts: further content.
+            entries: the entry of every day.
+            **facts: further content.
         """
         examples = sum(e["examples"] for e in entries.values())
         clicks = sum(e["clicks"] for e in entries.values())
@@ -164,7 +164,7 @@ def inputs_digest(folder: str, names: Sequence[str]) -> str:
     """Digest of the names, sizes and modification times of input files in a folder.
 
     Raises:
-      DataError: there is no such file.
+        DataError: there is no such file.
     """
     stats = []
     for name in names:

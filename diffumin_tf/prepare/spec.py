@@ -1,6 +1,6 @@
-"""The model of ``prepare.json``: which tables there are and how they become records.
+"""The model of `prepare.json`: which tables there are and how they become records.
 
-``"adapter": "tables"`` (the default) joins a log of impressions with events and side tables::
+`"adapter": "tables"` (the default) joins a log of impressions with events and side tables::
 
     {
       "impressions": {"file": "shown.csv.gz", "user": "uid", "item": "video", "time": "ms",
@@ -21,9 +21,9 @@
       "missing": ["-1"], "max_bad_fraction": 0.01, "parts": 1, "compression": ""
     }
 
-``"adapter": "eleme"`` reads the public Ele.me files, see `ElemeSpec`; ``"synthetic"`` makes a log
-up, see `SyntheticSpec`. ``docs/data.md`` explains
-every key. Keys that start with ``---`` are separators; any other unknown key is an error.
+`"adapter": "eleme"` reads the public Ele.me files, see `ElemeSpec`; `"synthetic"` makes a log
+up, see `SyntheticSpec`. `docs/data.md` explains
+every key. Keys that start with `---` are separators; any other unknown key is an error.
 """
 
 import contextlib
@@ -52,16 +52,16 @@ Day = Annotated[str, pydantic.AfterValidator(_check_day)]
 
 
 class FieldRule(StrictModel):
-    """How a column becomes a field; ``"tag"`` is short for ``{"name": "tag"}``.
+    """How a column becomes a field; `"tag"` is short for `{"name": "tag"}`.
 
     Attributes:
-      name: name of the field in the records.
-      column: column of the table; the name when absent.
-      time: take the local hour (0 … 23) or weekday (0 = Monday) of the row's time, not a column.
-      split: separator of a column that holds several values, of which `take` says which count.
-      take: ``"first"``.
-      bucket: number → category: ``"log2"``, ⌊log₂(1 + max(x, 0))⌋, or a list of rising edges.
-      log1p: dense fields: log(1 + max(x, 0)).
+        name: name of the field in the records.
+        column: column of the table; the name when absent.
+        time: take the local hour (0 … 23) or weekday (0 = Monday) of the row's time, not a column.
+        split: separator of a column that holds several values, of which `take` says which count.
+        take: `"first"`.
+        bucket: number → category: `"log2"`, ⌊log₂(1 + max(x, 0))⌋, or a list of rising edges.
+        log1p: dense fields: log(1 + max(x, 0)).
     """
 
     name: _Name
@@ -118,12 +118,14 @@ class Impressions(_Table):
     """The log of shown items: one row is one record.
 
     Attributes:
-      user, item, time: columns of the user id, the item id and the time in `time_unit` since 1970.
-      day: column that names the day of the partition (yyyymmdd or yyyy-mm-dd), for logs whose
-        publisher cuts days otherwise than at local midnight; the local day of `time` when absent.
-      label: what counts as a click.
-      outcomes: columns that are known only afterwards; with the label's, they are never features
-        of the same impression.
+        user, item, time: columns of the user id, the item id and the time in `time_unit` since
+            1970.
+        day: column that names the day of the partition (yyyymmdd or yyyy-mm-dd), for logs whose
+            publisher cuts days otherwise than at local midnight; the local day of `time` when
+            absent.
+        label: what counts as a click.
+        outcomes: columns that are known only afterwards; with the label's, they are never features
+            of the same impression.
     """
 
     user: _Name
@@ -144,8 +146,8 @@ class Events(_Table):
     """A table of behaviours.
 
     Attributes:
-      order_by: the time column, then columns that order rows of equal time, older to newer.
-      keep_where: only these rows are behaviours.
+        order_by: the time column, then columns that order rows of equal time, older to newer.
+        keep_where: only these rows are behaviours.
     """
 
     user: _Name
@@ -175,7 +177,7 @@ class _Spec(StrictModel):
 
 
 class TablesSpec(_Spec):
-    """A spec of the adapter ``tables``; the module docstring shows one."""
+    """A spec of the adapter `tables`; the module docstring shows one."""
 
     adapter: Literal["tables"] = "tables"
     impressions: Impressions
@@ -197,18 +199,18 @@ class TablesSpec(_Spec):
         return self
 
     def space(self, field: str) -> str:
-        """The id space of a field and of its history ``<field>_list``."""
+        """The id space of a field and of its history `<field>_list`."""
         return self.spaces.get(field) or self.spaces.get(f"{field}_list") or field
 
 
 class ElemeSpec(_Spec):
-    """A spec of the adapter ``eleme``, which reads the public Ele.me release.
+    """A spec of the adapter `eleme`, which reads the public Ele.me release.
 
     Attributes:
-      files: the file or files of each day, ``{"20220407": "D1_0.csv"}``, or a pattern such as
-        ``"eleme_{yyyymmdd}.zip"``.
-      list_order: order of the behaviour lists in the files; ``"auto"`` compares the first and the
-        last entry of each row's ``timediff_list``.
+        files: the file or files of each day, `{"20220407": "D1_0.csv"}`, or a pattern such as
+            `"eleme_{yyyymmdd}.zip"`.
+        list_order: order of the behaviour lists in the files; `"auto"` compares the first and the
+            last entry of each row's `timediff_list`.
     """
 
     adapter: Literal["eleme"]
@@ -239,13 +241,13 @@ def _is_name(value: Any) -> bool:
 
 
 class SyntheticSpec(StrictModel):
-    """A spec of the adapter ``synthetic``, which needs no input: a log whose truth is known.
+    """A spec of the adapter `synthetic`, which needs no input: a log whose truth is known.
 
     Attributes:
-      samples_per_day: impressions by day.
-      users, items, history_len, min_history_len, seed, click_rate: as in
-        `diffumin_tf.synthetic.log.generate`.
-      effects: weights of `diffumin_tf.synthetic.log.Effects` that differ from its defaults.
+        samples_per_day: impressions by day.
+        users, items, history_len, min_history_len, seed, click_rate: as in
+            `diffumin_tf.synthetic.log.generate`.
+        effects: weights of `diffumin_tf.synthetic.log.Effects` that differ from its defaults.
     """
 
     adapter: Literal["synthetic"]
@@ -270,10 +272,10 @@ _ADAPTERS: dict[str, type[Spec]] = {
 
 
 def load_spec(path: str) -> Spec:
-    """Reads a ``prepare.json``.
+    """Reads a `prepare.json`.
 
     Raises:
-      ConfigError: the file cannot be read, or is no spec; names file, key, value and remedy.
+        ConfigError: the file cannot be read, or is no spec; names file, key, value and remedy.
     """
     content = read_json(path)
     adapter = content.get("adapter", "tables")

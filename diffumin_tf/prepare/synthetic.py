@@ -17,10 +17,10 @@ def prepare_synthetic(spec: SyntheticSpec, output_dir: str) -> dict[str, Any]:
     """Generates the log of a spec and writes its records; see `write_long_term_records`.
 
     Returns:
-      The manifest, which also tells the best reachable AUC of every day.
+        The manifest, which also tells the best reachable AUC of every day.
 
     Raises:
-      DataError: a number is out of range, the folder holds something else, or the disk is full.
+        DataError: a number is out of range, the folder holds something else, or the disk is full.
     """
     manifest, asked = posixpath.join(output_dir, "manifest.json"), spec.model_dump()
     if tf.io.gfile.exists(manifest):

@@ -1,4 +1,4 @@
-"""The adapter ``tables``: a log of impressions + events + side tables → day partitions."""
+"""The adapter `tables`: a log of impressions + events + side tables → day partitions."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,8 @@ def prepare_tables(spec: TablesSpec, input_dir: str, output_dir: str) -> dict[st
     """Writes the records of a `TablesSpec`; returns the manifest.
 
     Raises:
-      DataError: a file cannot be read or holds too many bad lines, or the output holds other data.
+        DataError: a file cannot be read or holds too many bad lines, or the output holds other
+            data.
     """
     settings = {"spec": spec.model_dump()}
     output = Partitions(output_dir, schema(spec), settings, spec.parts, spec.compression)

@@ -30,9 +30,9 @@ class Chunk:
     """Some consecutive good rows of a table.
 
     Attributes:
-      lines: int64 [n], line of the file that each row begins at, from 1.
-      columns: texts [n] by column name; the empty text is a missing value.
-      rows: the rows as read, for quoting.
+        lines: int64 [n], line of the file that each row begins at, from 1.
+        columns: texts [n] by column name; the empty text is a missing value.
+        rows: the rows as read, for quoting.
     """
 
     lines: np.ndarray
@@ -53,8 +53,8 @@ class Chunk:
         """Leaves out faulty rows and books each under its first fault.
 
         Args:
-          faults: pairs of a reason and a mask bool [n].
-          bad: the account of the file.
+            faults: pairs of a reason and a mask bool [n].
+            bad: the account of the file.
         """
         good = np.ones(len(self), bool)
         for reason, mask in faults:
@@ -78,17 +78,17 @@ def read_table(
     """Reads columns of a table as text, chunk by chunk, and books lines that do not parse.
 
     Args:
-      path: a file; ``.gz``, ``.zip`` (holding one file) and ``.parquet`` say how to open it.
-      columns: names of the wanted columns.
-      bad: account of this file; the caller ends with ``bad.check()``.
-      header: names of all columns when the file has no header line; a first line that repeats
-        them is passed over.
-      delimiter, quoting: dialect of a CSV, as in the `csv` module.
-      missing: texts that mean a missing value, besides ``""``, ``NaN`` and ``nan``.
-      chunk_rows: rows at most in one chunk.
+        path: a file; `.gz`, `.zip` (holding one file) and `.parquet` say how to open it.
+        columns: names of the wanted columns.
+        bad: account of this file; the caller ends with `bad.check()`.
+        header: names of all columns when the file has no header line; a first line that repeats
+            them is passed over.
+        delimiter, quoting: dialect of a CSV, as in the `csv` module.
+        missing: texts that mean a missing value, besides `""`, `NaN` and `nan`.
+        chunk_rows: rows at most in one chunk.
 
     Raises:
-      DataError: the file cannot be read, or lacks a wanted column.
+        DataError: the file cannot be read, or lacks a wanted column.
     """
     missing_texts = pa.array([*ALWAYS_MISSING, *missing], pa.string())
     with _reading(path):
@@ -193,7 +193,7 @@ def _position(path: str, names: Sequence[str], name: str) -> int:
 
 
 def _decodable(read: list[_Row], bad: BadLines) -> list[_Row]:
-    """Leaves out rows with bytes that are not UTF-8 (surrogates, after ``surrogateescape``)."""
+    """Leaves out rows with bytes that are not UTF-8 (surrogates, after `surrogateescape`)."""
     good = []
     for line, row in read:
         text = ",".join(row)

@@ -58,24 +58,24 @@ def next_day(
 ) -> bool:
     """Takes the first day that is not finished: scores it, learns from it, exports.
 
-    The day is a run of its own, ``<model_dir>/<day>``, that starts from the run of the latest
-    finished day before it; without one, from ``pretrain_model_dir`` or from nothing. What that
-    earlier model makes of the new day goes into ``<model_dir>/daily.json`` before training begins.
+    The day is a run of its own, `<model_dir>/<day>`, that starts from the run of the latest
+    finished day before it; without one, from `pretrain_model_dir` or from nothing. What that
+    earlier model makes of the new day goes into `<model_dir>/daily.json` before training begins.
     A day in the middle of which an earlier call ended goes on from there.
 
     Args:
-      exp: experiment folder; its validation and test splits do not take part.
-      model_dir: folder for the runs of all days.
-      first, last: days, inclusive; every one of them must have records.
-      overrides: ``key=value`` texts.
-      report: takes a line of progress.
+        exp: experiment folder; its validation and test splits do not take part.
+        model_dir: folder for the runs of all days.
+        first, last: days, inclusive; every one of them must have records.
+        overrides: `key=value` texts.
+        report: takes a line of progress.
 
     Returns:
-      Whether a day is left after this one.
+        Whether a day is left after this one.
 
     Raises:
-      Preempted: the process was told to end.
-      DiffuminError: something is wrong.
+        Preempted: the process was told to end.
+        DiffuminError: something is wrong.
     """
     config, _ = config_lib.load(exp, overrides)
     if config.learning_rate_schedule != "constant":
@@ -161,8 +161,8 @@ def _days(config: TaskConfig, first: int, last: int) -> list[int]:
     """The days from first to last.
 
     Raises:
-      ConfigError: they are no days.
-      DataError: a day has no records.
+        ConfigError: they are no days.
+        DataError: a day has no records.
     """
     try:
         start, stop = (datetime.datetime.strptime(str(day), "%Y%m%d") for day in (first, last))
@@ -183,7 +183,7 @@ def _start_of(
     """The run that a day starts from, None for none, and which variables it takes over.
 
     Raises:
-      ConfigError: the days are not taken in their order.
+        ConfigError: the days are not taken in their order.
     """
     if run_folder.is_run(_folder(model_dir, day)):
         begun = run_folder.load_config(_folder(model_dir, day))
@@ -221,7 +221,7 @@ def _noted(model_dir: str) -> dict[str, Any]:
 
 
 def _note(model_dir: str, day: int, entries: dict[str, Any]) -> None:
-    """Adds to the entry of a day in ``daily.json``."""
+    """Adds to the entry of a day in `daily.json`."""
     noted = _noted(model_dir)
     noted[str(day)] = {**noted.get(str(day), {}), **entries}
     path = posixpath.join(model_dir, DAILY)

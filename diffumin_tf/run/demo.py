@@ -136,17 +136,17 @@ def demo(
     """Makes a log, trains DiffuMIN and the same tower without history on it, scores the export.
 
     Args:
-      exp: ``Eleme_DiffuMIN`` or ``Long_term_DiffuMIN``.
-      model_dir: folder of the run; the log, the records and the run without history lie in it
-        too. What an earlier demo left there is replaced.
-      overrides: ``key=value`` texts.
-      report: takes a line of progress.
+        exp: `Eleme_DiffuMIN` or `Long_term_DiffuMIN`.
+        model_dir: folder of the run; the log, the records and the run without history lie in it
+            too. What an earlier demo left there is replaced.
+        overrides: `key=value` texts.
+        report: takes a line of progress.
 
     Returns:
-      What ``<model_dir>/metrics.json`` holds.
+        What `<model_dir>/metrics.json` holds.
 
     Raises:
-      DataError: there is no demo for the experiment, or the folder holds something else.
+        DataError: there is no demo for the experiment, or the folder holds something else.
     """
     if exp not in _PLANS:
         raise DataError(f"--exp {exp!r}: there is a demo for {' and '.join(_PLANS)}")

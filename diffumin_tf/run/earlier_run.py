@@ -27,7 +27,7 @@ def named_variables(model: RankingModel) -> dict[str, list[tf.Variable]]:
     """The variables a run can take over, by their path in the model.
 
     Keras' own names are not unique. The path is that of the attributes, such as
-    ``tower/hidden/0/kernel``, as in the keys of a checkpoint. A variable is a list of one, or of
+    `tower/hidden/0/kernel`, as in the keys of a checkpoint. A variable is a list of one, or of
     its parts in the order of their rows where servers share it.
     """
     metrics = {id(v) for metric in model.metrics for v in metric.variables}
@@ -57,7 +57,7 @@ def slots_of(model: RankingModel) -> dict[str, list[list[tf.Variable]]]:
     """What the optimisers of a compiled model keep of each variable they train.
 
     Returns:
-      By the variable's name, and for each kind of slot, the slot or its parts.
+        By the variable's name, and for each kind of slot, the slot or its parts.
     """
     found = {}
     for optimizer, trained in _trained(model).items():
@@ -76,13 +76,13 @@ class EarlierRun:
     Its model is built once more, with a table of two rows, to learn in which order it was saved.
 
     Attributes:
-      folder: where it lies.
-      config: its configuration.
-      ids: its vocabulary in the order of rows 1 and up; None with hashed ids.
+        folder: where it lies.
+        config: its configuration.
+        ids: its vocabulary in the order of rows 1 and up; None with hashed ids.
 
     Raises:
-      ConfigError: there is no such run.
-      DataError: it has no readable checkpoint.
+        ConfigError: there is no such run.
+        DataError: it has no readable checkpoint.
     """
 
     def __init__(self, folder: str) -> None:
@@ -164,8 +164,8 @@ class _Checkpoint:
     """Values in a checkpoint by their key; several keys are the parts of one value.
 
     Attributes:
-      path: its path.
-      shapes: shapes by key.
+        path: its path.
+        shapes: shapes by key.
     """
 
     def __init__(self, path: str) -> None:
@@ -191,14 +191,14 @@ class _Checkpoint:
         """Keys of the form prefix/number, assigned to what was saved in this order.
 
         Args:
-          prefix: what stands before the numbers.
-          shapes: whole shapes, in the order of the numbers; each was saved whole or in parts.
+            prefix: what stands before the numbers.
+            shapes: whole shapes, in the order of the numbers; each was saved whole or in parts.
 
         Returns:
-          For each shape the key, or the keys of the parts.
+            For each shape the key, or the keys of the parts.
 
         Raises:
-          DataError: what was saved has other shapes.
+            DataError: what was saved has other shapes.
         """
         found = (re.fullmatch(rf"{prefix}/(\d+)", key) for key in self.shapes)
         numbers = collections.deque(sorted(int(match[1]) for match in found if match))

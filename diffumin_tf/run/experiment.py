@@ -37,12 +37,12 @@ class Experiment:
     Build one with `create` (a run, new or to be continued) or `open` (a trained one).
 
     Attributes:
-      config: the resolved configuration.
-      schema: columns of a record.
-      model_dir: folder of the run.
-      distribution: devices and machines that train it.
-      path: raw tensors to model inputs.
-      repairs: what is known of damaged records.
+        config: the resolved configuration.
+        schema: columns of a record.
+        model_dir: folder of the run.
+        distribution: devices and machines that train it.
+        path: raw tensors to model inputs.
+        repairs: what is known of damaged records.
     """
 
     def __init__(
@@ -80,14 +80,14 @@ class Experiment:
         """Starts a run or goes on with one: checks everything, writes what later commands need.
 
         Args:
-          exp: experiment folder with ``task_conf.json`` and ``data_struct.json``; the schema may
-            lie beside the training records instead.
-          model_dir: folder of the run, default ``model_path`` of the configuration.
-          overrides: ``key=value`` texts.
-          report: takes a line of progress; of several workers, the chief's alone.
+            exp: experiment folder with `task_conf.json` and `data_struct.json`; the schema may
+                lie beside the training records instead.
+            model_dir: folder of the run, default `model_path` of the configuration.
+            overrides: `key=value` texts.
+            report: takes a line of progress; of several workers, the chief's alone.
 
         Raises:
-          ConfigError, DataError: something is wrong or missing; nothing was started.
+            ConfigError, DataError: something is wrong or missing; nothing was started.
         """
         config, ignored = config_lib.load(exp, overrides)
         distribution = strategy.from_config(config, report)
@@ -126,7 +126,7 @@ class Experiment:
         """Loads a trained run with its best weights, on one device.
 
         Raises:
-          ConfigError, DataError: the folder holds no trained run.
+            ConfigError, DataError: the folder holds no trained run.
         """
         config = run_folder.load_config(model_dir, overrides)
         schema = DataStruct.load(posixpath.join(model_dir, SCHEMA_FILE))
@@ -138,8 +138,8 @@ class Experiment:
         """Trains from the last checkpoint, if any, to the end; the chief loads the best weights.
 
         Raises:
-          TrainingError: the loss is not finite, the disk is full, or a worker is lost.
-          Preempted: the process was told to end; everything is saved.
+            TrainingError: the loss is not finite, the disk is full, or a worker is lost.
+            Preempted: the process was told to end; everything is saved.
         """
         report = report if self.distribution.is_chief else _silent
         result = RunTraining(self, report).to_the_end()
@@ -151,14 +151,14 @@ class Experiment:
         """Scores a split in the order of its records.
 
         Raises:
-          DataError: the split is not configured, empty or damaged.
+            DataError: the split is not configured, empty or damaged.
         """
         files = files_of(self.config, self.schema, split)
         batches = self.batches(strategy.one_device())
         return score(self._predict, batches.read(files, EVALUATION_BATCH))
 
     def evaluate(self, splits: Sequence[str], write: bool = True) -> dict[str, dict]:
-        """Metrics by split, written to ``metrics.json`` too, whose other entries stay."""
+        """Metrics by split, written to `metrics.json` too, whose other entries stay."""
         results = {split: self.score(split).metrics() for split in splits}
         if write:
             run_folder.write_metrics(self.model_dir, results)
@@ -170,16 +170,16 @@ class Experiment:
         keep: int | None = None,
         report: Callable[[str], None] = lambda line: None,
     ) -> str:
-        """Writes ``export/<version>`` and returns that folder.
+        """Writes `export/<version>` and returns that folder.
 
         Args:
-          check: whether the version has to score as the model does before it appears.
-          keep: versions to keep, this one among them; None keeps all.
-          report: takes a line of progress.
+            check: whether the version has to score as the model does before it appears.
+            keep: versions to keep, this one among them; None keeps all.
+            report: takes a line of progress.
 
         Raises:
-          ExportError: the version does not, or another export is writing.
-          DataError: there are no records to check it with.
+            ExportError: the version does not, or another export is writing.
+            DataError: there are no records to check it with.
         """
         folder = posixpath.join(self.model_dir, "export")
         requests = recorded(self.config, self.schema, self.model.layout)
@@ -229,15 +229,15 @@ class Experiment:
 
 
 def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) -> str:
-    """The folder of an experiment, given as a path or by its name under ``exp/user1``.
+    """The folder of an experiment, given as a path or by its name under `exp/user1`.
 
     Args:
-      exp: path or name.
-      asked: where it was given, for the message.
-      first: a folder to try before all others.
+        exp: path or name.
+        asked: where it was given, for the message.
+        first: a folder to try before all others.
 
     Raises:
-      ConfigError: there is none; says where it was looked for.
+        ConfigError: there is none; says where it was looked for.
     """
     root = posixpath.dirname(posixpath.dirname(__file__))
     tried = [exp] if first is None else [first, exp]
@@ -253,10 +253,10 @@ def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) ->
 
 
 def find_expected(path: str) -> str:
-    """An ``expected.json``, given by its path, or by its experiment as `find_experiment` takes it.
+    """An `expected.json`, given by its path, or by its experiment as `find_experiment` takes it.
 
     Raises:
-      ConfigError: there is no such experiment.
+        ConfigError: there is no such experiment.
     """
     return path if path.endswith(".json") else find_experiment(path)
 

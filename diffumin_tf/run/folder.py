@@ -32,7 +32,7 @@ def load_config(model_dir: str, overrides: tuple[str, ...] | list[str] = ()) -> 
     """The configuration of a run.
 
     Raises:
-      ConfigError: there is none.
+        ConfigError: there is none.
     """
     if not is_run(model_dir):
         raise ConfigError(f"{model_dir}: no trained run ({CONFIG} is missing)")
@@ -40,7 +40,7 @@ def load_config(model_dir: str, overrides: tuple[str, ...] | list[str] = ()) -> 
 
 
 def write_config(model_dir: str, config: TaskConfig) -> None:
-    """Writes ``config.json``, and with it makes the folder that of a run."""
+    """Writes `config.json`, and with it makes the folder that of a run."""
     text = config.model_dump_json(indent=2)
     write_text(posixpath.join(model_dir, CONFIG), text + "\n")
 
@@ -49,7 +49,7 @@ def check_continues(model_dir: str, config: TaskConfig, report: Callable[[str], 
     """Compares a configuration with that of the run in a folder.
 
     Raises:
-      ConfigError: they differ in what a run cannot change on its way.
+        ConfigError: they differ in what a run cannot change on its way.
     """
     before, now = load_config(model_dir).model_dump(), config.model_dump()
     differing = [key for key in now if now[key] != before[key]]
@@ -69,7 +69,7 @@ def check_continues(model_dir: str, config: TaskConfig, report: Callable[[str], 
 
 
 def write_metrics(model_dir: str, entries: dict[str, Any]) -> None:
-    """Adds entries to ``metrics.json`` of a run."""
+    """Adds entries to `metrics.json` of a run."""
     path = posixpath.join(model_dir, _METRICS)
     there = read_json(path) if tf.io.gfile.exists(path) else {}
     write_json(path, {**there, **entries})

@@ -16,15 +16,15 @@ LOCK = ".lock"
 def run_lock(model_dir: str | None, flag: str = "--model_dir") -> Iterator[None]:
     """Holds the folder of a run; the system lets go of it when the process ends, however it does.
 
-    Of the tasks of a cluster, the chief alone does. Folders that are no local paths (``gs://…``)
+    Of the tasks of a cluster, the chief alone does. Folders that are no local paths (`gs://…`)
     are not locked. One that holds nothing else at the end is removed.
 
     Args:
-      model_dir: the folder; None is not locked.
-      flag: what a person chooses it with.
+        model_dir: the folder; None is not locked.
+        flag: what a person chooses it with.
 
     Raises:
-      ConfigError: another process holds it.
+        ConfigError: another process holds it.
     """
     cluster = of_environment()
     if not model_dir or "://" in model_dir or (cluster is not None and not cluster.is_chief):

@@ -24,8 +24,8 @@ def compute_reproducibly(deterministic: bool = True) -> None:
     channels orthonormal to 6e-4 only, and lets other behaviours be kept than on a CPU.
 
     Args:
-      deterministic: whether the same seed gives the same bits on the same machine; a GPU sums in
-        an order of its own otherwise.
+        deterministic: whether the same seed gives the same bits on the same machine; a GPU sums in
+            an order of its own otherwise.
     """
     tf.config.experimental.enable_tensor_float_32_execution(False)
     if deterministic:
@@ -94,7 +94,7 @@ def schema_file(exp: str, config: TaskConfig) -> str:
     In its folder, in that of an experiment that it extends, or beside the training records.
 
     Raises:
-      ConfigError: in none of them.
+        ConfigError: in none of them.
     """
     folders = map(posixpath.dirname, config_file.lineage(exp))
     tried = [posixpath.join(folder, SCHEMA_FILE) for folder in folders]

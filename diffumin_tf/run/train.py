@@ -20,17 +20,17 @@ def train(
     """Runs an experiment to its end, from wherever an earlier call with the same arguments came.
 
     Args:
-      exp: experiment folder.
-      model_dir: folder of the run, default ``model_path`` of the configuration.
-      overrides: ``key=value`` texts.
-      report: takes a line of progress.
+        exp: experiment folder.
+        model_dir: folder of the run, default `model_path` of the configuration.
+        overrides: `key=value` texts.
+        report: takes a line of progress.
 
     Returns:
-      The experiment; its folder holds metrics and an export.
+        The experiment; its folder holds metrics and an export.
 
     Raises:
-      Preempted: the process was told to end.
-      DiffuminError: something is wrong.
+        Preempted: the process was told to end.
+        DiffuminError: something is wrong.
     """
     folder = model_dir or config_lib.load(exp, overrides)[0].model_path
     with Preemption().watched(), run_lock(folder):

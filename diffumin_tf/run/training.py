@@ -30,8 +30,8 @@ class RunTraining:
     """Trains the run of an experiment from the place where it is.
 
     Args:
-      run: the experiment.
-      report: takes a line of progress.
+        run: the experiment.
+        report: takes a line of progress.
     """
 
     def __init__(self, run: "Experiment", report: Callable[[str], None]) -> None:
@@ -42,8 +42,8 @@ class RunTraining:
         """Trains what is left; the best weights lie in the folder of the run then.
 
         Raises:
-          TrainingError: the loss is not finite, the disk is full, or a task is lost.
-          Preempted: the process was told to end; everything is saved.
+            TrainingError: the loss is not finite, the disk is full, or a task is lost.
+            Preempted: the process was told to end; everything is saved.
         """
         spread = self._run.distribution
         with contextlib.ExitStack() as stack:

@@ -27,12 +27,12 @@ class WarmStart(NamedTuple):
     """What a run took over from an earlier one.
 
     Attributes:
-      copied: names of the variables that have the earlier values.
-      fresh: names of those that were not asked for.
-      rows_kept: rows of the embedding table, row 0 apart, that have the earlier values.
-      rows_new: rows that are as initialised.
-      with_slots: whether the optimisers go on where they were; else the earlier run left no
-        checkpoint that holds them.
+        copied: names of the variables that have the earlier values.
+        fresh: names of those that were not asked for.
+        rows_kept: rows of the embedding table, row 0 apart, that have the earlier values.
+        rows_new: rows that are as initialised.
+        with_slots: whether the optimisers go on where they were; else the earlier run left no
+            checkpoint that holds them.
     """
 
     copied: list[str]
@@ -57,16 +57,17 @@ def warm_start(
     it in the scope of the strategy that the model was built in.
 
     Args:
-      model: compiled by `optimizers.compile_model`; nothing was trained.
-      earlier_dir: folder of the earlier run.
-      patterns: regular expressions, looked for anywhere in a variable's name, which is its path in
-        the model (`earlier_run.named_variables`); those that one of them matches are taken over.
-      vocabulary_path: vocabulary of the new run; None with hashed ids.
+        model: compiled by `optimizers.compile_model`; nothing was trained.
+        earlier_dir: folder of the earlier run.
+        patterns: regular expressions, looked for anywhere in a variable's name, which is its path
+            in the model (`earlier_run.named_variables`); those that one of them matches are taken
+            over.
+        vocabulary_path: vocabulary of the new run; None with hashed ids.
 
     Raises:
-      ConfigError: there is no such run, an expression is wrong or matches nothing, or a variable
-        to take over has another shape there or is missing.
-      DataError: the earlier run has no readable checkpoint.
+        ConfigError: there is no such run, an expression is wrong or matches nothing, or a variable
+            to take over has another shape there or is missing.
+        DataError: the earlier run has no readable checkpoint.
     """
     ours = named_variables(model)
     chosen = _choose(list(ours), [patterns] if isinstance(patterns, str) else patterns)

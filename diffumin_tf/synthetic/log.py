@@ -35,12 +35,12 @@ class Effects:
     """Weights of the terms of a click's logit.
 
     Attributes:
-      interest: of the weight (0 … 1) of the candidate's category among the user's interests.
-      preferred_shop: share added to that weight where the candidate's shop is a preferred one.
-      popularity: of the log popularity of the shop (deviation 1).
-      context: of the taste for a category at a time of day (deviation 1).
-      position: of each place below the first, against the click.
-      activity: of the user's activity level, scaled to -1 … 1.
+        interest: of the weight (0 … 1) of the candidate's category among the user's interests.
+        preferred_shop: share added to that weight where the candidate's shop is a preferred one.
+        popularity: of the log popularity of the shop (deviation 1).
+        context: of the taste for a category at a time of day (deviation 1).
+        position: of each place below the first, against the click.
+        activity: of the user's activity level, scaled to -1 … 1.
     """
 
     interest: float = 3.6
@@ -56,15 +56,15 @@ class SyntheticLog:
     """n impressions in the order of time; the samples of one request stand together.
 
     Attributes:
-      items, users, history: what the ids in `item` and `user` stand for.
-      label: int64 [n], 0 or 1, drawn from `true_probability`.
-      true_probability: float64 [n].
-      terms: float64 [n] by name, the summands of the logit: ``bias``, ``interest`` (the one that
-        only the history reveals), ``popularity``, ``context``, ``position``, ``activity``.
-      user, item: int32 [n].
-      day: int32 [n], as yyyymmdd.
-      time: int64 [n], seconds since 1970 (UTC).
-      hour, weekday, meal, position: int32 [n]; Monday is 0, the first position is 0.
+        items, users, history: what the ids in `item` and `user` stand for.
+        label: int64 [n], 0 or 1, drawn from `true_probability`.
+        true_probability: float64 [n].
+        terms: float64 [n] by name, the summands of the logit: `bias`, `interest` (the one that
+            only the history reveals), `popularity`, `context`, `position`, `activity`.
+        user, item: int32 [n].
+        day: int32 [n], as yyyymmdd.
+        time: int64 [n], seconds since 1970 (UTC).
+        hour, weekday, meal, position: int32 [n]; Monday is 0, the first position is 0.
     """
 
     items: Items
@@ -112,20 +112,20 @@ def generate(
 ) -> SyntheticLog:
     """Draws a world, its users' histories and impressions, and the clicks.
 
-    ``p = σ(bias + interest + popularity + context + position + activity)``, label ~ Bernoulli(p).
+    `p = σ(bias + interest + popularity + context + position + activity)`, label ~ Bernoulli(p).
 
     Args:
-      samples_per_day: number of samples by day (yyyymmdd); a list counts from 20230401.
-      users: number of users; a fifth of them first appear after the first day.
-      items: number of items, at least 160.
-      history_len: behaviours in the longest history.
-      seed: the same arguments and seed give the same log.
-      click_rate: mean of the true probability.
-      effects: weights of the terms.
-      min_history_len: behaviours in the shortest history; without it, some users have none.
+        samples_per_day: number of samples by day (yyyymmdd); a list counts from 20230401.
+        users: number of users; a fifth of them first appear after the first day.
+        items: number of items, at least 160.
+        history_len: behaviours in the longest history.
+        seed: the same arguments and seed give the same log.
+        click_rate: mean of the true probability.
+        effects: weights of the terms.
+        min_history_len: behaviours in the shortest history; without it, some users have none.
 
     Raises:
-      DataError: a day is no date, or a number is out of range.
+        DataError: a day is no date, or a number is out of range.
     """
     sizes = _by_day(samples_per_day)
     _check(users, items, history_len, min_history_len, click_rate, sizes)
@@ -148,12 +148,12 @@ def generate(
 def expected_auc(score: np.ndarray, true_probability: np.ndarray) -> float:
     """AUC of a score, averaged over the labels that the true probabilities may give.
 
-    ``Σ_{i≠j} p_i (1 − p_j) [s_i > s_j] / Σ_{i≠j} p_i (1 − p_j)``; a tie counts one half. With the
+    `Σ_{i≠j} p_i (1 − p_j) [s_i > s_j] / Σ_{i≠j} p_i (1 − p_j)`; a tie counts one half. With the
     true probability as the score, it is the best that any score can reach.
 
     Args:
-      score: float [n].
-      true_probability: float64 [n].
+        score: float [n].
+        true_probability: float64 [n].
     """
     rank = np.unique(score, return_inverse=True)[1]
     clicks = np.bincount(rank, true_probability)

@@ -33,10 +33,10 @@ class Items:
     """What can be shown, one entry an item; ids count from 0, `MISSING` where there is none.
 
     Attributes:
-      shop, brand, category, food, city, district, aoi: int32 [items].
-      price: float32 [items], in yuan.
-      popularity: float64 [items], probability of a pick by popularity.
-      log_popularity: float32 [items], of the item's shop; mean 0, deviation 1 over items.
+        shop, brand, category, food, city, district, aoi: int32 [items].
+        price: float32 [items], in yuan.
+        popularity: float64 [items], probability of a pick by popularity.
+        log_popularity: float32 [items], of the item's shop; mean 0, deviation 1 over items.
     """
 
     shop: np.ndarray
@@ -56,10 +56,10 @@ class Users:
     """Who looks, one entry a user.
 
     Attributes:
-      city, district, aoi, gender, supervip, activity: int32 [users].
-      interest_category: int32 [users, 5], all different.
-      interest_weight: float32 [users, 5], sums to 1; 0 where a user has fewer interests.
-      interest_shop: int32 [users, 5, 2], the preferred shops of each interest.
+        city, district, aoi, gender, supervip, activity: int32 [users].
+        interest_category: int32 [users, 5], all different.
+        interest_weight: float32 [users, 5], sums to 1; 0 where a user has fewer interests.
+        interest_shop: int32 [users, 5, 2], the preferred shops of each interest.
     """
 
     city: np.ndarray
@@ -81,8 +81,8 @@ class Users:
         """How much users care for candidates.
 
         Returns:
-          float64 [n], the weight of the category among the user's interests, 0 … 1; bool [n],
-          whether the shop is one that the user prefers for it.
+            float64 [n], the weight of the category among the user's interests, 0 … 1; bool [n],
+            whether the shop is one that the user prefers for it.
         """
         weight = self.interest_weight[user] * (self.interest_category[user] == category[:, None])
         of_shop = (self.interest_shop[user] == shop[:, None, None]).any(2) & (weight > 0)
@@ -94,10 +94,10 @@ class History:
     """Behaviours of all users, most recent first, all before the first day of the log.
 
     Attributes:
-      item: int32 [behaviours].
-      time: int64 [behaviours], seconds since 1970 (UTC).
-      splits: int64 [users + 1], where each user's behaviours begin and end. Users without a
-        sample have none.
+        item: int32 [behaviours].
+        time: int64 [behaviours], seconds since 1970 (UTC).
+        splits: int64 [users + 1], where each user's behaviours begin and end. Users without a
+            sample have none.
     """
 
     item: np.ndarray
@@ -120,8 +120,8 @@ class Shelf:
     """Draws items of a group in proportion to their weights.
 
     Args:
-      group: int [items], the group of each item; every group has one at least.
-      weight: float [items], positive.
+        group: int [items], the group of each item; every group has one at least.
+        weight: float [items], positive.
     """
 
     def __init__(self, group: np.ndarray, weight: np.ndarray) -> None:
@@ -142,9 +142,9 @@ class World:
     """Items and users, and the ways in which users come upon items.
 
     Args:
-      rng: source of randomness for the making of the world.
-      users: number of users.
-      items: number of items, at least `MIN_ITEMS`.
+        rng: source of randomness for the making of the world.
+        users: number of users.
+        items: number of items, at least `MIN_ITEMS`.
     """
 
     def __init__(self, rng: np.random.Generator, users: int, items: int) -> None:

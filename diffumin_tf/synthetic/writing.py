@@ -49,25 +49,25 @@ _MONTH_SECONDS = 30 * DAY_SECONDS
 
 
 def write_eleme_csv(log: SyntheticLog, directory: str) -> dict[str, str]:
-    """Writes ``eleme_<yyyymmdd>.csv`` per day in the layout of the public Ele.me log.
+    """Writes `eleme_<yyyymmdd>.csv` per day in the layout of the public Ele.me log.
 
-    39 columns without a header; lists are split by ``;``, most recent behaviour first, 50 at most;
-    a missing id is -99 and the list of a user without history is empty. ``times`` is in seconds
-    since 1970 (UTC), ``timediff_list`` in seconds before ``times``, ``ctr_30`` is the user's
-    activity level, ``rank_7`` … ``rank_90`` are 5, 10 and 20 buckets
+    39 columns without a header; lists are split by `;`, most recent behaviour first, 50 at most;
+    a missing id is -99 and the list of a user without history is empty. `times` is in seconds
+    since 1970 (UTC), `timediff_list` in seconds before `times`, `ctr_30` is the user's
+    activity level, `rank_7` … `rank_90` are 5, 10 and 20 buckets
     of the shop's popularity rank (0 = most popular). The layout has no
     place for the position, whose effect no model of this log can learn. Beside each CSV lies
-    ``true_probability_<yyyymmdd>.npy``, float64 in row order, and ``manifest.json`` for all days.
+    `true_probability_<yyyymmdd>.npy`, float64 in row order, and `manifest.json` for all days.
 
     Args:
-      log: the log.
-      directory: where to; must not exist yet.
+        log: the log.
+        directory: where to; must not exist yet.
 
     Returns:
-      The path of each day's CSV.
+        The path of each day's CSV.
 
     Raises:
-      DataError: the directory exists, or the disk is full.
+        DataError: the directory exists, or the disk is full.
     """
     lines = _ElemeLines(log)
     with staged_directory(directory) as staging:
@@ -86,24 +86,24 @@ def write_long_term_records(
     compression: str = "",
     notes: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Writes ``<yyyymmdd>/part-*`` per day in the schema of the Long_term experiment.
+    """Writes `<yyyymmdd>/part-*` per day in the schema of the Long_term experiment.
 
-    A behaviour's ``poi`` is its shop, ``third_id`` its category, ``aor`` the shop's area. With one
-    part, records are in the order of the samples. Beside the days lie ``data_struct.json``,
-    ``true_probability_<yyyymmdd>.npy`` (float64 in the order of the samples) and ``manifest.json``.
+    A behaviour's `poi` is its shop, `third_id` its category, `aor` the shop's area. With one
+    part, records are in the order of the samples. Beside the days lie `data_struct.json`,
+    `true_probability_<yyyymmdd>.npy` (float64 in the order of the samples) and `manifest.json`.
 
     Args:
-      log: the log, with histories of 5,000 at most.
-      directory: where to; must not exist yet.
-      parts: files a day.
-      compression: ``""`` or ``"GZIP"``.
-      notes: further entries of the manifest.
+        log: the log, with histories of 5,000 at most.
+        directory: where to; must not exist yet.
+        parts: files a day.
+        compression: `""` or `"GZIP"`.
+        notes: further entries of the manifest.
 
     Returns:
-      The path of each day's folder.
+        The path of each day's folder.
 
     Raises:
-      DataError: a history is too long for the schema, the directory exists, or the disk is full.
+        DataError: a history is too long for the schema, the directory exists, or the disk is full.
     """
     limit = LONG_TERM_SCHEMA.sequence("item_id_list").max_len
     longest = int(np.diff(log.history.splits).max())

@@ -16,14 +16,14 @@ class Batches:
     """Reads files into batches of (inputs, label), a global batch shared by all replicas.
 
     Args:
-      config: seed, shuffling, shards, and the column that tells users apart.
-      schema: columns of a record.
-      path: maps raw tensors to model inputs.
-      distribution: the replicas.
-      repairs: what to do about damaged records.
+        config: seed, shuffling, shards, and the column that tells users apart.
+        schema: columns of a record.
+        path: maps raw tensors to model inputs.
+        distribution: the replicas.
+        repairs: what to do about damaged records.
 
     Attributes:
-      spec: types of a batch, known once one was read.
+        spec: types of a batch, known once one was read.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Batches:
         """Batches in the order that the seed of `shuffle` gives, the first `skip` left out.
 
         Raises:
-          DataError: a file is gone, or more records are damaged than the configuration allows.
+            DataError: a file is gone, or more records are damaged than the configuration allows.
         """
 
         part = _part(self._distribution)
@@ -88,10 +88,10 @@ class EpochBatches:
     """The training split, epoch by epoch.
 
     Args:
-      batches: how to read.
-      config: batch size, shuffling, shards.
-      files: the training split.
-      examples: samples of an epoch; None when unknown.
+        batches: how to read.
+        config: batch size, shuffling, shards.
+        files: the training split.
+        examples: samples of an epoch; None when unknown.
     """
 
     def __init__(

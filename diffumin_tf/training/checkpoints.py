@@ -34,11 +34,11 @@ class Checkpoints:
     is summed up; the chief alone writes into the folder of the run.
 
     Args:
-      model_dir: folder of the run.
-      model: a compiled model whose weights and optimiser slots exist.
-      state: place in the data and in early stopping.
-      keep: latest checkpoints kept.
-      worker: None for the chief; the name of any other worker.
+        model_dir: folder of the run.
+        model: a compiled model whose weights and optimiser slots exist.
+        state: place in the data and in early stopping.
+        keep: latest checkpoints kept.
+        worker: None for the chief; the name of any other worker.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Checkpoints:
         """Saves the state of training; once a step at most.
 
         Raises:
-          NotFiniteError: a weight is not finite; nothing is saved.
-          TrainingError: the disk is full; nothing is kept of it.
+            NotFiniteError: a weight is not finite; nothing is saved.
+            TrainingError: the disk is full; nothing is kept of it.
         """
         for variable in self._model.variables:
             if variable.dtype.is_floating and not _is_finite(variable):
@@ -91,7 +91,7 @@ class Checkpoints:
         A torn or damaged one is named, passed over in favour of the one before, and removed.
 
         Raises:
-          TrainingError: there are checkpoints, and none can be read; they stay.
+            TrainingError: there are checkpoints, and none can be read; they stay.
         """
         paths, damaged = complete(self._folder), []
         for path in reversed(paths):
@@ -187,10 +187,10 @@ def restore_weights(model_dir: str, model: RankingModel) -> str:
     A run that ended before its first validation has none; then its latest checkpoint serves.
 
     Returns:
-      Path of the checkpoint.
+        Path of the checkpoint.
 
     Raises:
-      DataError: the run has no checkpoint, or one of another model.
+        DataError: the run has no checkpoint, or one of another model.
     """
     paths = complete(best_folder(model_dir))
     state = tf.train.Checkpoint(weights=model.variables)

@@ -16,9 +16,9 @@ class Cluster:
     """The tasks of a run and which of them this process is.
 
     Attributes:
-      tasks: addresses ``host:port`` by job: ``chief`` (one at most), ``worker``, ``ps``.
-      job: job of this process.
-      index: its place in that job.
+        tasks: addresses `host:port` by job: `chief` (one at most), `worker`, `ps`.
+        job: job of this process.
+        index: its place in that job.
     """
 
     tasks: Mapping[str, Sequence[str]]
@@ -51,7 +51,7 @@ def of_environment() -> Cluster | None:
     """The cluster that TF_CONFIG describes; None when it is unset or describes none.
 
     Raises:
-      ConfigError: TF_CONFIG is malformed.
+        ConfigError: TF_CONFIG is malformed.
     """
     text = os.environ.get(TF_CONFIG, "")
     if not text.strip():
@@ -80,12 +80,12 @@ def set_environment(
     """Puts what the original's flags say into TF_CONFIG, where TensorFlow looks for it.
 
     Args:
-      job_name: ``chief``, ``worker`` or ``ps``.
-      task_index: place of this process in its job.
-      chief_hosts, worker_hosts, ps_hosts: ``host:port``, separated by commas; may be empty.
+        job_name: `chief`, `worker` or `ps`.
+        task_index: place of this process in its job.
+        chief_hosts, worker_hosts, ps_hosts: `host:port`, separated by commas; may be empty.
 
     Raises:
-      ConfigError: the flags contradict each other or TF_CONFIG.
+        ConfigError: the flags contradict each other or TF_CONFIG.
     """
     if os.environ.get(TF_CONFIG):
         raise ConfigError(f"--job_name: {TF_CONFIG} is set too; unset one of them")

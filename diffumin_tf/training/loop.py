@@ -23,8 +23,8 @@ class TrainingData(Protocol):
     """Where the batches of an epoch come from.
 
     Attributes:
-      spec: types of a batch, known once an epoch was begun.
-      examples: samples of an epoch; None when unknown.
+        spec: types of a batch, known once an epoch was begun.
+        examples: samples of an epoch; None when unknown.
     """
 
     spec: Any
@@ -39,10 +39,10 @@ class TrainingResult:
     """How a run went.
 
     Attributes:
-      steps: updates done.
-      best_step: step whose weights are the best ones.
-      best_auc: their validation AUC, None without a validation split.
-      samples_per_second: since this process began, the first step and validation left out.
+        steps: updates done.
+        best_step: step whose weights are the best ones.
+        best_auc: their validation AUC, None without a validation split.
+        samples_per_second: since this process began, the first step and validation left out.
     """
 
     steps: int
@@ -55,15 +55,15 @@ class Trainer:
     """Trains a compiled model from where its state says to the end.
 
     Args:
-      model: compiled, its weights created.
-      config: epochs, validation, early stopping, checkpoint and summary intervals.
-      state: where training is; from a checkpoint, or fresh.
-      checkpoints: where states go.
-      summaries: takes scalars for TensorBoard.
-      validate: computes the validation metrics of the model as it is; None without validation.
-      distribution: how the model is spread over devices.
-      preemption: tells that the process must end.
-      report: takes a line of progress.
+        model: compiled, its weights created.
+        config: epochs, validation, early stopping, checkpoint and summary intervals.
+        state: where training is; from a checkpoint, or fresh.
+        checkpoints: where states go.
+        summaries: takes scalars for TensorBoard.
+        validate: computes the validation metrics of the model as it is; None without validation.
+        distribution: how the model is spread over devices.
+        preemption: tells that the process must end.
+        report: takes a line of progress.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class Trainer:
         """Runs the epochs that are left.
 
         Raises:
-          TrainingError: the loss is not finite, and `max_rollbacks` are used up; names the step
-            and the last good checkpoint.
-          Preempted, KeyboardInterrupt: the process was told to end; everything is saved.
+            TrainingError: the loss is not finite, and `max_rollbacks` are used up; names the step
+                and the last good checkpoint.
+            Preempted, KeyboardInterrupt: the process was told to end; everything is saved.
         """
         state = self._state
         progress = Progress(

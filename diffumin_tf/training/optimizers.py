@@ -24,9 +24,9 @@ class L2Adagrad(tf.keras.optimizers.Adagrad):
     ```
 
     Args:
-        learning_rate: float or a schedule.
-        l2: float. Weight of the sum of squares, halved.
-        kwargs: of the library's Adagrad.
+            learning_rate: float or a schedule.
+            l2: float. Weight of the sum of squares, halved.
+            kwargs: of the library's Adagrad.
     """
 
     def __init__(self, learning_rate: Rate = 0.001, l2: float = 0.0, **kwargs: Any) -> None:
@@ -76,11 +76,11 @@ class RowAdagrad(L2Adagrad):
 def build(
     config: TaskConfig,
 ) -> tuple[tf.keras.optimizers.Optimizer, tf.keras.optimizers.Optimizer]:
-    """The optimisers of ``adagrad_lazyadam``.
+    """The optimisers of `adagrad_lazyadam`.
 
     Returns:
-      Adam at ``lazyAdam_learning_rate`` for everything but the embedding table, and Adagrad at
-      ``learning_rate`` for the table, whose sparse update touches the rows of the batch only.
+        Adam at `lazyAdam_learning_rate` for everything but the embedding table, and Adagrad at
+        `learning_rate` for the table, whose sparse update touches the rows of the batch only.
     """
     adam = tf.keras.optimizers.Adam(_rate(config, config.lazyAdam_learning_rate), name="adam")
     # Workers of parameter servers update a row at the same time: what both add counts, where of

@@ -17,8 +17,8 @@ class Preemption:
     A second Ctrl-C ends it at once, too.
 
     Attributes:
-      requested: whether one of them came.
-      interrupted: whether Ctrl-C did.
+        requested: whether one of them came.
+        interrupted: whether Ctrl-C did.
     """
 
     def __init__(self) -> None:

@@ -10,10 +10,10 @@ class Progress:
     """Counts samples and time; says how fast it goes and how long it takes.
 
     Args:
-      epochs: epochs of the run.
-      examples_per_epoch: samples of each; None when unknown.
-      done_before: samples that earlier processes of the run trained on.
-      done_in_epoch: how many of them in the epoch that is under way.
+        epochs: epochs of the run.
+        examples_per_epoch: samples of each; None when unknown.
+        done_before: samples that earlier processes of the run trained on.
+        done_in_epoch: how many of them in the epoch that is under way.
     """
 
     def __init__(

@@ -15,17 +15,17 @@ class TrainingState(tf.train.experimental.PythonState):
     """Position in the data and what early stopping remembers; saved as one string.
 
     Attributes:
-      step: updates done.
-      epoch: epoch that is under way, from 0.
-      batch: global batches of this epoch that are done with.
-      samples: samples the updates were made from; under several workers, as many as if all had
-        those of this one.
-      best_auc: best validation AUC so far.
-      best_step: its step; 0 before the first.
-      without_improvement: validations since then.
-      validated_step: step of the last validation; -1 before the first.
-      stopped: whether early stopping ended the run.
-      rollbacks: how often training went back to a checkpoint.
+        step: updates done.
+        epoch: epoch that is under way, from 0.
+        batch: global batches of this epoch that are done with.
+        samples: samples the updates were made from; under several workers, as many as if all had
+            those of this one.
+        best_auc: best validation AUC so far.
+        best_step: its step; 0 before the first.
+        without_improvement: validations since then.
+        validated_step: step of the last validation; -1 before the first.
+        stopped: whether early stopping ended the run.
+        rollbacks: how often training went back to a checkpoint.
     """
 
     step: int = 0
@@ -47,7 +47,7 @@ class TrainingState(tf.train.experimental.PythonState):
         """Takes over what `serialize` wrote.
 
         Raises:
-          DataError: the text is something else.
+            DataError: the text is something else.
         """
         try:
             content = json.loads(string_value)
@@ -76,15 +76,15 @@ class TrainingState(tf.train.experimental.PythonState):
         """Notes a validation, and whether it ends the run.
 
         Args:
-          step: updates behind the weights that were validated.
-          metrics: their ``auc``, ``logloss`` and ``calibration``.
-          patience: validations without a better AUC that end the run; 0: none do.
+            step: updates behind the weights that were validated.
+            metrics: their `auc`, `logloss` and `calibration`.
+            patience: validations without a better AUC that end the run; 0: none do.
 
         Returns:
-          Whether the weights are the best ones so far, and what to tell about it.
+            Whether the weights are the best ones so far, and what to tell about it.
 
         Raises:
-          TrainingError: there is no AUC.
+            TrainingError: there is no AUC.
         """
         auc = metrics["auc"]
         if auc is None:

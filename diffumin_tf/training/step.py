@@ -15,9 +15,9 @@ class Requests(NamedTuple):
     """What is wanted after a step.
 
     Attributes:
-      stop: save and end.
-      save: save.
-      report: tell how training goes.
+        stop: save and end.
+        save: save.
+        report: tell how training goes.
     """
 
     stop: bool = False
@@ -33,8 +33,8 @@ class TrainingStep:
     there without anybody waiting for it.
 
     Args:
-      model: compiled; built in the scope of the strategy.
-      distribution: where it runs.
+        model: compiled; built in the scope of the strategy.
+        distribution: where it runs.
     """
 
     def __init__(self, model: RankingModel, distribution: Distribution) -> None:
@@ -51,12 +51,12 @@ class TrainingStep:
         """Updates the model once.
 
         Args:
-          batch: (inputs, label) for the replicas of this process.
-          spec: its type, the same for all batches.
-          requests: what this process wants.
+            batch: (inputs, label) for the replicas of this process.
+            spec: its type, the same for all batches.
+            requests: what this process wants.
 
         Returns:
-          The losses, the number of samples, and what to do now.
+            The losses, the number of samples, and what to do now.
         """
         if self._graph is None:
             wishes = tf.TensorSpec([len(Requests._fields)], tf.float32)

@@ -22,9 +22,9 @@ class Distribution:
     """How a run is spread over devices and machines.
 
     Attributes:
-      strategy: TensorFlow's default strategy where nothing is distributed.
-      cluster: the machines; None for one.
-      is_distributed: whether there is a strategy other than the default one.
+        strategy: TensorFlow's default strategy where nothing is distributed.
+        cluster: the machines; None for one.
+        is_distributed: whether there is a strategy other than the default one.
     """
 
     strategy: tf.distribute.Strategy
@@ -73,10 +73,10 @@ class Distribution:
         The first to know that all have come may be gone before the others know.
 
         Args:
-          is_done: whether everything was done that had to be.
+            is_done: whether everything was done that had to be.
 
         Raises:
-          TrainingError: a task is lost, and not everything was done.
+            TrainingError: a task is lost, and not everything was done.
         """
         try:
             self.wait_for_all()
@@ -115,11 +115,11 @@ def from_config(
     Does not return in the workers and servers of 'parameter_server'.
 
     Args:
-      config: names the strategy.
-      report: takes a line when this process has to wait for others.
+        config: names the strategy.
+        report: takes a line when this process has to wait for others.
 
     Raises:
-      ConfigError: the strategy does not fit TF_CONFIG, the devices or the batch size.
+        ConfigError: the strategy does not fit TF_CONFIG, the devices or the batch size.
     """
     cluster = cluster_lib.of_environment()
     several = cluster is not None and cluster.size > 1

@@ -14,14 +14,14 @@ class Summaries:
     """Writes event files.
 
     Args:
-      folder: where; None writes nothing.
+        folder: where; None writes nothing.
     """
 
     def __init__(self, folder: str | None) -> None:
         self._writer = tf.summary.create_file_writer(folder) if folder else None
 
     def write(self, prefix: str, step: int, values: Mapping[str, float | None]) -> None:
-        """Writes the values that there are as ``<prefix><name>``."""
+        """Writes the values that there are as `<prefix><name>`."""
         if not self._writer:
             return
         with self._writer.as_default(step=step):

@@ -21,13 +21,13 @@ class WarmupDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
     ```
 
     Args:
-        peak: float. The highest rate.
-        kind: ``"constant"``, ``"linear"`` or ``"cosine"``.
-        warmup_steps: int.
-        decay_steps: int. Not used by ``"constant"``.
+            peak: float. The highest rate.
+            kind: `"constant"`, `"linear"` or `"cosine"`.
+            warmup_steps: int.
+            decay_steps: int. Not used by `"constant"`.
 
     Raises:
-        ValueError: if an argument is out of range.
+            ValueError: if an argument is out of range.
     """
 
     def __init__(

@@ -23,8 +23,8 @@ class InputUnit(tf.keras.layers.Layer):
     """Turns the embedded features of a batch into one vector a sample for the tower.
 
     A subclass sets `default_features` (or leaves it None, then the config must list features),
-    builds its layers in ``__init__`` and composes them in ``call``. It adds its auxiliary losses
-    with ``add_loss``. A unit that averages the history::
+    builds its layers in `__init__` and composes them in `call`. It adds its auxiliary losses
+    with `add_loss`. A unit that averages the history::
 
       class AverageHistory(InputUnit):
           def call(self, inputs, training=False):
@@ -37,17 +37,17 @@ class InputUnit(tf.keras.layers.Layer):
     differentiate those alone.
 
     Args:
-      config: the experiment.
-      layout: where each feature lies in the batch.
+        config: the experiment.
+        layout: where each feature lies in the batch.
 
     Call arguments:
-      inputs: ``fields`` float32 [B, n, e], ``history``: a `History` of B samples, ``dense`` float32
-        [B, m] and, outside of serving, ``user`` int64 [B]. For a unit that `wants` them also
-        ``rows`` int32 [B, n] of the fields in the table, and in updates ``label`` float32 [B].
-      training: whether to add losses and noise.
+        inputs: `fields` float32 [B, n, e], `history`: a `History` of B samples, `dense` float32
+            [B, m] and, outside of serving, `user` int64 [B]. For a unit that `wants` them also
+            `rows` int32 [B, n] of the fields in the table, and in updates `label` float32 [B].
+        training: whether to add losses and noise.
 
     Returns:
-      float32 [B, any fixed width].
+        float32 [B, any fixed width].
     """
 
     default_features: Features | None = None
@@ -65,7 +65,7 @@ class InputUnit(tf.keras.layers.Layer):
         """The features of the config, or the unit's own.
 
         Raises:
-          ConfigError: neither names any.
+            ConfigError: neither names any.
         """
         features = config.features or cls.default_features
         if features is None:
@@ -83,10 +83,10 @@ class InputUnit(tf.keras.layers.Layer):
         return self.field_count * self.config.embed_dim
 
     def select(self, inputs: dict[str, Any], role: str) -> tf.Tensor:
-        """Embeddings of the ``user``, ``candidate`` or ``context`` features, side by side.
+        """Embeddings of the `user`, `candidate` or `context` features, side by side.
 
         Returns:
-          float32 [B, features·e].
+            float32 [B, features·e].
         """
         return self.embedded(inputs, getattr(self.features, role))
 
@@ -113,8 +113,8 @@ class InputUnit(tf.keras.layers.Layer):
 class HistoryUnit(InputUnit, abc.ABC):
     """All features side by side, what a long history adds, and the short-term encoder.
 
-    ``concat[candidate, user, context, long_term(…), e*_s, dense]``, where e*_s is the candidate as
-    the short-term encoder sees it beside the ``subseq_len`` most recent behaviours (0 leaves it
+    `concat[candidate, user, context, long_term(…), e*_s, dense]`, where e*_s is the candidate as
+    the short-term encoder sees it beside the `subseq_len` most recent behaviours (0 leaves it
     out). A subclass makes a model of the long history of it by its `long_term`, so that models
     differ in nothing else.
     """
@@ -150,13 +150,13 @@ class HistoryUnit(InputUnit, abc.ABC):
         """What the tower sees of the whole history.
 
         Args:
-          history: with the behaviour fields of this unit.
-          candidate: float32 [B, d], e_s; where `compares` is false it may be of another width.
-          inputs: as in `call`.
-          training: whether to add losses and noise.
+            history: with the behaviour fields of this unit.
+            candidate: float32 [B, d], e_s; where `compares` is false it may be of another width.
+            inputs: as in `call`.
+            training: whether to add losses and noise.
 
         Returns:
-          Tensors float32 [B, any fixed width].
+            Tensors float32 [B, any fixed width].
         """
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> tf.Tensor:

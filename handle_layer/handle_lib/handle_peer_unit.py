@@ -24,7 +24,7 @@ from handle_layer.handle_lib.handle_base import HistoryUnit, InterestUnit, Searc
 
 
 class NoHistory(HistoryUnit):
-    """The tower alone: no history, neither long-term nor short-term, whatever ``subseq_len`` is."""
+    """The tower alone: no history, neither long-term nor short-term, whatever `subseq_len` is."""
 
     @property
     def compares(self) -> bool:
@@ -59,7 +59,7 @@ class DIN(InterestUnit):
     """Deep Interest Network (Zhou et al., KDD '18): a weighted sum of all behaviours.
 
     The weights of `ActivationUnit` are not normalised. Its hidden layer has the 36 units of the
-    paper and the ``activation`` of the tower, where ``relu`` stands for PReLU here.
+    paper and the `activation` of the tower, where `relu` stands for PReLU here.
     """
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
@@ -81,8 +81,8 @@ class DIN(InterestUnit):
 class SIM_hard(SearchUnit):  # noqa: N801  (one of two searches of SIM)
     """Search-based Interest Model (Pi et al., CIKM '20), hard search.
 
-    The search finds the ``search_len`` most recent behaviours that have the candidate's value in
-    the behaviour field ``search_field``, such as its category. A candidate whose value is unknown
+    The search finds the `search_len` most recent behaviours that have the candidate's value in
+    the behaviour field `search_field`, such as its category. A candidate whose value is unknown
     finds none.
     """
 
@@ -110,7 +110,7 @@ class SIM_hard(SearchUnit):  # noqa: N801  (one of two searches of SIM)
 class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
     """Search-based Interest Model (Pi et al., CIKM '20), soft search.
 
-    The search finds the ``search_len`` behaviours with the highest inner products (`SoftSearch`).
+    The search finds the `search_len` behaviours with the highest inner products (`SoftSearch`).
     It learns by a click model over the whole history, whose loss counts as much as that of the
     clicks, as in the paper. The paper's attention also sees how long ago a behaviour was; here it
     does where that is a behaviour field.
@@ -140,7 +140,7 @@ class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
 class ETA(SearchUnit):
     """End-to-end Target Attention (Chen et al., 2022): search by SimHash.
 
-    The search finds the ``search_len`` behaviours whose signatures of ``hash_bits`` bits are
+    The search finds the `search_len` behaviours whose signatures of `hash_bits` bits are
     nearest to that of the candidate, by embeddings as they are in this step.
     """
 
@@ -163,7 +163,7 @@ class ETA(SearchUnit):
 class SDIM(InterestUnit):
     """Sampling-based Deep Interest Modeling (Cao et al., CIKM '22): attention by hash collisions.
 
-    All behaviours take part: ``hash_bits`` bits in groups of ``hash_width``
+    All behaviours take part: `hash_bits` bits in groups of `hash_width`
     (`SampledHashAttention`).
     """
 
@@ -188,7 +188,7 @@ class TWIN(InterestUnit):
     """TWo-stage Interest Network (Chang et al., KDD '23): search and attention by equal scores.
 
     The behaviour fields that the candidate has too are the inherent features of `TwinAttention`,
-    the others the cross features. Each head keeps ``search_len`` behaviours.
+    the others the cross features. Each head keeps `search_len` behaviours.
     """
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:

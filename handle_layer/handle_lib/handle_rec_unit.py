@@ -23,10 +23,10 @@ class Extracted(NamedTuple):
     """What OMIE makes of a batch.
 
     Attributes:
-      interests: r float32 [B, C, d].
-      channels: float32 [B, C, d].
-      kept: which of the k places of each channel hold a behaviour that it keeps, bool [B, C, k].
-      shares: of the history by channel, float32 [B, C]; None without ``channel_share``.
+        interests: r float32 [B, C, d].
+        channels: float32 [B, C, d].
+        kept: which of the k places of each channel hold a behaviour that it keeps, bool [B, C, k].
+        shares: of the history by channel, float32 [B, C]; None without `channel_share`.
     """
 
     interests: tf.Tensor
@@ -38,10 +38,10 @@ class Extracted(NamedTuple):
 class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
     """DiffuMIN over long histories, with the features of the industrial data set as default.
 
-    ``concat[r, r*, e_other, e*_s]`` of the paper, section 3.5: extracted interests (OMIE),
+    `concat[r, r*, e_other, e*_s]` of the paper, section 3.5: extracted interests (OMIE),
     generated interests (DMIG, held to the extracted ones by CMIC), user, context, candidate and
-    dense features, and the candidate as the short-term encoder sees it. ``use_omie``,
-    ``use_dmig``, ``use_cmic`` and ``subseq_len`` 0 leave parts out: without OMIE there is nothing
+    dense features, and the candidate as the short-term encoder sees it. `use_omie`,
+    `use_dmig`, `use_cmic` and `subseq_len` 0 leave parts out: without OMIE there is nothing
     to generate from or to calibrate.
     """
 
@@ -138,7 +138,7 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         return parts
 
     def extract(self, history: History, candidate: tf.Tensor) -> Extracted:
-        """OMIE of a batch, for a unit with ``use_omie``."""
+        """OMIE of a batch, for a unit with `use_omie`."""
         channels = self._extract.channels_of(candidate)
         rows, there, *shares = history.choose(self._choose, channels, candidate)
         interests, kept = self._extract.aggregate(
@@ -153,7 +153,7 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         return (*chosen, ChannelShare.of(history, valid, channels, candidate))
 
     def generate(self, interests: tf.Tensor, channels: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
-        """r* float32 [B, C, d] as it is served, for a unit with ``use_dmig``."""
+        """r* float32 [B, C, d] as it is served, for a unit with `use_dmig`."""
         return self._generate(interests, channels, live, training=False)
 
     def _generated_interests(self, interests, channels, live, user, training) -> list[tf.Tensor]:

@@ -7,7 +7,7 @@ from tests.small_log import write_experiment
 
 @pytest.fixture(scope="session")
 def log(tmp_path_factory):
-    """A folder with records and ``exp/`` beside them; tests leave it as it is."""
+    """A folder with records and `exp/` beside them; tests leave it as it is."""
     folder = tmp_path_factory.mktemp("compared")
     write_experiment(folder)
     return folder

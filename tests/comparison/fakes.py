@@ -39,10 +39,10 @@ class FakeStart:
     """Stands in for `processes.start_cell`.
 
     Attributes:
-      started: slugs, in their order.
-      failing: slugs that fail.
-      trained_before: slugs of those that found a run in their folder.
-      valid_auc: of a cell, from its request.
+        started: slugs, in their order.
+        failing: slugs that fail.
+        trained_before: slugs of those that found a run in their folder.
+        valid_auc: of a cell, from its request.
     """
 
     def __init__(self, failing=(), valid_auc=lambda request: 0.5, samples=160):

@@ -56,7 +56,7 @@ def test_the_quick_version_compares_a_few_models(evidence, tmp_path, monkeypatch
 
 @pytest.fixture
 def stubbed(evidence, monkeypatch):
-    """Neither records nor runs; what `compare` does is in ``does``, by study."""
+    """Neither records nor runs; what `compare` does is in `does`, by study."""
     does, asked = {}, []
 
     def compared(study, output, jobs, command):

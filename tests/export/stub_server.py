@@ -20,9 +20,9 @@ class Stub:
     """A model with versions and labels, on a port for REST and one for gRPC.
 
     Args:
-      versions: folder of each version.
-      labels: version of each label.
-      before: called with the number of each request for scores, from 1, before it is answered.
+        versions: folder of each version.
+        labels: version of each label.
+        before: called with the number of each request for scores, from 1, before it is answered.
     """
 
     def __init__(self, versions, labels=(), name="diffumin", before=lambda number: None):

@@ -1,4 +1,4 @@
-"""`prepare` with the adapter ``tables``: records and manifest."""
+"""`prepare` with the adapter `tables`: records and manifest."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""`prepare` with the adapter ``tables``: every way to go wrong, and to go on."""
+"""`prepare` with the adapter `tables`: every way to go wrong, and to go on."""
 
 import os
 

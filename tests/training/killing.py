@@ -27,7 +27,7 @@ STEPS, WRITING = "steps", "writing"
 
 
 def fork_training(arguments, log):
-    """Starts a process that trains; it says ``s`` before a step and ``w`` before it writes."""
+    """Starts a process that trains; it says `s` before a step and `w` before it writes."""
     reader, writer = os.pipe()
     child = os.fork()
     if child:

@@ -129,11 +129,11 @@ def texts(
     """Content of each file by its name.
 
     Args:
-      name: name of the model.
-      image: image of TensorFlow Serving.
-      publish: address of this machine on which the ports are open, one of IPv6 in brackets.
-      served: versions that the servers hold.
-      labels: version by label.
+        name: name of the model.
+        image: image of TensorFlow Serving.
+        publish: address of this machine on which the ports are open, one of IPv6 in brackets.
+        served: versions that the servers hold.
+        labels: version by label.
     """
     versions = "\n".join(f"        versions: {version.number}" for version in served)
     labelled = "\n".join(

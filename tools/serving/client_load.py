@@ -20,9 +20,9 @@ class Failed(Exception):
     """A request came to nothing.
 
     Args:
-      kind: in few words, the same for all failures of the kind.
-      message: what the server or the system said.
-      unanswered: whether no server answered at all.
+        kind: in few words, the same for all failures of the kind.
+        message: what the server or the system said.
+        unanswered: whether no server answered at all.
     """
 
     def __init__(self, kind: str, message: str, unanswered: bool = False) -> None:
@@ -34,7 +34,7 @@ class Transport(Protocol):
     """A way to a server."""
 
     def types(self) -> dict[str, str]:
-        """Type of each input of the signature, as in ``DT_INT64``; asks the server for it."""
+        """Type of each input of the signature, as in `DT_INT64`; asks the server for it."""
 
     def encode(self, content: Any) -> Any:
         """Inputs by name, or Examples, as they are sent."""
@@ -54,12 +54,12 @@ class Outcome:
     """What became of the requests.
 
     Attributes:
-      seconds: from the first request to the last answer.
-      answered: milliseconds of each answered request, in the order of the answers.
-      scores: number of scores that came back.
-      failures: by kind: how many, and the place and the message of the first.
-      gone: whether it was given up because the server was.
-      interrupted: whether it was ended by Ctrl-C.
+        seconds: from the first request to the last answer.
+        answered: milliseconds of each answered request, in the order of the answers.
+        scores: number of scores that came back.
+        failures: by kind: how many, and the place and the message of the first.
+        gone: whether it was given up because the server was.
+        interrupted: whether it was ended by Ctrl-C.
     """
 
     seconds: float = 0.0
@@ -123,12 +123,12 @@ def send_all(
     Ctrl-C ends it as well, once those under way are answered.
 
     Args:
-      transport: the way to the server.
-      encoded: place and encoded content of each request.
-      count: how many to send; None sends until the time is up.
-      seconds: how long to send; None sends until there were as many.
-      threads: how many are under way at a time.
-      keep: called with number, place and scores of each answered request, one at a time.
+        transport: the way to the server.
+        encoded: place and encoded content of each request.
+        count: how many to send; None sends until the time is up.
+        seconds: how long to send; None sends until there were as many.
+        threads: how many are under way at a time.
+        keep: called with number, place and scores of each answered request, one at a time.
     """
     sending = _Sending(transport, encoded, count, seconds, keep)
     with ThreadPoolExecutor(threads) as pool:

@@ -24,8 +24,8 @@ class Request:
     """One request as it lies in the file.
 
     Attributes:
-      place: where in the file it lies, for messages.
-      content: inputs by name, as nested lists; or, for ``examples``, `tf.train.Example` protos.
+        place: where in the file it lies, for messages.
+        content: inputs by name, as nested lists; or, for `examples`, `tf.train.Example` protos.
     """
 
     place: str
@@ -36,13 +36,13 @@ def read_requests(path: str, signature: str, batch: int) -> Iterator[Request]:
     """Requests of a file, in order.
 
     Args:
-      path: JSON lines, each an object of inputs by name; for ``examples`` a TFRecord of serialised
-        `tf.train.Example`, zipped when its name ends in ``.gz``.
-      signature: that they are meant for.
-      batch: Examples in a request.
+        path: JSON lines, each an object of inputs by name; for `examples` a TFRecord of serialised
+            `tf.train.Example`, zipped when its name ends in `.gz`.
+        signature: that they are meant for.
+        batch: Examples in a request.
 
     Raises:
-      DataError: the file is missing, empty or torn, or a line is something else.
+        DataError: the file is missing, empty or torn, or a line is something else.
     """
     empty = True
     for request in _examples(path, batch) if signature == EXAMPLES else _lines(path):
@@ -58,12 +58,12 @@ def typed(path: str, request: Request, types: dict[str, str]) -> dict[str, list]
     What is missing or has another shape is left for the server to refuse.
 
     Args:
-      path: the file, for messages.
-      request: from a line of it.
-      types: TensorFlow's name for the type of each input, from the signature.
+        path: the file, for messages.
+        request: from a line of it.
+        types: TensorFlow's name for the type of each input, from the signature.
 
     Raises:
-      DataError: the signature has no such input, or a value is of another type.
+        DataError: the signature has no such input, or a value is of another type.
     """
     inputs = {}
     for name, values in request.content.items():

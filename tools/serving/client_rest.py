@@ -18,11 +18,11 @@ class Rest:
     """A `Transport`.
 
     Args:
-      server: host and port.
-      model: name of the model.
-      chosen: `version` or `label` to ask for; empty leaves it to the server.
-      signature: which of its signatures.
-      timeout: seconds to wait for the server, each time.
+        server: host and port.
+        model: name of the model.
+        chosen: `version` or `label` to ask for; empty leaves it to the server.
+        signature: which of its signatures.
+        timeout: seconds to wait for the server, each time.
     """
 
     def __init__(

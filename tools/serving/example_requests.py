@@ -17,8 +17,8 @@ def write_examples(folder: str, version: Version) -> None:
     """Writes a body for each REST call, and the files that tools/score_client.py reads.
 
     Args:
-      folder: where to; it is there.
-      version: its signatures say what a request holds.
+        folder: where to; it is there.
+        version: its signatures say what a request holds.
     """
     tensors = _inputs(version.signatures["serving_default"])
     request = _inputs(version.signatures["request"])

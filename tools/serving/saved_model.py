@@ -20,9 +20,9 @@ class Version:
     """One version of an export.
 
     Attributes:
-      number: its number, which is also the name of its folder.
-      size: bytes of its files.
-      signatures: inputs by name of each signature.
+        number: its number, which is also the name of its folder.
+        size: bytes of its files.
+        signatures: inputs by name of each signature.
     """
 
     number: int
@@ -34,7 +34,7 @@ def versions(export: str) -> list[int]:
     """Versions in a folder, ascending.
 
     Raises:
-      DataError: there are none.
+        DataError: there are none.
     """
     try:
         names = [name.rstrip("/") for name in tf.io.gfile.listdir(export)]
@@ -58,7 +58,7 @@ def read_version(export: str, number: int) -> Version:
     """Looks at one version.
 
     Raises:
-      DataError: it is no complete SavedModel, or lacks a signature.
+        DataError: it is no complete SavedModel, or lacks a signature.
     """
     path = posixpath.join(export, str(number))
     meta_graph = _meta_graph(path)
@@ -85,7 +85,7 @@ def merges(inputs: Inputs) -> str:
     dimension of every input must be that of the samples, and the others must agree.
 
     Returns:
-      ``yes``; ``one length``, when they agree only if all clients pad alike; or ``no``.
+        `yes`; `one length`, when they agree only if all clients pad alike; or `no`.
     """
     if any(spec.shape[0] is not None for spec in inputs.values()):
         return "no"

@@ -27,11 +27,11 @@ class PieceReader:
     """Reads pieces of the training split, which are part files, or every n-th record of one.
 
     Attributes:
-      config: batch size, shuffling, pieces read side by side, the column that tells users apart.
-      schema: columns of a record.
-      path: maps raw tensors to model inputs; built in the scope of the strategy, so that every
-        worker has a vocabulary of its own.
-      files: all part files; each worker must be able to read them under these names.
+        config: batch size, shuffling, pieces read side by side, the column that tells users apart.
+        schema: columns of a record.
+        path: maps raw tensors to model inputs; built in the scope of the strategy, so that every
+            worker has a vocabulary of its own.
+        files: all part files; each worker must be able to read them under these names.
     """
 
     config: TaskConfig
@@ -56,12 +56,12 @@ class PieceReader:
         """Batches of some pieces, shuffled together.
 
         Args:
-          pieces: their numbers, int32 [n].
-          files: the files in which they lie, strings [n].
-          seed: scalar, int64.
+            pieces: their numbers, int32 [n].
+            files: the files in which they lie, strings [n].
+            seed: scalar, int64.
 
         Returns:
-          A dataset of (inputs, label float32 [B]).
+            A dataset of (inputs, label float32 [B]).
         """
         compression, count = compression_of(self.files[0]), self._pieces_of_a_file
 
@@ -90,10 +90,10 @@ class PieceReader:
 
 @dataclasses.dataclass
 class AsynchronousState(TrainingState):
-    """Where an asynchronous run is; ``batch`` stays 0, as the workers are at different places.
+    """Where an asynchronous run is; `batch` stays 0, as the workers are at different places.
 
     Attributes:
-      pieces_done: numbers of the pieces of this epoch's data that are done with.
+        pieces_done: numbers of the pieces of this epoch's data that are done with.
     """
 
     pieces_done: list[int] = dataclasses.field(default_factory=list)
@@ -108,10 +108,10 @@ class Counts(NamedTuple):
     """What the workers did since they were connected.
 
     Attributes:
-      steps: updates.
-      samples: samples they were made from.
-      loss: sum of the losses of these samples.
-      by_worker: int64 [workers], updates of each.
+        steps: updates.
+        samples: samples they were made from.
+        loss: sum of the losses of these samples.
+        by_worker: int64 [workers], updates of each.
     """
 
     steps: int
@@ -121,7 +121,7 @@ class Counts(NamedTuple):
 
 
 class PieceWork:
-    """Hands out pieces, ``input_shards`` of them at a time, to whichever worker is free.
+    """Hands out pieces, `input_shards` of them at a time, to whichever worker is free.
 
     A worker trains on its pieces from the first record to the last in one go, so that the chief has
     no part in a step. What a lost worker had in hand is done again by another one, from its
@@ -129,10 +129,10 @@ class PieceWork:
     once an epoch.
 
     Args:
-      model: compiled, in the scope of the strategy.
-      strategy: the strategy.
-      workers: how many there are.
-      reader: reads pieces.
+        model: compiled, in the scope of the strategy.
+        strategy: the strategy.
+        workers: how many there are.
+        reader: reads pieces.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ def check(config: TaskConfig) -> None:
     """Checks what asynchronous training asks of a configuration.
 
     Raises:
-      ConfigError: names the key and value.
+        ConfigError: names the key and value.
     """
     if config.jit_compile:
         raise ConfigError(
@@ -47,8 +47,8 @@ def connect(cluster: Cluster) -> tf.distribute.ParameterServerStrategy:
     a server.
 
     Raises:
-      TrainingError: a task did not come in time.
-      ConfigError: a worker has several GPUs.
+        TrainingError: a task did not come in time.
+        ConfigError: a worker has several GPUs.
     """
     others = _names(cluster, ("worker", "ps"))
     missing = _wait_for(others)
@@ -79,7 +79,7 @@ def serve(cluster: Cluster, report: Callable[[str], None] = print) -> None:
     its last checkpoint, and in any case before a scheduler would lose patience.
 
     Raises:
-      TrainingError: the chief did not come in time.
+        TrainingError: the chief did not come in time.
     """
     name, chief = f"{cluster.job} {cluster.index}", cluster.tasks["chief"][0]
     devices = {"GPU": 0} if cluster.job == "ps" else {}
@@ -108,7 +108,7 @@ def serve(cluster: Cluster, report: Callable[[str], None] = print) -> None:
 
 
 def answers(address: str, seconds: float = _CONNECT_SECONDS) -> bool:
-    """Whether a process listens at ``host:port``."""
+    """Whether a process listens at `host:port`."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), seconds).close()
@@ -121,8 +121,8 @@ class Attendance:
     """Tells which tasks of a cluster answer, when that changes.
 
     Args:
-      cluster: the tasks.
-      report: takes a line about each worker that goes or comes.
+        cluster: the tasks.
+        report: takes a line about each worker that goes or comes.
     """
 
     def __init__(self, cluster: Cluster, report: Callable[[str], None]) -> None:
@@ -136,7 +136,7 @@ class Attendance:
         """Looks around, now and then.
 
         Raises:
-          TrainingError: a server is gone, or all workers are for too long.
+            TrainingError: a server is gone, or all workers are for too long.
         """
         now = time.monotonic()
         if now - self._last_look < _LOOK_SECONDS:
@@ -166,7 +166,7 @@ class Attendance:
 
 
 def _names(cluster: Cluster, jobs: Iterable[str]) -> dict[str, str]:
-    """Addresses by name, like ``worker 0``."""
+    """Addresses by name, like `worker 0`."""
     return {
         f"{job} {index}": address
         for job in jobs

@@ -38,16 +38,16 @@ class AsynchronousTrainer:
     servers, the others are read again, from their beginning.
 
     Args:
-      model: compiled, its weights and optimiser slots created in the scope of the strategy.
-      config: epochs, validation, early stopping, checkpoint and summary intervals.
-      state: where training is; from a checkpoint, or fresh.
-      checkpoints: where states go.
-      work: hands pieces of the data to the workers.
-      validation: validates checkpoints, and keeps the best weights.
-      summaries: takes scalars for TensorBoard.
-      attendance: tells which tasks are there.
-      preemption: tells that the process must end.
-      report: takes a line of progress.
+        model: compiled, its weights and optimiser slots created in the scope of the strategy.
+        config: epochs, validation, early stopping, checkpoint and summary intervals.
+        state: where training is; from a checkpoint, or fresh.
+        checkpoints: where states go.
+        work: hands pieces of the data to the workers.
+        validation: validates checkpoints, and keeps the best weights.
+        summaries: takes scalars for TensorBoard.
+        attendance: tells which tasks are there.
+        preemption: tells that the process must end.
+        report: takes a line of progress.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class AsynchronousTrainer:
         """Runs the epochs that are left.
 
         Args:
-          examples: samples of an epoch; None when unknown.
+            examples: samples of an epoch; None when unknown.
 
         Raises:
-          TrainingError: the loss is not finite, a server is lost, or all workers are.
-          DataError: a file is gone or damaged.
-          Preempted: the process was told to end; everything is saved.
+            TrainingError: the loss is not finite, a server is lost, or all workers are.
+            DataError: a file is gone or damaged.
+            Preempted: the process was told to end; everything is saved.
         """
         state = self._state
         in_epoch = max(state.samples - state.epoch * examples, 0) if examples else 0

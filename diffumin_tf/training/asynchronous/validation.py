@@ -23,9 +23,10 @@ class BackgroundValidation:
     """Scores training checkpoints by a model of its own, in a thread of its own, one at a time.
 
     Args:
-      model_dir: folder of the run.
-      model: compiled, on one device, used by nobody else; holds the weights that were loaded last.
-      batches: gives the batches of (inputs, label) to score; None where nothing is validated.
+        model_dir: folder of the run.
+        model: compiled, on one device, used by nobody else; holds the weights that were loaded
+            last.
+        batches: gives the batches of (inputs, label) to score; None where nothing is validated.
     """
 
     def __init__(
