@@ -1,4 +1,5 @@
-# make demo: the whole path on a synthetic log.  make test: every check.  make bench: how fast it is.
+# make demo: the whole path on a synthetic log.  make test: every check.  make soak: kill loops and
+# fuzzing, long.  make bench: how fast it is.
 # make evidence KUAIRAND=dir MOVIELENS=dir: the studies of docs/evidence.md, some hours.
 # Each sets up .venv first.
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test bench evidence lint format clean
+.PHONY: setup demo test soak bench evidence lint format clean
 
 setup: $(STAMP)
 
@@ -27,6 +28,9 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+soak: $(STAMP)
+	$(BIN)/python -m pytest -m soak
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
