@@ -19,12 +19,6 @@ class Plan:
         one_thread: (B, S) of the runs on one thread.
         rounds: turns of every contender.
         round_seconds: how long a turn should take.
-        overhead_rounds: steps of a strategy of one replica and of none, in turn.
-        saved_rows: rows of the tables whose checkpoints are measured.
-        saves: saves of each.
-        steps_a_save: training steps between two of them.
-        vocabulary_ids: ids of the vocabulary whose memory is measured.
-        links: whether workers and servers are started on this machine to count what they exchange.
         records: samples in each synthetic data set.
         passes: timed passes over a data set.
         histories: L at which requests are served.
@@ -41,12 +35,6 @@ class Plan:
     one_thread: tuple[tuple[int, int], ...] = ((64, 4), (64, 10), (256, 4), (256, 10))
     rounds: int = 5
     round_seconds: float = 0.5
-    overhead_rounds: int = 50
-    saved_rows: tuple[int, ...] = (100_000, 1_000_000, 10_000_000)
-    saves: int = 3
-    steps_a_save: int = 5
-    vocabulary_ids: int = 2_000_000
-    links: bool = True
     records: int = 512
     passes: int = 4
     histories: tuple[int, ...] = (50, 1000, 5000)
@@ -64,10 +52,6 @@ class Plan:
         settings = {str(length): self.standard(length) for length in self.lengths}
         return {**settings, "eleme": self.eleme()} if self.with_eleme else settings
 
-    def distributed(self) -> dict[str, Setting]:
-        """The settings at which one replica is compared with no strategy, by name."""
-        return {"eleme": self.eleme(), "L=500": self.standard(500)}
-
     def eleme(self, **changes) -> Setting:
         """The public Ele.me data: 50 behaviours of five fields, 256 samples a batch."""
         sizes = {"batch_size": 256, "kept": 10, "recent": 10, **dict(self.changes), **changes}
@@ -82,9 +66,6 @@ QUICK = Plan(
     one_thread=((64, 10),),
     rounds=3,
     round_seconds=0.3,
-    overhead_rounds=15,
-    saved_rows=(100_000, 1_000_000),
-    links=False,
     records=128,
     passes=2,
     histories=(5000,),

@@ -24,7 +24,6 @@ STAGES = (
     "floor",
     "one_thread",
     "serving",
-    "distribution",
 )
 
 _PROGRAM = "python -m benchmarks.run"

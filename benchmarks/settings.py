@@ -131,12 +131,8 @@ def draw_rows(rng: np.random.Generator, rows: int, shape: tuple[int, ...]) -> np
 
     `row = permutation[⌊(rows − 1) u⁵⌋]` with u uniform in [0, 1); never row 0.
     """
-    return _places(rows)[draw_ranks(rng, rows, shape)]
-
-
-def draw_ranks(rng: np.random.Generator, rows: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The same draw as ranks, int32: 0 for the most frequent id."""
-    return ((rows - 1) * rng.random(shape) ** _POPULARITY_POWER).astype(np.int32)
+    ranks = ((rows - 1) * rng.random(shape) ** _POPULARITY_POWER).astype(np.int32)
+    return _places(rows)[ranks]
 
 
 @functools.lru_cache(maxsize=2)
