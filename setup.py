@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 EXPERIMENTS = sorted({path.parent for path in (ROOT / "exp").rglob("*.json")})
 # For gRPC to a server; serving itself needs TensorFlow Serving alone.
-SERVING = ["tensorflow-serving-api>=2.18,<2.22"]
+SERVING = ["tensorflow-serving-api>=2.18,<2.22", "pyyaml>=6,<7"]
 
 setup(
     name="diffumin_tf",

@@ -18,7 +18,7 @@ from benchmarks.plan import Plan
 from benchmarks.settings import Setting, build_model
 from benchmarks.synthetic import random_samples, vocabulary_ids
 from benchmarks.tables import table
-from diffumin_tf.export.requests import Requests
+from diffumin_tf.export.inputs import SignatureInputs
 from diffumin_tf.export.signatures import REQUEST, SERVING_DEFAULT, signatures
 from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.input.records import encode
@@ -102,7 +102,7 @@ def tables(result: dict) -> list[str]:
     return [table("one request with N candidates, and the same as N samples", header, rows)]
 
 
-def _served(setting: Setting) -> tuple[dict[str, Callable], Requests]:
+def _served(setting: Setting) -> tuple[dict[str, Callable], SignatureInputs]:
     model = build_model(setting)
     rows_of = HashedRows(setting.rows)
     path = FeaturePath(setting.schema, setting.layout, setting.config.seq_len, rows_of)
@@ -110,7 +110,7 @@ def _served(setting: Setting) -> tuple[dict[str, Callable], Requests]:
     samples = random_samples(rng, setting.schema, vocabulary_ids(_IDS), lengths)
     recorded = list(encode(setting.schema, samples))
     served = signatures(model, setting.schema, path)
-    return served, Requests(setting.schema, setting.layout, recorded)
+    return served, SignatureInputs(setting.schema, setting.layout, recorded)
 
 
 def _in_turn(

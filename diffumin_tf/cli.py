@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from diffumin_tf.terminal import exit_code, quietly
+from diffumin_tf.terminal import UsageError, exit_code, parse, quietly
 
 _USAGE = """usage: diffumin COMMAND [--flag=value …]
 
@@ -31,7 +31,7 @@ def _prepare(argv: Sequence[str]) -> None:
     flags.DEFINE_string("spec", None, "prepare.json: the tables and what to make of them.", values)
     flags.DEFINE_string("input", None, "Folder of the raw tables, if there are any.", values)
     flags.DEFINE_string("output", None, "Folder for <yyyymmdd>/part-*.", values)
-    _parse(values, "prepare", argv, required=("spec", "output"))
+    parse(values, "diffumin prepare", argv, ("spec", "output"))
     from diffumin_tf.prepare.command import prepare
 
     manifest = prepare(values.spec, values.input, values.output)
@@ -45,7 +45,7 @@ def _train(argv: Sequence[str]) -> None:
     flags.DEFINE_string("model_dir", None, "Folder of the run; default model_path.", values)
     _define_overrides(values)
     _define_cluster(values)
-    _parse(values, "train", argv, required=("exp",))
+    parse(values, "diffumin train", argv, ("exp",))
     _join_cluster(values, "train")
     from diffumin_tf.run.experiment import find_experiment
     from diffumin_tf.run.train import train
@@ -61,7 +61,7 @@ def _daily(argv: Sequence[str]) -> None:
     flags.DEFINE_integer("last", None, "Last day, yyyymmdd.", flag_values=values)
     _define_overrides(values)
     _define_cluster(values)
-    _parse(values, "daily", argv, required=("exp", "model_dir", "first", "last"))
+    parse(values, "diffumin daily", argv, ("exp", "model_dir", "first", "last"))
     _join_cluster(values, "daily")
     from diffumin_tf.run.daily import daily
     from diffumin_tf.run.experiment import find_experiment
@@ -74,9 +74,9 @@ def _evaluate(argv: Sequence[str]) -> None:
     _define_run(values)
     _define_overrides(values)
     flags.DEFINE_string("expect", None, "expected.json, or its experiment: check against.", values)
-    _parse(values, "evaluate", argv, required=("model_dir",))
+    parse(values, "diffumin evaluate", argv, ("model_dir",))
     if values.expect is not None and values.split != "test":
-        raise _UsageError("diffumin evaluate: --expect goes with --split test")
+        raise UsageError("diffumin evaluate: --expect goes with --split test")
     from diffumin_tf.evaluation import expected
     from diffumin_tf.evaluation.report import metric_lines
     from diffumin_tf.run.experiment import Experiment, find_expected
@@ -98,7 +98,7 @@ def _predict(argv: Sequence[str]) -> None:
     flags.DEFINE_string("output", None, "Folder for part-*; must not exist.", values)
     flags.DEFINE_bool("header", False, "Begin each part with a header line.", values)
     flags.DEFINE_bool("user", False, "Add the user as a third column, for GAUC.", values)
-    _parse(values, "predict", argv, required=("model_dir", "output"))
+    parse(values, "diffumin predict", argv, ("model_dir", "output"))
     from diffumin_tf.evaluation.report import write_predictions
     from diffumin_tf.run.experiment import Experiment
 
@@ -112,7 +112,7 @@ def _export(argv: Sequence[str]) -> None:
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
     flags.DEFINE_bool("check", False, "Publish only what scores as the model does.", values)
     flags.DEFINE_integer("keep", None, "Versions to keep; all.", 1, flag_values=values)
-    _parse(values, "export", argv, required=("model_dir",))
+    parse(values, "diffumin export", argv, ("model_dir",))
     from diffumin_tf.run.experiment import Experiment
 
     experiment = Experiment.open(values.model_dir)
@@ -129,16 +129,16 @@ def _compare(argv: Sequence[str]) -> None:
     flags.DEFINE_integer("jobs", 1, "Runs at a time; more blur speeds.", flag_values=values)
     flags.DEFINE_bool("keep_runs", False, "Keep checkpoints and logs of finished runs.", values)
     _define_overrides(values)
-    _parse(values, "compare", argv, required=("output",))
+    parse(values, "diffumin compare", argv, ("output",))
     from diffumin_tf.comparison.command import compare
     from diffumin_tf.comparison.study import read_study, study_of
 
     if (values.study is None) == (not values.exp):
-        raise _UsageError("diffumin compare: give --study, or --exp and --seeds")
+        raise UsageError("diffumin compare: give --study, or --exp and --seeds")
     if values.study is None and values.seeds is None:
-        raise _UsageError("diffumin compare: --seeds is required with --exp")
+        raise UsageError("diffumin compare: --seeds is required with --exp")
     if values.study is not None and (values.seeds or values.baseline):
-        raise _UsageError("diffumin compare: --seeds and --baseline stand in the study file")
+        raise UsageError("diffumin compare: --seeds and --baseline stand in the study file")
     if values.study is None:
         study = study_of(values.exp, values.seeds, values.baseline, values.set)
     else:
@@ -152,7 +152,7 @@ def _demo(argv: Sequence[str]) -> None:
     flags.DEFINE_string("exp", "Eleme_DiffuMIN", "Experiment whose schema to imitate.", values)
     flags.DEFINE_string("model_dir", "runs/demo", "Folder for the run and its data.", values)
     _define_overrides(values)
-    _parse(values, "demo", argv)
+    parse(values, "diffumin demo", argv)
     from diffumin_tf.run.demo import demo
 
     demo(values.exp, values.model_dir, values.set)
@@ -187,7 +187,7 @@ def _join_cluster(values: flags.FlagValues, command: str) -> None:
 
     if values.job_name is None:
         if values.chief_hosts or values.worker_hosts or values.ps_hosts:
-            raise _UsageError(f"diffumin {command}: --job_name is required with --…_hosts")
+            raise UsageError(f"diffumin {command}: --job_name is required with --…_hosts")
         return
     cluster.set_environment(
         values.job_name,
@@ -200,31 +200,6 @@ def _join_cluster(values: flags.FlagValues, command: str) -> None:
 
 def _define_overrides(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("set", [], "key=value, overrides a configuration key.", values)
-
-
-class _UsageError(Exception):
-    """The command line is wrong."""
-
-
-def _parse(
-    values: flags.FlagValues, command: str, argv: Sequence[str], required: Sequence[str] = ()
-) -> None:
-    flags.DEFINE_bool("help", False, "Show this help.", values, short_name="h")
-    try:
-        rest = values([f"diffumin {command}", *argv])
-    except flags.Error as error:
-        raise _UsageError(f"diffumin {command}: {error}") from None
-    if values.help:
-        print(f"diffumin {command}")
-        for flag in dict.fromkeys(values[name] for name in values):
-            default = f" (default: {flag.default})" if flag.default else ""
-            print(f"  --{flag.name}: {' '.join(flag.help.split())}{default}")
-        raise SystemExit(0)
-    if len(rest) > 1:
-        raise _UsageError(f"diffumin {command}: unexpected argument {rest[1]!r}")
-    for name in required:
-        if values[name].value is None:
-            raise _UsageError(f"diffumin {command}: --{name} is required")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -243,11 +218,7 @@ def main(argv: Sequence[str]) -> int:
     if argv[0] not in COMMANDS:
         print(f"diffumin: unknown command {argv[0]!r}\n\n{_USAGE}", end="", file=sys.stderr)
         return 2
-    try:
-        return exit_code(lambda: COMMANDS[argv[0]](argv[1:]))
-    except _UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return exit_code(lambda: COMMANDS[argv[0]](argv[1:]))
 
 
 def run() -> None:
@@ -255,11 +226,11 @@ def run() -> None:
     with quietly():
         import tensorflow as tf
 
-        if sys.argv[1:2] == ["compare"]:  # before what comes next takes it
+        if sys.argv[1:2] == ["compare"]:  # before the next lines make this process take the GPU
             from diffumin_tf.comparison.command import leave_gpu_to_runs
 
             leave_gpu_to_runs()
-        # Training settles devices and cluster first, and does this then.
+        # Training chooses devices and cluster first, and does the same after that.
         if sys.argv[1:2] not in (["train"], ["demo"], ["daily"]):
             tf.config.list_logical_devices()
     sys.exit(main(sys.argv[1:]))

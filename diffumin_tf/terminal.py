@@ -12,34 +12,50 @@ from diffumin_tf.errors import DiffuminError, Preempted
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
+class UsageError(Exception):
+    """The command line is wrong."""
+
+
 def parse(
-    values: flags.FlagValues, program: str, usage: str, argv: Sequence[str], required: str
-) -> bool:
-    """Reads the flags of a script; says what is wrong, or its usage, where that fails.
+    values: flags.FlagValues,
+    program: str,
+    argv: Sequence[str],
+    required: Sequence[str] = (),
+    usage: str = "",
+) -> None:
+    """Reads flags; with --help prints them, or the usage, and exits.
 
     Args:
         values: the flags.
-        program: name of the script.
-        usage: its docstring.
-        argv: arguments, without the script's name.
-        required: the flag that must be given.
+        program: name of the command or script, for messages.
+        argv: its arguments.
+        required: flags that must be given.
+        usage: printed by --help in place of the list of flags, and after an error.
+
+    Raises:
+        UsageError: a flag is unknown, missing or has a wrong value.
     """
+    flags.DEFINE_bool("help", False, "Show this help.", values, short_name="h")
     try:
         rest = values([program, *argv])[1:]
+        if values.help:
+            print(usage.strip() if usage else "\n".join([program, *_flag_lines(values)]))
+            raise SystemExit(0)
+        if rest:
+            raise flags.Error(f"unexpected argument {rest[0]!r}")
+        for name in required:
+            if values[name].value in (None, ""):
+                raise flags.Error(f"--{name} is required")
     except flags.Error as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return False
-    if rest or not values[required].value:
-        print(usage.strip(), file=sys.stderr)
-        return False
-    return True
+        raise UsageError(f"{program}: {error}\n\n{usage}".strip()) from None
 
 
 def exit_code(action: Callable[[], int | None]) -> int:
-    """Runs something.
+    """Runs something and prints the error that ends it.
 
     Returns:
-        What it returns, 0 for None; 0 when it was told to stop, 1 after an error, 130 after Ctrl-C.
+        What it returns, 0 for None; 0 when it was told to stop, 1 after an error, 2 after wrong
+        usage, 130 after Ctrl-C.
     """
     try:
         return action() or 0
@@ -49,6 +65,9 @@ def exit_code(action: Callable[[], int | None]) -> int:
     except DiffuminError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -56,7 +75,7 @@ def exit_code(action: Callable[[], int | None]) -> int:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keeps TensorFlow's C++ notices from burying the progress, unless the user set a level."""
+    """Hides TensorFlow's C++ notices, unless the user set a log level."""
     if os.environ.setdefault(LOG_LEVEL, "3") != "3":
         yield
         return
@@ -66,7 +85,7 @@ def quietly() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hides what C++ writes to stderr; TensorFlow's first notices heed no variable."""
+    """Hides what C++ writes to stderr: TensorFlow's first notices ignore the log level."""
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
@@ -75,3 +94,9 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(null)
+
+
+def _flag_lines(values: flags.FlagValues) -> Iterator[str]:
+    for flag in dict.fromkeys(values[name] for name in values):
+        default = f" (default: {flag.default})" if flag.default else ""
+        yield f"  --{flag.name}: {' '.join(flag.help.split())}{default}"

@@ -4,7 +4,7 @@ import pytest
 from absl import flags
 
 from diffumin_tf.errors import ConfigError, Preempted
-from diffumin_tf.terminal import exit_code, parse
+from diffumin_tf.terminal import UsageError, exit_code, parse
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from diffumin_tf.terminal import exit_code, parse
         (None, 0, "", ""),
         (Preempted("saved"), 0, "saved\n", ""),
         (ConfigError("key x"), 1, "", "error: key x\n"),
+        (UsageError("--x"), 2, "", "--x\n"),
         (KeyboardInterrupt(), 130, "", "interrupted\n"),
     ],
 )
@@ -25,27 +26,38 @@ def test_what_ends_a_command_has_a_code_and_a_line(raised, code, out, err, capsy
     assert capsys.readouterr() == (out, err)
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_what_an_action_returns_is_the_code(code):
-    assert exit_code(lambda: code) == code
-
-
-def test_a_programming_error_is_not_hidden():
+def test_the_code_of_an_action_is_passed_on_and_a_programming_error_is_not_hidden():
+    assert exit_code(lambda: 1) == 1
     with pytest.raises(ZeroDivisionError):
         exit_code(lambda: 1 / 0)
 
 
 @pytest.mark.parametrize(
-    ("argv", "right", "told"),
+    ("argv", "error"),
     [
-        (["--run", "r"], True, ""),
-        ([], False, "usage: x"),
-        (["--run", "r", "more"], False, "usage: x"),
-        (["--ran", "r"], False, "x: Unknown command line flag 'ran'"),
+        (["--run", "r"], None),
+        ([], "x: --run is required\n\nusage: x"),
+        (["--run="], "x: --run is required"),
+        (["--run", "r", "more"], "x: unexpected argument 'more'"),
+        (["--ran", "r"], "x: Unknown command line flag 'ran'"),
     ],
 )
-def test_flags_are_read_or_explained(argv, right, told, capsys):
+def test_flags_are_read_or_explained(argv, error):
     values = flags.FlagValues()
     flags.DEFINE_string("run", None, "A run.", values)
-    assert parse(values, "x", "\nusage: x\n", argv, "run") == right
-    assert capsys.readouterr().err.startswith(told)
+    if error is None:
+        parse(values, "x", argv, ["run"], "usage: x")
+        assert values.run == "r"
+        return
+    with pytest.raises(UsageError) as raised:
+        parse(values, "x", argv, ["run"], "usage: x")
+    assert str(raised.value).startswith(error)
+
+
+@pytest.mark.parametrize(("usage", "shown"), [("usage: x", "usage: x\n"), ("", "x\n  --run: A")])
+def test_help_shows_the_usage_or_the_flags(usage, shown, capsys):
+    values = flags.FlagValues()
+    flags.DEFINE_string("run", None, "A run.", values)
+    with pytest.raises(SystemExit) as stop:
+        parse(values, "x", ["--help"], ["run"], usage)
+    assert stop.value.code == 0 and capsys.readouterr().out.startswith(shown)

@@ -32,11 +32,12 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
     flags.DEFINE_enum("split", "valid", ["train", "valid", "test"], "Which data.", values)
     flags.DEFINE_integer("samples", 2000, "How many.", lower_bound=2, flag_values=values)
-    if not parse(values, "channel_usage", __doc__, argv, "model_dir"):
-        return 2
-    return exit_code(
-        lambda: print("\n".join(report(values.model_dir, values.split, values.samples)))
-    )
+    return exit_code(lambda: _main(values, argv))
+
+
+def _main(values: flags.FlagValues, argv: list[str]) -> None:
+    parse(values, "channel_usage", argv, ["model_dir"], __doc__)
+    print("\n".join(report(values.model_dir, values.split, values.samples)))
 
 
 def report(model_dir: str, split: str, samples: int) -> list[str]:

@@ -68,14 +68,13 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_string("movielens", None, "Folder of the MovieLens tables.", values)
     flags.DEFINE_integer("jobs", 1, "Runs at a time.", flag_values=values)
     flags.DEFINE_bool("quick", False, "A few hundred synthetic samples.", values)
-    if not parse(values, "evidence", __doc__, argv, "output"):
-        return 2
+    return exit_code(lambda: _run(values, argv))
+
+
+def _run(values: flags.FlagValues, argv: list[str]) -> None:
+    parse(values, "evidence", argv, ["output"], __doc__)
     leave_gpu_to_runs()
     command = shlex.join(["python", "tools/evidence.py", *argv])
-    return exit_code(lambda: _run(values, command))
-
-
-def _run(values: flags.FlagValues, command: str) -> None:
     failed = [s for s, records in _studies(values) if not _compare(s, records, values, command)]
     if failed:
         raise CellsFailed(f"runs failed in {', '.join(failed)}")

@@ -27,11 +27,12 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
     flags.DEFINE_enum("split", "valid", ["train", "valid", "test"], "Which data.", values)
     flags.DEFINE_integer("draws", 8, "Other noises.", lower_bound=1, flag_values=values)
-    if not parse(values, "sampled_inference", __doc__, argv, "model_dir"):
-        return 2
-    return exit_code(
-        lambda: print("\n".join(compare(values.model_dir, values.split, values.draws)))
-    )
+    return exit_code(lambda: _main(values, argv))
+
+
+def _main(values: flags.FlagValues, argv: list[str]) -> None:
+    parse(values, "sampled_inference", argv, ["model_dir"], __doc__)
+    print("\n".join(compare(values.model_dir, values.split, values.draws)))
 
 
 def compare(model_dir: str, split: str, draws: int) -> list[str]:

@@ -28,7 +28,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.terminal import exit_code, parse
+from diffumin_tf.terminal import UsageError, exit_code, parse
 from tools.serving.client_load import Scores, Transport, send_all
 from tools.serving.client_requests import EXAMPLES, read_requests, typed
 
@@ -53,15 +53,13 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_integer("batch", 1, "Examples in a request.", 1, flag_values=values)
     flags.DEFINE_float("timeout", 10.0, "Seconds for one request.", 0.001, flag_values=values)
     flags.DEFINE_string("output", None, "File for the scores.", values)
-    if not parse(values, "score_client", __doc__, argv, "server"):
-        return 2
-    if not values.model or not values.input or (values.version and values.label):
-        print(__doc__.strip(), file=sys.stderr)
-        return 2
-    return exit_code(lambda: _score(values))
+    return exit_code(lambda: _score(values, argv))
 
 
-def _score(values: flags.FlagValues) -> int:
+def _score(values: flags.FlagValues, argv: list[str]) -> int:
+    parse(values, "score_client", argv, ["server", "model", "input"], __doc__)
+    if values.version and values.label:
+        raise UsageError("score_client: give --version or --label, not both")
     transport = _transport(values)
     encoded = _encoded(values, transport)
     count = values.count or (None if values.seconds else len(encoded))

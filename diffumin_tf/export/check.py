@@ -14,7 +14,7 @@ from tensorflow.python.framework import op_def_registry
 
 from diffumin_tf.errors import ExportError
 from diffumin_tf.export import replay
-from diffumin_tf.export.requests import Requests
+from diffumin_tf.export.inputs import SignatureInputs
 from diffumin_tf.export.signatures import EXAMPLES, REQUEST, SERVING_DEFAULT
 from diffumin_tf.export.warmup import read_warmup
 from diffumin_tf.input.features import FeaturePath
@@ -35,7 +35,9 @@ _STATEFUL = frozenset(
 )
 
 
-def check_export(export: str, model: RankingModel, path: FeaturePath, requests: Requests) -> int:
+def check_export(
+    export: str, model: RankingModel, path: FeaturePath, requests: SignatureInputs
+) -> int:
     """Replays the warm-up and samples by the SavedModel alone, and compares with the model.
 
     Args:
@@ -93,7 +95,7 @@ def _is_foreign(op: str) -> bool:
     return definition.is_stateful and op not in _STATEFUL
 
 
-def _asked(export: str, requests: Requests) -> list[tuple[str, dict[str, np.ndarray]]]:
+def _asked(export: str, requests: SignatureInputs) -> list[tuple[str, dict[str, np.ndarray]]]:
     """The warm-up as it lies in the export, and all samples by both signatures that take them."""
     every = len(requests.samples)
     return [
@@ -124,7 +126,7 @@ def _expected(
     inputs: dict[str, np.ndarray],
     model: RankingModel,
     path: FeaturePath,
-    requests: Requests,
+    requests: SignatureInputs,
 ) -> dict[str, np.ndarray]:
     """What the model itself makes of the samples, each with a history of its own."""
     if signature == REQUEST:

@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import ExportError
-from diffumin_tf.export.requests import Requests
+from diffumin_tf.export.inputs import SignatureInputs
 from diffumin_tf.export.signatures import EXAMPLES, signatures
 from diffumin_tf.export.warmup import write_warmup
 from diffumin_tf.files import staged_directory
@@ -29,7 +29,7 @@ def export(
     schema: DataStruct,
     path: FeaturePath,
     folder: str,
-    requests: Requests | None = None,
+    requests: SignatureInputs | None = None,
     check: Callable[[str], None] | None = None,
     keep: int | None = None,
     report: Callable[[str], None] = lambda line: None,
@@ -81,7 +81,7 @@ def _write(
     schema: DataStruct,
     path: FeaturePath,
     final: str,
-    requests: Requests | None,
+    requests: SignatureInputs | None,
     check: Callable[[str], None] | None,
 ) -> None:
     # Weights and id mapping only: tracking the model would save its optimisers and training graphs.

@@ -1,4 +1,4 @@
-"""Requests that TensorFlow Serving answers before a version takes traffic.
+"""SignatureInputs that TensorFlow Serving answers before a version takes traffic.
 
 Few fields of TensorFlow Serving's protos are needed, and in their wire format
 (protobuf.dev/programming-guides/encoding) all of these are a number, a length and bytes. So they
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from diffumin_tf.errors import ExportError
-from diffumin_tf.export.requests import Requests
+from diffumin_tf.export.inputs import SignatureInputs
 from diffumin_tf.export.signatures import EXAMPLES, REQUEST, SERVING_DEFAULT
 
 WARMUP_FILE = posixpath.join("assets.extra", "tf_serving_warmup_requests")
@@ -31,7 +31,7 @@ _KEY, _VALUE = 1, 2
 _EXAMPLE_LIST, _EXAMPLES = 1, 1
 
 
-def write_warmup(export: str, requests: Requests) -> str:
+def write_warmup(export: str, requests: SignatureInputs) -> str:
     """Writes the warm-up of a SavedModel into it, every signature in the usual sizes.
 
     Returns:
@@ -75,7 +75,7 @@ def _request_of(log: bytes) -> tuple[str, dict[str, np.ndarray]]:
     }
 
 
-def _logs(requests: Requests) -> Iterator[bytes]:
+def _logs(requests: SignatureInputs) -> Iterator[bytes]:
     for count in SAMPLES:
         yield _predict(SERVING_DEFAULT, requests.tensors(count))
         yield _regress(EXAMPLES, list(requests.examples(count)["inputs"]))

@@ -15,7 +15,7 @@ from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.evaluation.scoring import Scores, predict_function, score
 from diffumin_tf.export.check import check_export
-from diffumin_tf.export.requests import Requests, recorded
+from diffumin_tf.export.inputs import SignatureInputs, recorded_inputs
 from diffumin_tf.export.saved_model import export
 from diffumin_tf.files import write_text
 from diffumin_tf.input.damage import Repairs
@@ -182,14 +182,14 @@ class Experiment:
             DataError: there are no records to check it with.
         """
         folder = posixpath.join(self.model_dir, "export")
-        requests = recorded(self.config, self.schema, self.model.layout)
+        requests = recorded_inputs(self.config, self.schema, self.model.layout)
         if check and requests is None:
             raise DataError(
                 f"{self.model_dir}: --check needs records of one of the splits, and none can be "
                 f"read below train_data_path {self.config.train_data_path}"
             )
 
-        requests = requests or Requests.blank(self.schema, self.model.layout)
+        requests = requests or SignatureInputs.blank(self.schema, self.model.layout)
         report(f"warm-up: {requests.source}")
 
         def checked(version: str) -> None:

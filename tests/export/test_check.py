@@ -10,13 +10,13 @@ import tensorflow as tf
 from diffumin_tf import cli
 from diffumin_tf.errors import DataError, ExportError
 from diffumin_tf.export import check
-from diffumin_tf.export.requests import recorded
+from diffumin_tf.export.inputs import recorded_inputs
 
 
 @pytest.fixture(scope="module")
 def requests(trained):
     one = trained.experiment
-    return recorded(one.config, one.schema, one.model.layout)
+    return recorded_inputs(one.config, one.schema, one.model.layout)
 
 
 def checked(trained, requests, export=None, model=None):
@@ -118,7 +118,7 @@ def test_the_command_checks_and_prunes(trained, tmp_path, capsys):
 
 
 def test_without_records_nothing_is_checked_and_the_warm_up_is_blank(trained, monkeypatch):
-    monkeypatch.setattr("diffumin_tf.run.experiment.recorded", lambda *_: None)
+    monkeypatch.setattr("diffumin_tf.run.experiment.recorded_inputs", lambda *_: None)
     with pytest.raises(DataError, match="--check needs records"):
         trained.experiment.export(check=True)
     lines = []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.export.requests import Requests
+from diffumin_tf.export.inputs import SignatureInputs
 from diffumin_tf.export.signatures import signatures
 from diffumin_tf.input.records import encode
 from tests.small_log import samples
@@ -32,7 +32,7 @@ def requests_of(model, count=40, longest=None):
             name: (values[:longest].repeat(1), np.r_[0, np.full(count, longest)])
             for name, (values, _) in columns.sequences.items()
         }
-    return Requests(SCHEMA_OBJECT, model.layout, list(encode(SCHEMA_OBJECT, columns)))
+    return SignatureInputs(SCHEMA_OBJECT, model.layout, list(encode(SCHEMA_OBJECT, columns)))
 
 
 def scores(model, inputs):

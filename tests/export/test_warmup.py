@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from diffumin_tf.errors import ExportError
-from diffumin_tf.export.requests import recorded
+from diffumin_tf.export.inputs import recorded_inputs
 from diffumin_tf.export.warmup import WARMUP_FILE, _varint, read_warmup
 
 
@@ -22,7 +22,7 @@ def logs(trained):
 @pytest.fixture(scope="module")
 def requests(trained):
     one = trained.experiment
-    return recorded(one.config, one.schema, one.model.layout)
+    return recorded_inputs(one.config, one.schema, one.model.layout)
 
 
 def predicted(log):

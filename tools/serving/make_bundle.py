@@ -47,15 +47,11 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_string("name", "diffumin", "Name of the model.", values)
     flags.DEFINE_string("image", "tensorflow/serving:2.21.0", "Image of the server.", values)
     flags.DEFINE_string("publish", "127.0.0.1", "Address on which ports are open.", values)
-    if not parse(values, "make_bundle", __doc__, argv, "export"):
-        return 2
-    if values.output is None:
-        print(__doc__.strip(), file=sys.stderr)
-        return 2
-    return exit_code(lambda: _make(values))
+    return exit_code(lambda: _make(values, argv))
 
 
-def _make(values: flags.FlagValues) -> None:
+def _make(values: flags.FlagValues, argv: list[str]) -> None:
+    parse(values, "make_bundle", argv, ["export", "output"], __doc__)
     for flag, pattern in (("name", _NAME), ("image", _IMAGE)):
         if not pattern.fullmatch(values[flag].value):
             raise ConfigError(

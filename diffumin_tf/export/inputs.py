@@ -1,4 +1,4 @@
-"""Recorded samples as what clients send to each signature."""
+"""Recorded samples in the form that each signature of an export takes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,25 +6,24 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.schema import DataStruct, SequenceField
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DiffuminError
 from diffumin_tf.input import parsing
 from diffumin_tf.input.features import FeatureLayout
-from diffumin_tf.input.records import SampleColumns, encode
 from diffumin_tf.input.splits import files_of
 
 _RECORDED = 200
 
 
 @dataclasses.dataclass(frozen=True)
-class Requests:
-    """Serialised samples, taken again from the first one where there are too few.
+class SignatureInputs:
+    """Serialised samples; where more are asked for than there are, they repeat from the first.
 
     Attributes:
-        schema: their columns.
-        layout: the columns that the model reads.
-        samples: serialised `tf.train.Example` protos, one at least.
+        schema: columns of the samples.
+        layout: columns that the model reads.
+        samples: serialised `tf.train.Example` protos, at least one.
         source: where they come from, in words.
     """
 
@@ -34,32 +33,26 @@ class Requests:
     source: str = "samples"
 
     @classmethod
-    def blank(cls, schema: DataStruct, layout: FeatureLayout) -> "Requests":
+    def blank(cls, schema: DataStruct, layout: FeatureLayout) -> "SignatureInputs":
         """One sample of which everything is missing."""
-        columns = SampleColumns(
-            label=np.zeros([1], np.int64),
-            auxiliary_info=np.zeros([1, len(schema.auxiliary_info)], np.int64),
-            cat_feature=np.zeros([1, len(schema.cat_feature)], np.int64),
-            dense_feature=np.zeros([1, len(schema.dense_feature)], np.float32),
-            sequences={
-                name: (np.zeros([0], np.int64), np.zeros([2], np.int64))
-                for name in schema.variable_sequences
-            },
-        )
-        return cls(schema, layout, list(encode(schema, columns)), "a blank sample")
+        example = tf.train.Example()
+        feature = example.features.feature
+        feature["cat_feature"].int64_list.value.extend([0] * len(schema.cat_feature))
+        feature["dense_feature"].float_list.value.extend([0.0] * len(schema.dense_feature))
+        return cls(schema, layout, [example.SerializeToString()], "a blank sample")
 
     def examples(self, count: int) -> dict[str, np.ndarray]:
-        """Inputs of `examples` for so many samples."""
+        """Inputs of `examples` for a number of samples."""
         return {"inputs": np.array(self._first(count), dtype=object)}
 
     def tensors(self, count: int) -> dict[str, np.ndarray]:
-        """Inputs of `serving_default` for so many samples."""
+        """Inputs of `serving_default` for a number of samples."""
         raw = parsing.parse(self.schema, tf.constant(self._first(count)), labelled=False)
         raw |= {name: raw[name].to_tensor() for name in self.schema.variable_sequences}
         return {name: values.numpy() for name, values in raw.items()}
 
     def of_one_user(self, count: int) -> dict[str, np.ndarray]:
-        """The same with user and history of the first sample in all of them."""
+        """As `tensors`, but every sample has the user and the history of the first one."""
         raw = self.tensors(count)
         ids = raw["cat_feature"]
         shared = [self.schema.position("cat_feature", n) for n in self.layout.roles["user"]]
@@ -72,7 +65,7 @@ class Requests:
         return raw
 
     def request(self, count: int) -> dict[str, np.ndarray]:
-        """Inputs of `request` that ask what `of_one_user` asks sample by sample."""
+        """Inputs of `request` for the samples of `of_one_user`, as that many candidates."""
         raw = self.of_one_user(count)
         ids = raw["cat_feature"]
         inputs = {}
@@ -89,15 +82,17 @@ class Requests:
                 inputs[field.name] = ids[:1, field.start : field.start + field.max_len]
         return inputs
 
-    def _histories(self):
+    def _histories(self) -> list[SequenceField]:
         return [self.schema.sequence(name) for name in self.layout.behaviours]
 
     def _first(self, count: int) -> list[bytes]:
         return [self.samples[i % len(self.samples)] for i in range(count)]
 
 
-def recorded(config: TaskConfig, schema: DataStruct, layout: FeatureLayout) -> Requests | None:
-    """The first samples of the test split, or else of another one; None where none can be read."""
+def recorded_inputs(
+    config: TaskConfig, schema: DataStruct, layout: FeatureLayout
+) -> SignatureInputs | None:
+    """The first samples of the test, validation or training split; None where none is readable."""
     for split in ("test", "valid", "train"):
         try:
             files = files_of(config, schema, split)
@@ -105,6 +100,6 @@ def recorded(config: TaskConfig, schema: DataStruct, layout: FeatureLayout) -> R
             (samples,) = parsing.without_gaps(records, files).as_numpy_iterator()
         except (DiffuminError, tf.errors.OpError, ValueError):
             continue
-        words = f"{len(samples)} samples of the {split} split"
-        return Requests(schema, layout, list(samples), words)
+        source = f"{len(samples)} samples of the {split} split"
+        return SignatureInputs(schema, layout, list(samples), source)
     return None
