@@ -15,10 +15,11 @@ _USAGE = """usage: diffumin COMMAND [--flag=value …]
              (started again, it goes on from its last checkpoint)
   daily      day by day: score, train --exp E --model_dir M --first 20220506 --last 20220508
   evaluate   metrics of a trained run --model_dir M [--split test] [--set key=value …]
-                                      [--expect exp/user1/X] exits with 1 if they are off
+                                      [--expect exp/user1/X] exits with 1 if they are off, as
+                                      [--expect exp/studies/S.json --row R] for a row of a study
   predict    label<TAB>prediction     --model_dir M --output O [--split test] [--header] [--user]
   export     write a SavedModel       --model_dir M [--check] [--keep 5]
-  compare    experiments × seeds      --study S --output O [--jobs N], or
+  compare    experiments × seeds      --study S --output O [--row R …] [--jobs N], or
                                       --exp A --exp B --seeds 1,2,3 --baseline A --output O
   demo       the whole path on a synthetic log   [--exp NAME] [--model_dir M] [--set key=value …]
 
@@ -73,15 +74,18 @@ def _evaluate(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     _define_run(values)
     _define_overrides(values)
-    flags.DEFINE_string("expect", None, "expected.json, or its experiment: check against.", values)
+    flags.DEFINE_string("expect", None, "Experiment, or study: check against its figures.", values)
+    flags.DEFINE_string("row", None, "With --expect of a study: the row.", values)
     parse(values, "diffumin evaluate", argv, ("model_dir",))
     if values.expect is not None and values.split != "test":
         raise UsageError("diffumin evaluate: --expect goes with --split test")
+    if values.row is not None and values.expect is None:
+        raise UsageError("diffumin evaluate: --row goes with --expect")
     from diffumin_tf.evaluation import expected
     from diffumin_tf.evaluation.report import metric_lines
     from diffumin_tf.run.experiment import Experiment, find_expected
 
-    wanted = values.expect and expected.read_expected(find_expected(values.expect))
+    wanted = values.expect and expected.read_expected(find_expected(values.expect), values.row)
     experiment = Experiment.open(values.model_dir, values.set)
     # Other data or settings than the run's own do not belong into its metrics.json.
     metrics = experiment.evaluate([values.split], write=not values.set)
@@ -122,6 +126,7 @@ def _export(argv: Sequence[str]) -> None:
 def _compare(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("study", None, "Study file: experiments, seeds, baseline.", values)
+    flags.DEFINE_multi_string("row", [], "With --study: this row alone; repeat it.", values)
     flags.DEFINE_multi_string("exp", [], "Without --study: an experiment; repeat it.", values)
     flags.DEFINE_string("seeds", None, "Without --study: seeds, as in 1,2,3.", values)
     flags.DEFINE_string("baseline", None, "Without --study: compared with; first --exp.", values)
@@ -137,12 +142,14 @@ def _compare(argv: Sequence[str]) -> None:
         raise UsageError("diffumin compare: give --study, or --exp and --seeds")
     if values.study is None and values.seeds is None:
         raise UsageError("diffumin compare: --seeds is required with --exp")
+    if values.study is None and values.row:
+        raise UsageError("diffumin compare: --row goes with --study")
     if values.study is not None and (values.seeds or values.baseline):
         raise UsageError("diffumin compare: --seeds and --baseline stand in the study file")
     if values.study is None:
         study = study_of(values.exp, values.seeds, values.baseline, values.set)
     else:
-        study = read_study(values.study, values.set)
+        study = read_study(values.study, values.set, values.row)
     command = shlex.join(["diffumin", "compare", *argv])
     compare(study, values.output, values.jobs, values.keep_runs, command)
 

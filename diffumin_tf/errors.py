@@ -36,3 +36,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A clause that names the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def did_you_mean_of(name: str, known: Iterable[str]) -> str:
+    """A clause that names the nearest known name, or all of them where none is near."""
+    known = list(known)
+    return did_you_mean(name, known) or f"; there are {', '.join(known)}"

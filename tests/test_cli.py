@@ -161,6 +161,11 @@ def test_a_mistake_is_one_message_and_exit_code_1(
         (["compare", "--study=s"], "diffumin compare: --output is required"),
         (["compare", "--output=o"], "diffumin compare: give --study, or --exp and --seeds"),
         (["compare", "--output=o", "--exp=e"], "diffumin compare: --seeds is required with --exp"),
+        (["evaluate", "--model_dir=m", "--row=r"], "diffumin evaluate: --row goes with --expect"),
+        (
+            ["compare", "--output=o", "--exp=e", "--seeds=1", "--row=r"],
+            "diffumin compare: --row goes with --study",
+        ),
         (["compare", "--output=o", "--study=s", "--seeds=1"], "diffumin compare: --seeds and"),
     ],
 )
@@ -175,10 +180,10 @@ FLAGS = {
     "prepare": ["spec", "input", "output"],
     "train": ["exp", "model_dir", "set", *CLUSTER],
     "daily": ["exp", "model_dir", "set", "first", "last", *CLUSTER],
-    "evaluate": ["model_dir", "split", "set", "expect"],
+    "evaluate": ["model_dir", "split", "set", "expect", "row"],
     "predict": ["model_dir", "split", "set", "output", "header", "user"],
     "export": ["model_dir", "check", "keep"],
-    "compare": ["study", "exp", "seeds", "baseline", "output", "jobs", "keep_runs", "set"],
+    "compare": ["study", "row", "exp", "seeds", "baseline", "output", "jobs", "keep_runs", "set"],
     "demo": ["exp", "model_dir", "set"],
 }
 

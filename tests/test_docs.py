@@ -10,6 +10,7 @@ from diffumin_tf.comparison.cells import choosing_cells, final_cells
 from diffumin_tf.comparison.study import read_study
 from diffumin_tf.config import task as config
 from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.evaluation.expected import read_expected
 from diffumin_tf.model import features_of
 from diffumin_tf.run import setup as run_setup
 
@@ -51,7 +52,9 @@ def test_shipped_experiments_are_complete(folder):
     assert said or "extends" in written
 
 
-STUDIES = sorted((ROOT / "exp" / "studies").iterdir())
+STUDIES = [
+    file for file in sorted((ROOT / "exp" / "studies").iterdir()) if file.stem.isidentifier()
+]
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda file: file.stem)
@@ -59,3 +62,17 @@ def test_shipped_studies_name_experiments_and_settings_that_there_are(study):
     read = read_study(str(study))
     cells = [*choosing_cells(read), *final_cells(read, {name: {} for name in read.experiments})]
     assert all(cell.config().seed == cell.seed for cell in cells)
+
+
+EXPECTED = sorted((ROOT / "exp" / "studies").glob("*.expected.json"))
+
+
+@pytest.mark.parametrize("file", EXPECTED, ids=lambda file: file.name)
+def test_every_row_of_a_study_has_its_expected_figures(file):
+    study = file.with_name(file.name.replace(".expected", ""))
+    rows = read_study(str(study)).experiments
+    assert list(json.loads(file.read_text(encoding="utf-8"))) == list(rows)
+    for name, row in rows.items():
+        expected = read_expected(str(study), name)
+        if not row.set:  # the experiment as it is, whose folder has the figures too
+            assert expected == read_expected(row.exp)

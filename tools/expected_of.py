@@ -1,9 +1,10 @@
-"""The expected.json of an experiment, from the runs of a comparison.
+"""The figures that fresh runs should reach, from the runs of a comparison.
 
-usage: python tools/expected_of.py DIR [EXPERIMENT]
+usage: python tools/expected_of.py DIR [ROW]
 
-DIR is an output folder of `diffumin compare`; EXPERIMENT is a name in its table, by default the
-baseline. Tolerances are three standard deviations between seeds, and 0.002 at least.
+DIR is an output folder of `diffumin compare`. Prints the expected.json of a ROW; without ROW those
+of all rows by their names, which is the NAME.expected.json that belongs beside a study NAME.json.
+Tolerances are three standard deviations between seeds, and 0.002 at least.
 """
 
 import json
@@ -12,32 +13,32 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from diffumin_tf.errors import ConfigError, did_you_mean
+from diffumin_tf.errors import ConfigError, did_you_mean_of
 from diffumin_tf.evaluation.expected import expected_of
 from diffumin_tf.files import read_json
 from diffumin_tf.terminal import exit_code
 
 
 def main(argv: list[str]) -> int:
+    """Prints JSON; exit code 0 when there is some, 1 after an error, 2 for wrong usage."""
     if len(argv) not in (1, 2) or argv[0].startswith("-"):
         print(__doc__.strip(), file=sys.stderr)
         return 2
     return exit_code(lambda: print(json.dumps(_expected(*argv), indent=2)))
 
 
-def _expected(folder: str, name: str | None = None) -> dict:
+def _expected(folder: str, row: str | None = None) -> dict:
     path = os.path.join(folder, "comparison.json")
     comparison = read_json(path)
     if comparison["split"] != "test":
-        raise ConfigError(
-            f"{path}: split is {comparison['split']!r}; what a run should reach is taken from test "
-            "days"
-        )
-    name, known = name or comparison["baseline"], comparison["experiments"]
-    if name not in known:
-        near = did_you_mean(name, known) or f"; there are {', '.join(known)}"
-        raise ConfigError(f"{path}: no experiment {name!r}{near}")
-    return expected_of(known[name], comparison["command"])
+        raise ConfigError(f"{path}: split is {comparison['split']!r}, but must be 'test'")
+    entries = comparison["experiments"]
+    rows = {name: expected_of(entry, comparison["command"]) for name, entry in entries.items()}
+    if row is None:
+        return rows
+    if row not in rows:
+        raise ConfigError(f"{path}: no row {row!r}{did_you_mean_of(row, rows)}")
+    return rows[row]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diffumin_tf.comparison.study import Study, as_overrides
+from diffumin_tf.comparison.study import Study
 from diffumin_tf.config import task as config_lib
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import TaskConfig
@@ -57,7 +57,7 @@ class Cell:
     @property
     def overrides(self) -> tuple[str, ...]:
         """`changes` as `key=value` texts."""
-        return as_overrides(self.changes)
+        return tuple(f"{key}={json.dumps(value)}" for key, value in self.changes.items())
 
     def config(self) -> TaskConfig:
         """The resolved configuration.

@@ -1,6 +1,5 @@
 """What is compared: the study file, or the same from the command line."""
 
-import json
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
@@ -9,9 +8,10 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
+from diffumin_tf.config.reading import parse_override
 from diffumin_tf.config.strict import StrictModel, validate
 from diffumin_tf.config.task import TaskConfig
-from diffumin_tf.errors import ConfigError, did_you_mean
+from diffumin_tf.errors import ConfigError, did_you_mean, did_you_mean_of
 from diffumin_tf.files import read_json
 from diffumin_tf.run.experiment import find_experiment
 
@@ -19,8 +19,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1)]
 
-# The study itself says these for every cell.
-_TAKEN = {"seed": "seeds", "model_path": "--output"}
+# Keys that the study itself sets for every run, and what sets them.
+_RESERVED = {"seed": "seeds", "model_path": "--output"}
 
 
 class Contender(StrictModel):
@@ -63,48 +63,49 @@ class Study(StrictModel):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Study":
         if self.baseline not in self.experiments:
-            near = did_you_mean(self.baseline, self.experiments)
-            raise ValueError(
-                f"baseline {self.baseline!r} is none of the experiments"
-                f"{near or '; they are: ' + ', '.join(self.experiments)}"
-            )
+            near = did_you_mean_of(self.baseline, self.experiments)
+            raise ValueError(f"baseline {self.baseline!r} is none of the experiments{near}")
         for key, seeds in (("seeds", self.seeds), ("choose_seeds", self.choose_seeds)):
             if len(seeds) != len({*seeds}):
                 raise ValueError(f"{key} is {seeds}, but each may stand there once")
-        for where, keys in self._settings():
-            _check_keys(where, keys)
+        _check_keys("set", self.set)
+        _check_keys("choose", self.choose)
+        for name, contender in self.experiments.items():
+            _check_keys(f"experiments.{name}.set", contender.set)
         both = sorted({*self.set} & {*self.choose})
         if both:
             raise ValueError(f"{both[0]!r} stands in set and in choose; keep one of them")
         return self
 
-    def _settings(self) -> Iterable[tuple[str, Iterable[str]]]:
-        yield "set", self.set
-        yield "choose", self.choose
-        for name, contender in self.experiments.items():
-            yield f"experiments.{name}.set", contender.set
 
-
-def read_study(path: str, overrides: Sequence[str] = ()) -> Study:
+def read_study(path: str, overrides: Sequence[str] = (), rows: Sequence[str] = ()) -> Study:
     """Reads a study file.
 
     Args:
         path: the file; experiments are looked for relative to it first.
         overrides: `key=value` texts for all experiments, which win over `set` and `choose` of
             the file, but not over what an experiment sets for itself.
+        rows: the experiments to keep, all by default. The first is the baseline where that of the
+            file is not kept.
 
     Raises:
         ConfigError: names file, key, value and the nearest valid key.
     """
     study = validate(Study, read_json(path), path)
-    found = {
-        name: contender.model_copy(update={"exp": _find(path, name, contender.exp)})
-        for name, contender in study.experiments.items()
-    }
-    given = _parsed(overrides)
+    for row in rows:
+        if row not in study.experiments:
+            raise ConfigError(f"{path}: no row {row!r}{did_you_mean_of(row, study.experiments)}")
+    experiments = {}
+    for name in rows or study.experiments:
+        contender = study.experiments[name]
+        beside = os.path.normpath(os.path.join(os.path.dirname(path), contender.exp))
+        exp = find_experiment(contender.exp, f"{path}: experiments.{name}.exp", beside)
+        experiments[name] = contender.model_copy(update={"exp": exp})
+    given = _settings(overrides)
     return study.model_copy(
         update={
-            "experiments": found,
+            "experiments": experiments,
+            "baseline": study.baseline if study.baseline in experiments else rows[0],
             "set": {**study.set, **given},
             "choose": {k: v for k, v in study.choose.items() if k not in given},
         }
@@ -133,39 +134,19 @@ def study_of(
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ConfigError(f"--seeds {seeds!r}: give whole numbers, as in 1,2,3") from None
-    baseline = names[0] if baseline is None else posixpath.basename(baseline.rstrip("/"))
     content = {
         "experiments": {
             name: {"exp": find_experiment(exp)} for name, exp in zip(names, exps, strict=True)
         },
-        "baseline": baseline,
+        "baseline": posixpath.basename((baseline or exps[0]).rstrip("/")),
         "seeds": numbers,
-        "set": _parsed(overrides),
+        "set": _settings(overrides),
     }
     return validate(Study, content, "diffumin compare")
 
 
-def as_overrides(settings: dict[str, Any]) -> tuple[str, ...]:
-    """Settings as `key=value` texts."""
-    return tuple(f"{key}={json.dumps(value)}" for key, value in settings.items())
-
-
-def _find(path: str, name: str, exp: str) -> str:
-    beside = os.path.normpath(os.path.join(os.path.dirname(path), exp))
-    return find_experiment(exp, f"{path}: experiments.{name}.exp", beside)
-
-
-def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
-    """`key=value` texts as settings, read as `config.load` reads them."""
-    settings = {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {override!r}: must read key=value")
-        try:
-            settings[key.strip()] = json.loads(text)
-        except json.JSONDecodeError:
-            settings[key.strip()] = text
+def _settings(overrides: Sequence[str]) -> dict[str, Any]:
+    settings = dict(map(parse_override, overrides))
     try:
         _check_keys("--set", settings)
     except ValueError as error:
@@ -177,7 +158,7 @@ def _check_keys(where: str, keys: Iterable[str]) -> None:
     known = TaskConfig.model_fields
     for key in keys:
         first = key.partition(".")[0]
-        if first in _TAKEN:
-            raise ValueError(f"{where}: {key!r} is not set here; {_TAKEN[first]} does that")
+        if first in _RESERVED:
+            raise ValueError(f"{where}: {key!r} is not set here; {_RESERVED[first]} does that")
         if first not in known:
             raise ValueError(f"{where}: unknown key {key!r}{did_you_mean(first, known)}")

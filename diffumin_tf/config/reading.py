@@ -77,15 +77,24 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _override(content: dict[str, Any], override: str) -> None:
+def parse_override(override: str) -> tuple[str, Any]:
+    """The key of a `key=value` text, and its value: JSON where it is JSON, else text.
+
+    Raises:
+        ConfigError: there is no `=`, or no key.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override!r}: must read key=value")
     try:
-        value = json.loads(text)
+        return key.strip(), json.loads(text)
     except json.JSONDecodeError:
-        value = text
-    *sections, last = key.strip().split(".")
+        return key.strip(), text
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, value = parse_override(override)
+    *sections, last = key.split(".")
     target = content
     for section in sections:
         target = target.setdefault(section, {})

@@ -1,4 +1,4 @@
-"""`expected.json`: what a fresh run of an experiment should reach, kept as data and checked."""
+"""Figures that a fresh run should reach, kept as data beside experiments and studies."""
 
 import posixpath
 from collections.abc import Mapping
@@ -9,10 +9,8 @@ import tensorflow as tf
 from pydantic import Field, PositiveInt
 
 from diffumin_tf.config.strict import StrictModel, validate
-from diffumin_tf.errors import DiffuminError
+from diffumin_tf.errors import ConfigError, DiffuminError, did_you_mean_of
 from diffumin_tf.files import read_json
-
-EXPECTED_FILE = "expected.json"
 
 # Seeds vary less in a handful of runs than in many.
 _DEVIATIONS, _LEAST_TOLERANCE = 3.0, 0.002
@@ -33,13 +31,15 @@ class Expected(StrictModel):
     Attributes:
         test: mean of each metric over runs.
         tolerance: largest allowed distance from it, for the same metrics.
-        runs: how many runs it was taken from, with different seeds.
+        runs: number of runs with different seeds that the means are of.
+        chosen: settings that a study chose for these runs.
         command: what made them.
     """
 
     test: Annotated[dict[Metric, Finite], Field(min_length=1)]
     tolerance: dict[Metric, Tolerance]
     runs: PositiveInt
+    chosen: dict[str, Any] = {}
     command: Annotated[str, Field(min_length=1)]
 
     @pydantic.model_validator(mode="after")
@@ -52,48 +52,53 @@ class Expected(StrictModel):
         return self
 
 
-def read_expected(path: str) -> Expected:
-    """Reads an `expected.json`, or that of an experiment's folder.
+def read_expected(path: str, row: str | None = None) -> Expected:
+    """Reads the expected figures of an experiment, or of one row of a study.
+
+    Args:
+        path: without `row`, an `expected.json` or the folder of its experiment; with `row`, a
+            study `NAME.json`, whose figures lie beside it in `NAME.expected.json`.
+        row: name of a row of the study.
 
     Raises:
         ConfigError: names file, key, value and what would be right.
     """
-    if tf.io.gfile.isdir(path):
-        path = posixpath.join(path, EXPECTED_FILE)
-    return validate(Expected, read_json(path), path)
+    if row is None:
+        path = posixpath.join(path, "expected.json") if tf.io.gfile.isdir(path) else path
+        return validate(Expected, read_json(path), path)
+    path = path.removesuffix(".json").removesuffix(".expected") + ".expected.json"
+    rows = read_json(path)
+    if row not in rows:
+        raise ConfigError(f"{path}: no row {row!r}{did_you_mean_of(row, rows)}")
+    return validate(Expected, rows[row], f"{path}: {row}")
 
 
 def check(expected: Expected, found: Mapping[str, float | None]) -> list[str]:
-    """Compares the test metrics of a run.
-
-    Returns:
-        A line for each metric, as expected.
+    """Compares the test metrics of a run; returns a line for each metric.
 
     Raises:
         NotAsExpected: a line for each metric that lies outside of its tolerance, or is not known.
     """
     lines, outside = [], []
-    for metric, value in expected.test.items():
-        own, tolerance = found.get(metric), expected.tolerance[metric]
-        wanted = f"{value:.{_DIGITS}f} ± {tolerance:.{_DIGITS}f} ({expected.runs} runs)"
-        if own is None:
+    for metric, mean in expected.test.items():
+        value, tolerance = found.get(metric), expected.tolerance[metric]
+        wanted = f"{mean:.{_DIGITS}f} ± {tolerance:.{_DIGITS}f} ({expected.runs} runs)"
+        if value is None:
             outside.append(f"test {metric} is not known; expected {wanted}")
-        elif abs(own - value) > tolerance:
-            outside.append(f"test {metric} {own:.{_DIGITS}f} is not as expected: {wanted}")
+        elif abs(value - mean) > tolerance:
+            outside.append(f"test {metric} {value:.{_DIGITS}f} is not as expected: {wanted}")
         else:
-            lines.append(f"test {metric} {own:.{_DIGITS}f} is as expected: {wanted}")
+            lines.append(f"test {metric} {value:.{_DIGITS}f} is as expected: {wanted}")
     if outside:
         raise NotAsExpected("\n".join(outside))
     return lines
 
 
 def expected_of(entry: Mapping[str, Any], command: str) -> dict[str, Any]:
-    """The content of an `expected.json` from an experiment of a `comparison.json`.
-
-    The tolerance is three standard deviations between seeds, and 0.002 at least.
+    """The content of an `expected.json`: tolerances of three standard deviations between seeds.
 
     Args:
-        entry: of one experiment, under `experiments`.
+        entry: of one experiment, under `experiments` of a `comparison.json`.
         command: what made the runs.
     """
     known = {m: entry["test"][m] for m in ("auc", "gauc") if entry["test"][m]}
@@ -104,5 +109,6 @@ def expected_of(entry: Mapping[str, Any], command: str) -> dict[str, Any]:
             for m, stat in known.items()
         },
         "runs": len(entry["seeds"]),
+        "chosen": entry["chosen"],
         "command": command,
     }

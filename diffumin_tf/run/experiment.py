@@ -239,7 +239,7 @@ def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) ->
     Raises:
         ConfigError: there is none; says where it was looked for.
     """
-    root = posixpath.dirname(posixpath.dirname(__file__))
+    root = posixpath.dirname(posixpath.dirname(posixpath.dirname(__file__)))
     tried = [exp] if first is None else [first, exp]
     tried += [
         posixpath.join(base, "exp", "user1", exp)

@@ -45,7 +45,7 @@ def test_the_command_line_wins_over_the_study_and_takes_keys_out_of_the_grid(fol
         ({"seeds": [1, 1]}, "seeds is [1, 1], but each may stand there once"),
         ({"choose_seeds": [2, 2]}, "choose_seeds is [2, 2], but each may stand there once"),
         ({"baseline": "week"}, "baseline 'week' is none of the experiments; did you mean 'weak'?"),
-        ({"baseline": "x"}, "baseline 'x' is none of the experiments; they are: strong, weak"),
+        ({"baseline": "x"}, "baseline 'x' is none of the experiments; there are strong, weak"),
         ({"set": {"epochs": 1}}, "set: unknown key 'epochs'; did you mean 'epoch'?"),
         ({"choose": {"epochs": [1]}}, "choose: unknown key 'epochs'; did you mean 'epoch'?"),
         ({"choose": {"epoch": []}}, "choose.epoch: List should have at least 1 item"),
@@ -106,6 +106,14 @@ def test_the_short_form_names_rows_by_folders(folder):
     assert (study.seeds, study.set) == ([3, 1], {"epoch": 2})
     assert study_of(exps, "1", exps[1]).baseline == study_of(exps, "1", "other").baseline == "other"
     assert json.loads(study.model_dump_json())["experiments"]["other"]["exp"] == exps[1]
+
+
+def test_rows_of_a_study_can_be_compared_alone(folder):
+    path = write_study(folder)
+    assert read_study(path, rows=["strong"]).baseline == "strong"
+    assert list(read_study(path, rows=["weak", "strong"]).experiments) == ["weak", "strong"]
+    with pytest.raises(ConfigError, match=f"{path}: no row 'week'; did you mean 'weak'"):
+        read_study(path, rows=["week"])
 
 
 @pytest.mark.parametrize(
