@@ -1,4 +1,4 @@
-"""Where the time of a step goes: the parts of the product, compiled and timed one by one."""
+"""Where the time of a step goes: the parts of the product, timed one by one, and their floor."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from unittest import mock
 
 import tensorflow as tf
 
-from benchmarks import clock, contenders
-from benchmarks.clock import Spread
-from benchmarks.contenders import SCORING, TRAINING
-from benchmarks.plan import Plan
-from benchmarks.settings import Setting, build_model, random_batch
-from benchmarks.tables import spread, table
+from benchmarks import machine
+from benchmarks.contenders import PRODUCT, SCORING, TRAINING, build_model, product_model, steps
+from benchmarks.floor import works
+from benchmarks.measuring import in_turn, table
+from benchmarks.samples import random_batch
+from benchmarks.settings import Plan, Setting
 from diffumin_tf.model import RankingModel, compiled_for_any_batch
-
-WHOLE, REST = "whole step", "rest"
 
 # Each of some ten parts has its turn, so that turns may be shorter.
 _SHARE_OF_ROUND = 0.25
@@ -26,46 +24,76 @@ _LOOK_UP = "look up what trains"
 _WITHOUT_GRADIENT = ("look up all", "score and choose")
 
 
-def measure(plan: Plan, say: Callable[[str], None]) -> list[dict]:
-    """Milliseconds of every part by L and kind of step, and what the parts leave of the whole."""
-    rows = []
+def measure(plan: Plan, say: Callable[[str], None]) -> dict:
+    """Rates of the machine, and by L and kind of step the parts and the whole."""
+    say("breakdown: what memory and processor can do at best")
+    rates, rows = machine.rates(plan.standard.rows), []
     for length in plan.breakdown:
-        setting = plan.standard(length)
+        setting = plan.standard.at(length)
         for kind in (TRAINING, SCORING):
             say(f"breakdown: {kind}, product at L={length:,}")
-            parts = _milliseconds(plan, setting, kind)
-            rest = parts[WHOLE].median - sum(
-                value.median for name, value in parts.items() if name != WHOLE
-            )
-            rows.append({"length": length, "kind": kind, "parts": parts, "rest_ms": rest})
-    return rows
+            rows.append({"length": length, "kind": kind, **_row(plan, setting, kind, rates)})
+    return {"rates": rates._asdict(), "rows": rows}
 
 
-def tables(result: list[dict]) -> list[str]:
-    """One table for each L and kind of step."""
-    out = []
-    for row in result:
-        parts, whole = dict(row["parts"]), row["parts"][WHOLE][0]
-        del parts[WHOLE]
-        lines = [[name, spread(v, 2), f"{v[0] / whole:.0%}"] for name, v in parts.items()]
-        lines.append([REST, f"{row['rest_ms']:.2f}", f"{row['rest_ms'] / whole:.0%}"])
-        lines.append([WHOLE, spread(row["parts"][WHOLE], 2), "100%"])
-        title = f"parts of a {row['kind']} step at L={row['length']:,}, each compiled by itself"
-        out.append(table(title, ["", "ms", "share"], lines))
+def tables(result: dict) -> list[str]:
+    """The rates, and one table for each L and kind of step."""
+    rates = machine.Rates(**result["rates"])
+    out = [
+        "\nthis machine at best: "
+        f"{rates.streamed / 1e9:.1f} GB/s in order, {rates.gathered / 1e9:.1f} GB/s of table rows, "
+        f"{2 * rates.wide / 1e9:.0f} GFLOP/s in products of 1024 × 1024, "
+        f"{2 * rates.narrow / 1e9:.0f} GFLOP/s in products of 1024 × 24 × 72"
+    ]
+    for row in result["rows"]:
+        whole = row["whole_ms"]
+        lines = [
+            [
+                name,
+                part["ms"].text(2),
+                f"{part['ms'].median / whole.median:.0%}",
+                f"{part['floor_ms']:.2f}",
+                f"{part['bytes'] / 1e6:,.1f}",
+                f"{2 * part['multiply_adds'] / 1e6:,.0f}",
+            ]
+            for name, part in row["parts"].items()
+        ]
+        measured = sum(part["ms"].median for part in row["parts"].values())
+        rest, floor = whole.median - measured, row["floor_ms"]
+        lines.append(["rest", f"{rest:.2f}", f"{rest / whole.median:.0%}", "", "", ""])
+        lines.append(["whole step", whole.text(2), "100%", f"{floor:.2f}", "", ""])
+        title = (
+            f"parts of a {row['kind']} step at L={row['length']:,}, each compiled by itself; "
+            f"the whole is {whole.median / floor:.1f} times its floor"
+        )
+        out.append(table(title, ["", "ms", "share", "floor, ms", "MB", "MFLOP"], lines))
     return out
 
 
-def _milliseconds(plan: Plan, setting: Setting, kind: str) -> dict[str, Spread]:
-    batch, training = random_batch(setting, 0), kind == TRAINING
-    calls = _Calls(contenders.model_of(setting), batch.inputs, training)
-    parts, whole = calls.again(), contenders.product(setting)[kind]
+def _row(plan: Plan, setting: Setting, kind: str, rates: machine.Rates) -> dict:
+    model, batch, training = product_model(setting), random_batch(setting, 0), kind == TRAINING
+    calls = _Calls(model, batch.product, training)
+    whole, runs = steps(PRODUCT, setting)[kind], calls.again()
     if training:
         # The same update again and again would spoil a model that others use.
-        parts["optimisers"] = _optimisers(build_model(setting), calls.looked_up())
-    steps = {name: lambda _, run=run: run() for name, run in parts.items()}
-    steps[WHOLE] = lambda _: whole(batch)
-    timed = clock.in_turn(steps, [None], plan.rounds, plan.round_seconds * _SHARE_OF_ROUND)
-    return {x: Spread.of([1000 * s for s in times.seconds]) for x, times in timed.items()}
+        runs["optimisers"] = _optimisers(build_model(setting), calls.looked_up())
+    contenders = {name: lambda _, run=run: run() for name, run in runs.items()}
+    contenders["whole"] = lambda _: whole(batch)
+    timed = in_turn(contenders, [None], plan.rounds, plan.round_seconds * _SHARE_OF_ROUND)
+    kernels = [v for v in model.tower.trainable_variables if v.shape.rank == 2]
+    tower_weights = sum(v.shape.num_elements() for v in kernels)
+    least = works(setting, tower_weights, training)
+    parts = {
+        name: {
+            "ms": timed[name].milliseconds(),
+            "floor_ms": 1000 * work.seconds(rates),
+            "bytes": work.streamed + work.gathered,
+            "multiply_adds": work.narrow + work.wide,
+        }
+        for name, work in least.items()
+    }
+    floor_ms = sum(part["floor_ms"] for part in parts.values())
+    return {"parts": parts, "whole_ms": timed["whole"].milliseconds(), "floor_ms": floor_ms}
 
 
 class _Calls:
@@ -77,12 +105,12 @@ class _Calls:
         training: whether the pass is one of training.
     """
 
-    def __init__(self, model: RankingModel, inputs: dict, training: bool) -> None:
+    def __init__(self, model: RankingModel, inputs: Any, training: bool) -> None:
         (unit,) = model.units
         self._functions = {
             "look up all": (model.embedding, "scan"),
-            _LOOK_UP: (model.embedding, "call"),
             "score and choose": (unit._extract, "choose"),
+            _LOOK_UP: (model.embedding, "call"),
             "aggregate the kept": (unit._extract, "aggregate"),
             "denoise": (unit, "_generate"),
             "short-term encoder": (unit, "_encode"),
@@ -119,12 +147,12 @@ class _Calls:
         owner, attribute = self._functions[name]
         function, made = getattr(owner, attribute), self._made[name]
         flat = tf.nest.flatten(made)
-        places = [place for place, x in enumerate(flat) if tf.is_tensor(x)]
+        indices = [i for i, x in enumerate(flat) if tf.is_tensor(x)]
 
         def forward(tensors: list[tf.Tensor]) -> list:
             filled = list(flat)
-            for place, tensor in zip(places, tensors, strict=True):
-                filled[place] = tensor
+            for i, tensor in zip(indices, tensors, strict=True):
+                filled[i] = tensor
             calls = tf.nest.pack_sequence_as(made, filled)
             outputs = [function(*args, **kwargs) for args, kwargs in calls]
             return outputs + list(getattr(function, "losses", []))
@@ -139,7 +167,7 @@ class _Calls:
 
         differentiated = self._training and name not in _WITHOUT_GRADIENT
         run = compiled_for_any_batch(with_gradients if differentiated else forward)
-        tensors = [tf.convert_to_tensor(flat[place]) for place in places]
+        tensors = [tf.convert_to_tensor(flat[i]) for i in indices]
         return lambda: _wait(run(tensors))
 
 
@@ -160,5 +188,5 @@ def _optimisers(model: RankingModel, rows: tf.Tensor) -> Callable[[], None]:
 
 
 def _wait(_: Any) -> None:
-    """Until the devices have done what they were told."""
+    """Until the devices have done what they were asked to."""
     tf.test.experimental.sync_devices()

@@ -8,92 +8,111 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from benchmarks.settings import Batch, Setting, build_model
+from benchmarks.samples import Samples
+from benchmarks.settings import Setting
 from benchmarks.straightforward import Straightforward
 from diffumin_tf.input.features import HistoryGroup
 from diffumin_tf.model import RankingModel
+from diffumin_tf.run.setup import compute_reproducibly
+from diffumin_tf.training import optimizers
 
-TRAINING, SCORING = "training", "scoring"
 PRODUCT, REFERENCE = "product", "reference"
+TRAINING, SCORING = "training", "scoring"
 
-Step = Callable[[Batch], object]
-
-
-def product(setting: Setting) -> dict[str, Step]:
-    """Training and scoring by the product, compiled for any batch as in `Trainer`."""
-    return _product(shared(PRODUCT, setting))
+Step = Callable[[Samples], object]
 
 
-def reference(setting: Setting) -> dict[str, Step]:
-    """Training and scoring by the reference, on a model of its own."""
-    return _reference(shared(REFERENCE, setting))
+def steps(contender: str, setting: Setting) -> dict[str, Step]:
+    """Training and scoring by a contender; settings of different lengths share a graph."""
+    key = graph_setting(contender, setting)
+    return _product(key) if contender == PRODUCT else _reference(key)
 
 
-def model_of(setting: Setting) -> RankingModel:
-    """The model behind `product`."""
-    return _model(shared(PRODUCT, setting))
+def product_model(setting: Setting) -> RankingModel:
+    """The model that `steps` of the product train."""
+    return _product_model(graph_setting(PRODUCT, setting))
 
 
-BY_NAME = {PRODUCT: product, REFERENCE: reference}
-
-
-def shared(contender: str, setting: Setting) -> Setting:
-    """One setting for all that a contender serves with one graph.
+def graph_setting(contender: str, setting: Setting) -> Setting:
+    """The setting whose graph a contender uses for a setting.
 
     Tracing takes longer than measuring, and a graph of one length is no faster than one of any.
     """
-    of_any_length = dataclasses.replace(setting, length=max(setting.kept, setting.recent))
+    any_length = setting.at(max(setting.kept, setting.recent))
     if contender == REFERENCE:  # a fixed number of samples makes it faster
-        return of_any_length
+        return any_length
     # Where histories are shorter than k or K, it would pad what it keeps to that length.
-    enough = setting.length >= of_any_length.length
-    return dataclasses.replace(of_any_length if enough else setting, batch_size=1)
+    long_enough = setting.length >= any_length.length
+    return dataclasses.replace(any_length if long_enough else setting, batch_size=1)
+
+
+def build_model(setting: Setting, library_optimizers: bool = False) -> RankingModel:
+    """A compiled model with fresh weights.
+
+    Args:
+        setting: its size.
+        library_optimizers: takes Adam and Adagrad of Keras instead of those of the product.
+    """
+    config = setting.config
+    _prepare_process(config.seed, config.deterministic)
+    model = RankingModel(config, setting.schema, setting.rows)
+    model.create_weights()
+    if library_optimizers:
+        adam = tf.keras.optimizers.Adam(config.lazyAdam_learning_rate)
+        model.compile(adam, tf.keras.optimizers.Adagrad(config.learning_rate))
+    else:
+        model.compile(*optimizers.build(config))
+    return model
+
+
+@functools.cache  # once: setting a seed makes TensorFlow forget which graphs it has prepared
+def _prepare_process(seed: int, deterministic: bool) -> None:
+    tf.keras.utils.set_random_seed(seed)
+    compute_reproducibly(deterministic)
 
 
 @functools.cache
-def _model(key: Setting) -> RankingModel:
+def _product_model(key: Setting) -> RankingModel:
     return build_model(key)
 
 
 @functools.cache
 def _product(key: Setting) -> dict[str, Step]:
-    model = _model(key)
+    model = _product_model(key)
     group = HistoryGroup(
         rows=tf.TensorSpec([None, None, len(key.layout.behaviours)], tf.int32),
         mask=tf.TensorSpec([None, None], tf.bool),
         samples=tf.TensorSpec([None], tf.int32),
     )
-    inputs = {**_inputs(key, None), "histories": (group,)}
+    inputs = {**_common_specs(key, None), "histories": (group,)}
     label = tf.TensorSpec([None], tf.float32)
     update = tf.function(model.train_step, input_signature=[(inputs, label)])
     predict = tf.function(model.predict_click, input_signature=[inputs])
     return {
-        TRAINING: lambda batch: update((batch.inputs, batch.label))["total_loss"].numpy(),
-        SCORING: lambda batch: predict(batch.inputs)["pctr"].numpy(),
+        TRAINING: lambda batch: update((batch.product, batch.label))["total_loss"].numpy(),
+        SCORING: lambda batch: predict(batch.product)["pctr"].numpy(),
     }
 
 
 @functools.cache
 def _reference(key: Setting) -> dict[str, Step]:
-    straightforward, size = Straightforward(build_model(key, plain_optimizers=True)), key.batch_size
+    reference = Straightforward(build_model(key, library_optimizers=True))
+    size = key.batch_size
     inputs = {
-        **_inputs(key, size),
+        **_common_specs(key, size),
         "behaviours": tf.TensorSpec([size, None, len(key.layout.behaviours)], tf.int32),
         "mask": tf.TensorSpec([size, None], tf.bool),
     }
     label = tf.TensorSpec([size], tf.float32)
-    update = tf.function(
-        straightforward.train_step, input_signature=[inputs, label], autograph=False
-    )
-    score = tf.function(straightforward.score, input_signature=[inputs], autograph=False)
+    update = tf.function(reference.train_step, input_signature=[inputs, label], autograph=False)
+    score = tf.function(reference.score, input_signature=[inputs], autograph=False)
     return {
-        TRAINING: lambda batch: update(batch.dense, batch.label).numpy(),
-        SCORING: lambda batch: score(batch.dense).numpy(),
+        TRAINING: lambda batch: update(batch.reference, batch.label).numpy(),
+        SCORING: lambda batch: score(batch.reference).numpy(),
     }
 
 
-def _inputs(setting: Setting, size: int | None) -> dict[str, tf.TensorSpec]:
-    """What both contenders take."""
+def _common_specs(setting: Setting, size: int | None) -> dict[str, tf.TensorSpec]:
     layout = setting.layout
     return {
         "fields": tf.TensorSpec([size, len(layout.fields)], tf.int32),

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.clock import seconds_of
-from benchmarks.settings import draw_rows
+from benchmarks.measuring import seconds_of
+from benchmarks.samples import draw_rows
 
 _SECONDS = 1.0
 _STREAM_FLOATS = 64 * 2**20  # 256 MB an array, more than a cache holds
@@ -28,7 +28,7 @@ class Rates(NamedTuple):
 
     Attributes:
         streamed: bytes read or written in order.
-        gathered: bytes of rows of 32 bytes, looked up in a table of 10⁶ rows as ids hit it.
+        gathered: bytes of rows of 32 bytes, looked up in a table as ids hit it.
         wide: multiply-adds of float32 matrix products of 1024 × 1024.
         narrow: multiply-adds of float32 matrix products as narrow as a behaviour.
     """
@@ -40,7 +40,7 @@ class Rates(NamedTuple):
 
 
 def describe() -> dict[str, object]:
-    """Processor, devices, threads and versions."""
+    """Processor, devices and versions."""
     return {
         "processor": _processor(),
         "cpus": os.cpu_count(),
@@ -48,8 +48,6 @@ def describe() -> dict[str, object]:
             tf.config.experimental.get_device_details(device).get("device_name", device.name)
             for device in tf.config.list_physical_devices()
         ],
-        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
-        "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
         "system": platform.system(),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
@@ -63,8 +61,7 @@ def rates(rows: int) -> Rates:
     Args:
         rows: rows of the embedding table.
     """
-    rng = np.random.default_rng(0)
-    return Rates(_streamed(), _gathered(rng, rows), _wide(), _narrow())
+    return Rates(_streamed(), _gathered(rows), _wide(), _narrow())
 
 
 def _streamed() -> float:
@@ -73,11 +70,11 @@ def _streamed() -> float:
     return 3 * 4 * _STREAM_FLOATS / best  # two read, one written
 
 
-def _gathered(rng: np.random.Generator, rows: int) -> float:
-    table = tf.Variable(tf.random.normal([rows, 8]))
+def _gathered(rows: int) -> float:
+    rng, table = np.random.default_rng(0), tf.Variable(tf.random.normal([rows, 8]))
     many = [tf.constant(draw_rows(rng, rows, (_ROWS_AT_ONCE,))) for _ in range(_GATHERS)]
     # Of each result one row, so that none is copied; a step needs them all but need not keep them.
-    best = _best(lambda: [tf.gather(table, places)[0] for places in many])
+    best = _best(lambda: [tf.gather(table, some)[0] for some in many])
     return 32 * _GATHERS * _ROWS_AT_ONCE / best
 
 

@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import clock, contenders, synthetic
-from benchmarks.clock import Spread
-from benchmarks.plan import Plan
-from benchmarks.settings import Setting
-from benchmarks.tables import spread, table
+from benchmarks.contenders import product_model
+from benchmarks.measuring import Spread, table
+from benchmarks.samples import mixed_lengths, random_ids, write_records
+from benchmarks.settings import Plan, Setting
 from diffumin_tf.files import write_text
 from diffumin_tf.input import dataset
 from diffumin_tf.input.features import FeaturePath
-from diffumin_tf.input.vocabulary import HashedRows, VocabularyRows
+from diffumin_tf.input.vocabulary import VocabularyRows
 from diffumin_tf.model import compiled_for_any_batch
 
 _LENGTH, _SHORT = 5000, 30
@@ -27,74 +26,49 @@ _IDS = 100_000
 
 def measure(plan: Plan, say: Callable[[str], None]) -> dict:
     """Samples a second of the pipeline, of training, and of both together; sizes of records."""
-    setting = plan.standard(_LENGTH)
-    rng, ids = np.random.default_rng(0), synthetic.vocabulary_ids(_IDS)
+    setting = plan.standard.at(_LENGTH)
+    update = compiled_for_any_batch(product_model(setting).train_step)
+    ids = random_ids(_IDS)
     lengths = {
-        "full": np.full(plan.records, _LENGTH),
-        "mixed": synthetic.mixed_lengths(rng, plan.records, _LENGTH),
         "short": np.full(setting.batch_size, _SHORT),
+        "full": np.full(plan.records, _LENGTH),
+        "mixed": mixed_lengths(np.random.default_rng(0), plan.records, _LENGTH),
     }
+    rows, sizes = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        say(f"pipeline: writing {sum(map(len, lengths.values())):,} records")
-        files = {
-            name: synthetic.write_records(
-                posixpath.join(folder, name), setting.schema, ids, of_name, seed
-            )
-            for seed, (name, of_name) in enumerate(lengths.items())
-        }
         vocabulary = posixpath.join(folder, "vocabulary.txt")
         write_text(vocabulary, "".join(f"{i}\n" for i in ids))
-        rows_of = {"vocabulary": VocabularyRows(vocabulary), "hash": HashedRows(setting.rows)}
-        update = compiled_for_any_batch(contenders.model_of(setting).train_step)
-        rows = []
-        for name in ("full", "mixed"):
-            say(f"pipeline: reading and training on {name} histories")
-            sets = {kind: _batches(setting, files[name], rows_of[kind]) for kind in rows_of}
-            rows.append({"histories": name, **_speeds(plan, sets, update, len(lengths[name]))})
-        say(f"pipeline: a batch of histories of {_SHORT} against one of {_LENGTH:,}")
-        batch_of = {
-            length: next(iter(_batches(setting, files[name], rows_of["vocabulary"])))
-            for length, name in ((_SHORT, "short"), (_LENGTH, "full"))
-        }
-        steps = {str(x): lambda _, batch=b: _train(update, batch) for x, b in batch_of.items()}
-        timed = clock.in_turn(steps, [None], plan.rounds, plan.round_seconds)
-        return {
-            "rows": rows,
-            "bytes_per_record": {
-                str(_SHORT): synthetic.bytes_per_record(files["short"]),
-                str(_LENGTH): synthetic.bytes_per_record(files["full"]),
-            },
-            "step_ms": {x: Spread.of([1000 * value for value in timed[x].seconds]) for x in timed},
-        }
+        rows_of = VocabularyRows(vocabulary)
+        for name, of_name in lengths.items():
+            say(f"pipeline: {name} histories")
+            files = write_records(posixpath.join(folder, name), setting.schema, ids, of_name)
+            sizes[name] = sum(tf.io.gfile.stat(file).length for file in files) / len(of_name)
+            if name != "short":
+                batches = _batches(setting, files, rows_of)
+                rows.append({"histories": name, **_speeds(plan, batches, update, len(of_name))})
+    return {"rows": rows, "bytes_per_record": sizes}
 
 
 def tables(result: dict) -> list[str]:
-    """Speeds, sizes of records, and the step of a batch of short histories."""
-    header = [
-        "histories",
-        "read, vocabulary",
-        "read, hash",
-        "trained from memory",
-        "read / trained",
-        "trained from disk",
-    ]
+    """Speeds and sizes of records."""
+    header = ["histories", "read", "trained from memory", "read / trained", "trained from disk"]
     rows = [
         [
             row["histories"],
-            *(spread(row[k]) for k in ("vocabulary", "hash", "training")),
+            row["read"].text(),
+            row["training"].text(),
             f"{row['ratio']:.2f}",
-            spread(row["end_to_end"]),
+            row["end_to_end"].text(),
         ]
         for row in result["rows"]
     ]
-    sizes, steps = result["bytes_per_record"], result["step_ms"]
-    lines = [
-        f"a user with {length} behaviours: {sizes[length]:,.0f} bytes a record, "
-        f"{spread(steps[length], 1)} ms a step of a batch of them"
-        for length in sizes
-    ]
+    sizes = result["bytes_per_record"]
     title = f"input pipeline, samples/s, histories of up to {_LENGTH:,} (vocabulary of {_IDS:,})"
-    return [table(title, header, rows), *lines]
+    return [
+        table(title, header, rows),
+        f"a record of {_SHORT} behaviours has {sizes['short']:,.0f} bytes, "
+        f"one of {_LENGTH:,} has {sizes['full']:,.0f}",
+    ]
 
 
 def _batches(setting: Setting, files: list[str], rows_of: Callable) -> tf.data.Dataset:
@@ -106,27 +80,24 @@ def _batches(setting: Setting, files: list[str], rows_of: Callable) -> tf.data.D
     )
 
 
-def _speeds(plan: Plan, sets: dict[str, tf.data.Dataset], update: Callable, samples: int) -> dict:
-    speeds = {
-        kind: _pass_speed(_repeated(batches, plan), plan, samples, lambda batch: None)
-        for kind, batches in sets.items()
+def _speeds(plan: Plan, batches: tf.data.Dataset, update: Callable, samples: int) -> dict:
+    def train(batch: tuple) -> None:
+        update(batch)["total_loss"].numpy()
+
+    passes = plan.passes + 1  # the first one warms up
+    in_memory = list(batches)
+    train(in_memory[0])  # compiles
+    read = _pass_speed(batches.repeat(passes), samples, lambda batch: None)
+    training = _pass_speed((batch for _ in range(passes) for batch in in_memory), samples, train)
+    return {
+        "read": read,
+        "training": training,
+        "end_to_end": _pass_speed(batches.repeat(passes), samples, train),
+        "ratio": read.median / training.median,
     }
-    in_memory = list(sets["vocabulary"])
-    _train(update, in_memory[0])  # compiles
-    held = (batch for _ in range(plan.passes + 1) for batch in in_memory)
-    speeds["training"] = _pass_speed(held, plan, samples, lambda batch: _train(update, batch))
-    speeds["end_to_end"] = _pass_speed(
-        _repeated(sets["vocabulary"], plan), plan, samples, lambda batch: _train(update, batch)
-    )
-    speeds["ratio"] = speeds["vocabulary"].median / speeds["training"].median
-    return speeds
 
 
-def _repeated(batches: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
-    return batches.repeat(plan.passes + 1)
-
-
-def _pass_speed(batches: Iterable, plan: Plan, samples: int, use: Callable) -> Spread:
+def _pass_speed(batches: Iterable, samples: int, use: Callable) -> Spread:
     """Samples a second, pass by pass; the first pass warms up."""
     seconds, seen, start = [], 0, time.perf_counter()
     for batch in batches:
@@ -136,10 +107,4 @@ def _pass_speed(batches: Iterable, plan: Plan, samples: int, use: Callable) -> S
             now = time.perf_counter()
             seconds.append(now - start)
             seen, start = 0, now
-    if len(seconds) != plan.passes + 1:
-        raise ValueError(f"{len(seconds)} passes of {samples} samples, not {plan.passes + 1}")
-    return Spread.of(seconds[1:]).per_second(samples)
-
-
-def _train(update: Callable, batch: tuple) -> None:
-    update(batch)["total_loss"].numpy()
+    return Spread.of([samples / value for value in seconds[1:]])

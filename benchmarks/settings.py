@@ -1,33 +1,19 @@
-"""What is measured: settings, and models and random batches of them."""
+"""What is measured, and how often."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-from typing import NamedTuple
-
-import numpy as np
-import tensorflow as tf
 
 from diffumin_tf.config import task as config_lib
 from diffumin_tf.config.schema import DataStruct
-from diffumin_tf.config.task import Features, TaskConfig
-from diffumin_tf.errors import ConfigError
-from diffumin_tf.input.features import FeatureLayout, HistoryGroup
-from diffumin_tf.model import RankingModel, features_of
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.input.features import FeatureLayout
+from diffumin_tf.model import features_of
 from diffumin_tf.run.experiment import find_experiment
-from diffumin_tf.run.setup import compute_reproducibly
-from diffumin_tf.training import optimizers
 
 LONG_TERM, ELEME = "Long_term_DiffuMIN", "Eleme_DiffuMIN"
-
-# Keys that the benchmark varies or needs to know; `Setting` decides them.
-_OWN_KEYS = (
-    "seq_len batch_size top_p input_units features embedding embedding.kind embedding.rows".split()
-)
-# Popularity of rank r is about r^-0.8, so that the first r ranks draw a share of (r / rows)^0.2.
-_POPULARITY_POWER = 5
+_STANDARD = ("channel_num=4", "infer_timesteps=10", "deep_layers=[1024,512,256]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +26,6 @@ class Setting:
         exp: experiment under `exp/user1`, for schema and features.
         kept: k, behaviours that a channel keeps at most, whatever L is.
         recent: K, behaviours that the short-term encoder sees at most.
-        infer_timesteps: S, sampling steps.
-        deep_layers: hidden widths of the tower.
         rows: rows of the embedding table.
         overrides: `key=value` texts, as for `diffumin train --set`.
     """
@@ -51,34 +35,30 @@ class Setting:
     exp: str = LONG_TERM
     kept: int = 100
     recent: int = 50
-    infer_timesteps: int = 10
-    deep_layers: tuple[int, ...] = (1024, 512, 256)
     rows: int = 1_000_000
     overrides: tuple[str, ...] = ()
 
+    def at(self, length: int) -> Setting:
+        """The same with histories of another length."""
+        return dataclasses.replace(self, length=length)
+
+    def with_overrides(self, *overrides: str) -> Setting:
+        """The same with more overrides."""
+        return dataclasses.replace(self, overrides=(*self.overrides, *overrides))
+
     @functools.cached_property
     def config(self) -> TaskConfig:
-        """The experiment's configuration at this size.
-
-        Raises:
-            ConfigError: an override is wrong, or changes what a setting decides.
-        """
-        for override in self.overrides:
-            if override.partition("=")[0].strip() in _OWN_KEYS:
-                raise ConfigError(f"--set {override!r}: the benchmark itself decides this key")
-        own = {
-            "seq_len": self.length,
-            "batch_size": self.batch_size,
-            "top_p": min(100.0 * self.kept / self.length, 100.0),
-            "subseq_len": min(self.recent, self.length),
-            "channel_num": 4,
-            "infer_timesteps": self.infer_timesteps,
-            "deep_layers": self.deep_layers,
-            "embedding.kind": "hash",
-            "embedding.rows": self.rows,
-        }
-        texts = [f"{key}={json.dumps(value)}" for key, value in own.items()]
-        return config_lib.load(find_experiment(self.exp), [*texts, *self.overrides])[0]
+        """The experiment's configuration at this size."""
+        sizes = (
+            f"seq_len={self.length}",
+            f"batch_size={self.batch_size}",
+            f"top_p={min(100.0 * self.kept / self.length, 100.0)}",
+            f"subseq_len={min(self.recent, self.length)}",
+            'embedding.kind="hash"',
+            f"embedding.rows={self.rows}",
+        )
+        overrides = [*_STANDARD, *sizes, *self.overrides]
+        return config_lib.load(find_experiment(self.exp), overrides)[0]
 
     @functools.cached_property
     def schema(self) -> DataStruct:
@@ -86,103 +66,62 @@ class Setting:
         return DataStruct.load(f"{find_experiment(self.exp)}/data_struct.json")
 
     @functools.cached_property
-    def features(self) -> Features:
-        """The features that the model reads, by role."""
-        return features_of(self.config)
-
-    @functools.cached_property
     def layout(self) -> FeatureLayout:
         """The features that the model reads, in order."""
-        return FeatureLayout.of(self.features, self.schema)
-
-    def differentiating_all_steps(self) -> Setting:
-        """The setting with gradients through every sampling step."""
-        overrides = (*self.overrides, "sampler_grad_steps=null")
-        return dataclasses.replace(self, overrides=overrides)
-
-    def describe(self) -> dict[str, object]:
-        """What the results say about the setting."""
-        keys = (
-            "seq_len batch_size embed_dim channel_num top_p subseq_len n_layers num_heads "
-            "dff_factor infer_timesteps start_timestep sampler_grad_steps deep_layers activation "
-            "jit_compile"
-        ).split()
-        fields = len(self.layout.behaviours)
-        described = {key: getattr(self.config, key) for key in keys}
-        return {"exp": self.exp, **described, "behaviour_fields": fields, "rows": self.rows}
+        return FeatureLayout.of(features_of(self.config), self.schema)
 
 
-class Batch(NamedTuple):
-    """The same samples for both contenders.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Sizes and repetitions of all stages.
 
     Attributes:
-        inputs: what the product takes, in one `HistoryGroup`.
-        dense: what the reference takes.
-        label: float32 [B].
+        standard: long histories: three fields of width 8. The stages choose its length.
+        eleme: the public Ele.me data, 50 behaviours of five fields; None leaves it out.
+        lengths: L at which product and reference are compared.
+        growth: L at which the product alone is measured.
+        breakdown: L at which its step is taken apart.
+        one_thread: (B, S) of the product on one thread.
+        rounds: turns of every contender.
+        round_seconds: how long a turn should take.
+        records: samples in each data set for the input pipeline.
+        passes: timed passes over a data set.
+        histories: L at which requests are served.
+        candidates: N of a request.
+        serve_seconds: how long the requests of one size are measured, and as long their samples.
     """
 
-    inputs: dict
-    dense: dict
-    label: tf.Tensor
+    standard: Setting = Setting(1000)
+    eleme: Setting | None = Setting(50, batch_size=256, exp=ELEME, kept=10, recent=10)
+    lengths: tuple[int, ...] = (50, 500, 1000, 5000)
+    growth: tuple[int, ...] = (500, 1000, 2000, 5000, 10_000, 20_000)
+    breakdown: tuple[int, ...] = (500, 5000)
+    one_thread: tuple[tuple[int, int], ...] = ((64, 4), (64, 10), (256, 4), (256, 10))
+    rounds: int = 5
+    round_seconds: float = 0.5
+    records: int = 512
+    passes: int = 4
+    histories: tuple[int, ...] = (50, 1000, 5000)
+    candidates: tuple[int, ...] = (1, 100, 500, 1000)
+    serve_seconds: float = 8.0
+
+    def compared(self) -> dict[str, Setting]:
+        """The settings at which product and reference are compared, by name."""
+        settings = {str(length): self.standard.at(length) for length in self.lengths}
+        return {**settings, "eleme": self.eleme} if self.eleme else settings
 
 
-def draw_rows(rng: np.random.Generator, rows: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Rows int32 of a table as real ids hit it: few are frequent, and they lie anywhere.
-
-    `row = permutation[⌊(rows − 1) u⁵⌋]` with u uniform in [0, 1); never row 0.
-    """
-    ranks = ((rows - 1) * rng.random(shape) ** _POPULARITY_POWER).astype(np.int32)
-    return _places(rows)[ranks]
-
-
-@functools.lru_cache(maxsize=2)
-def _places(rows: int) -> np.ndarray:
-    return np.random.default_rng(0).permutation(np.arange(1, rows, dtype=np.int32))
-
-
-def random_batch(setting: Setting, seed: int) -> Batch:
-    """A batch with full histories."""
-    rng = np.random.default_rng(seed)
-    size, length, layout = setting.batch_size, setting.length, setting.layout
-    rows = tf.constant(draw_rows(rng, setting.rows, (size, length, len(layout.behaviours))))
-    mask = tf.ones([size, length], tf.bool)
-    common = {
-        "fields": tf.constant(draw_rows(rng, setting.rows, (size, len(layout.fields)))),
-        "dense": tf.constant(rng.standard_normal([size, len(layout.dense)], np.float32)),
-        "user": tf.range(1, size + 1, dtype=tf.int64),
-    }
-    return Batch(
-        inputs={**common, "histories": (HistoryGroup(rows, mask, tf.range(size)),)},
-        dense={**common, "behaviours": rows, "mask": mask},
-        label=tf.constant(rng.integers(0, 2, size), tf.float32),
-    )
-
-
-def build_model(setting: Setting, plain_optimizers: bool = False) -> RankingModel:
-    """A compiled model with fresh weights.
-
-    Args:
-        setting: its size.
-        plain_optimizers: takes Adam and Adagrad of the library instead of those of the product.
-    """
-    config = setting.config
-    _set_up_process(config.seed)
-    model = RankingModel(config, setting.schema, setting.rows)
-    model.create_weights()
-    if plain_optimizers:
-        adam = tf.keras.optimizers.Adam(config.lazyAdam_learning_rate)
-        model.compile(adam, tf.keras.optimizers.Adagrad(config.learning_rate))
-    else:
-        model.compile(*optimizers.build(config))
-    # A graph whose first run creates variables is traced twice.
-    table = model.embedding.table
-    model.table_optimizer.build([table])
-    model.optimizer.build([v for v in model.trainable_variables if v is not table])
-    return model
-
-
-@functools.cache  # once: it also makes TensorFlow forget which graphs it has prepared
-def _set_up_process(seed: int) -> None:
-    """What `Experiment` does."""
-    tf.keras.utils.set_random_seed(seed)
-    compute_reproducibly()
+QUICK = Plan(
+    eleme=None,
+    lengths=(50, 1000),
+    growth=(500, 5000, 10_000),
+    breakdown=(5000,),
+    one_thread=((64, 10),),
+    rounds=3,
+    round_seconds=0.3,
+    records=128,
+    passes=2,
+    histories=(5000,),
+    candidates=(1, 500),
+    serve_seconds=3.0,
+)

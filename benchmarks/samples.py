@@ -1,0 +1,111 @@
+"""Random samples: batches for models, and records for the input pipeline."""
+
+from __future__ import annotations
+
+import functools
+import math
+import posixpath
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.settings import Setting
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.input import records
+from diffumin_tf.input.features import HistoryGroup
+
+# Popularity of rank r is about r^-0.8, so that the first r ranks draw a share of (r / rows)^0.2.
+_POPULARITY_POWER = 5
+_PARTS = 2
+_SHORTEST = 10  # of histories of mixed lengths
+_ENCODED_AT_ONCE = 64
+
+
+class Samples(NamedTuple):
+    """The same batch for both contenders.
+
+    Attributes:
+        product: inputs of a `RankingModel`, with all histories in one group.
+        reference: inputs of `Straightforward`.
+        label: float32 [B].
+    """
+
+    product: Any
+    reference: dict[str, tf.Tensor]
+    label: tf.Tensor
+
+
+def random_batch(setting: Setting, seed: int) -> Samples:
+    """A batch with full histories."""
+    rng = np.random.default_rng(seed)
+    size, length, layout = setting.batch_size, setting.length, setting.layout
+    rows = tf.constant(draw_rows(rng, setting.rows, (size, length, len(layout.behaviours))))
+    mask = tf.ones([size, length], tf.bool)
+    common = {
+        "fields": tf.constant(draw_rows(rng, setting.rows, (size, len(layout.fields)))),
+        "dense": tf.constant(rng.standard_normal([size, len(layout.dense)], np.float32)),
+        "user": tf.range(1, size + 1, dtype=tf.int64),
+    }
+    return Samples(
+        product={**common, "histories": (HistoryGroup(rows, mask, tf.range(size)),)},
+        reference={**common, "behaviours": rows, "mask": mask},
+        label=tf.constant(rng.integers(0, 2, size), tf.float32),
+    )
+
+
+def draw_rows(rng: np.random.Generator, rows: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Rows int32 of a table as real ids hit it: few are frequent, and they lie anywhere.
+
+    `row = permutation[⌊(rows − 1) u⁵⌋]` with u uniform in [0, 1); never row 0.
+    """
+    ranks = ((rows - 1) * rng.random(shape) ** _POPULARITY_POWER).astype(np.int32)
+    return _rows_by_rank(rows)[ranks]
+
+
+@functools.lru_cache(maxsize=2)
+def _rows_by_rank(rows: int) -> np.ndarray:
+    return np.random.default_rng(0).permutation(np.arange(1, rows, dtype=np.int32))
+
+
+def random_ids(count: int) -> np.ndarray:
+    """Different ids, int64 [count], as fingerprints are: anywhere in 63 bits."""
+    return np.unique(np.random.default_rng(1).integers(1, 2**63, 2 * count))[:count]
+
+
+def mixed_lengths(rng: np.random.Generator, count: int, longest: int) -> np.ndarray:
+    """Half of the histories are full; the logarithms of the others' lengths are uniform."""
+    short = np.exp(rng.uniform(math.log(_SHORTEST), math.log(longest), count))
+    return np.where(np.arange(count) % 2, longest, short.astype(np.int64))
+
+
+def random_records(
+    rng: np.random.Generator, schema: DataStruct, ids: np.ndarray, lengths: np.ndarray
+) -> list[bytes]:
+    """A serialised sample for each length of history, whose ids are as popular as table rows."""
+    count, splits = len(lengths), np.r_[0, np.cumsum(lengths)]
+
+    def draw(*shape: int) -> np.ndarray:
+        return ids[draw_rows(rng, len(ids) + 1, shape) - 1]
+
+    columns = records.SampleColumns(
+        label=rng.integers(0, 2, count),
+        auxiliary_info=rng.integers(1, 2**40, [count, len(schema.auxiliary_info)]),
+        cat_feature=draw(count, len(schema.cat_feature)),
+        dense_feature=rng.standard_normal([count, len(schema.dense_feature)], np.float32),
+        sequences={name: (draw(splits[-1]), splits) for name in schema.variable_sequences},
+    )
+    return list(records.encode(schema, columns))
+
+
+def write_records(
+    folder: str, schema: DataStruct, ids: np.ndarray, lengths: np.ndarray
+) -> list[str]:
+    """Writes a sample for each length of history; returns the part files."""
+    tf.io.gfile.makedirs(folder)
+    rng = np.random.default_rng(0)
+    with records.PartWriter(folder, _PARTS) as writer:
+        for start in range(0, len(lengths), _ENCODED_AT_ONCE):
+            chunk = lengths[start : start + _ENCODED_AT_ONCE]
+            writer.write(random_records(rng, schema, ids, chunk))
+    return sorted(tf.io.gfile.glob(posixpath.join(folder, records.PART_PREFIX + "*")))

@@ -1,0 +1,207 @@
+"""The benchmarks from end to end on tiny models, and what they draw, time and compare."""
+
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import (
+    compare,
+    contenders,
+    floor,
+    machine,
+    memory,
+    pipeline,
+    product_alone,
+    run,
+    samples,
+    serving,
+)
+from benchmarks.measuring import Timed, in_fresh_process, in_turn
+from benchmarks.settings import Plan, Setting
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.export.signatures import REQUEST, SERVING_DEFAULT
+
+TINY = Setting(
+    length=6,
+    batch_size=4,
+    kept=2,
+    recent=3,
+    rows=50,
+    overrides=(
+        "embed_dim=2",
+        "num_heads=1",
+        "n_layers=1",
+        "dff_factor=1",
+        "infer_timesteps=2",
+        "channel_num=2",
+        "activation=relu",
+        "deep_layers=[5]",
+        "jit_compile=false",
+    ),
+)
+PLAN = Plan(
+    standard=TINY,
+    eleme=None,
+    lengths=(6,),
+    growth=(6, 8),
+    breakdown=(6,),
+    one_thread=((4, 1),),
+    rounds=2,
+    round_seconds=0.01,
+    records=8,
+    passes=1,
+    histories=(6,),
+    candidates=(1, 3),
+    serve_seconds=0.1,
+)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What a tiny run of all stages writes."""
+    output = tmp_path_factory.mktemp("bench") / "results.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "Plan", lambda: PLAN)
+        patch.setattr(pipeline, "_IDS", 40)  # rows of the table
+        patch.setattr(machine, "rates", lambda rows: machine.Rates(1e9, 1e9, 1e9, 1e9))
+        for stage in (memory, product_alone):
+            patch.setattr(stage, "in_fresh_process", lambda call, *args, variables: call(*args))
+        code = run.main([f"--output={output}"])
+    assert code == 0  # nothing that was measured is in the baseline
+    return json.loads(output.read_text())
+
+
+def test_a_run_measures_every_stage_and_gives_ratios_that_are_numbers(results):
+    assert results.keys() >= run.STAGES.keys()
+    assert results["ratios"].keys() == {"training", "scoring", "peak_memory"}
+    for by_length in results["ratios"].values():
+        assert by_length.keys() == {"6"} and math.isfinite(by_length["6"])
+    assert set(results["speed"]["rows"][0]["samples_per_second"]) == {"median", "low", "high"}
+
+
+def test_every_part_of_a_step_is_timed_beside_its_floor(results):
+    training, scoring = results["breakdown"]["rows"]
+    assert training["parts"].keys() - scoring["parts"].keys() == {"optimisers"}
+    for row in (training, scoring):
+        for part in row["parts"].values():
+            assert part["ms"]["median"] > 0 and part["floor_ms"] > 0
+
+
+def test_a_request_sends_the_history_once(results):
+    one, three = results["serving"]["rows"]
+    assert one[REQUEST]["calls"] >= 5 and 0 < one[REQUEST]["p50"] <= one[REQUEST]["p99"]
+    ids = 3 * 6 * 8  # three fields of a history of six
+    saved = three[SERVING_DEFAULT]["bytes"] - three[REQUEST]["bytes"]
+    assert saved == pytest.approx(2 * ids, abs=120)  # but for columns that nobody reads
+
+
+def test_rows_stay_within_the_table_and_few_are_frequent():
+    rows = samples.draw_rows(np.random.default_rng(0), 1000, (20_000,))
+    assert rows.min() >= 1 and rows.max() <= 999 and rows.dtype == np.int32
+    frequent = np.sort(np.bincount(rows))[::-1]
+    assert frequent[:100].sum() / len(rows) == pytest.approx((100 / 999) ** 0.2, abs=0.05)
+
+
+def test_both_contenders_get_the_same_samples():
+    batch = samples.random_batch(TINY, 0)
+    (group,) = batch.product["histories"]
+    np.testing.assert_array_equal(group.rows, batch.reference["behaviours"])
+    assert group.rows.shape == (4, 6, 3) and group.mask.numpy().all()
+
+
+def test_lengths_share_a_graph_unless_the_product_would_keep_less():
+    for contender, shares in (("product", False), ("reference", True)):
+        graphs = {contenders.graph_setting(contender, TINY.at(length)) for length in (3, 5, 6)}
+        assert len(graphs) == 1
+        assert (contenders.graph_setting(contender, TINY.at(2)) in graphs) == shares
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_counted_work_is_that_of_the_equations(training):
+    batch, length, width, channels, kept, recent, tower = 4, 6, 6, 2, 2 * 2, 3, 1000
+    parts = floor.works(TINY, tower, training)
+    assert parts["look up all"].gathered == batch * length * width * 4
+    assert parts["score and choose"].narrow == batch * (
+        channels * width * width + length * channels * width
+    )
+    # One block: three projections of the noisy token, one query over two keys, output, two layers.
+    one = 3 * width**2 + 2 * 2 * width + 3 * width**2
+    steps = 3 * (4 * width**2 + 2 * one) + one if training else 4 * width**2 + 2 * one
+    assert parts["denoise"].narrow == batch * channels * steps
+    assert parts["tower"].wide == batch * tower * (3 if training else 1)
+    if training:
+        rows = batch * ((kept + recent) * 3 + len(TINY.layout.fields))
+        assert parts["optimisers"].gathered == rows * 2 * 4 * 5
+
+
+def test_contenders_take_turns_and_first_calls_are_no_part_of_the_rounds():
+    calls = []
+    steps = {name: lambda batch, name=name: calls.append((name, batch)) for name in "ab"}
+    timed = in_turn(steps, [1, 2, 3], rounds=2, round_seconds=0.0)
+    assert [name for name, _ in calls] == ["a", "a", "b", "b", "a", "b", "a", "b"]
+    assert all(len(times.seconds) == 2 for times in timed.values())
+
+
+def test_ratios_are_taken_round_by_round():
+    ratio = Timed(0, [1.0, 3.0, 2.0]).times_faster_than(Timed(0, [2.0, 9.0, 4.0]))
+    assert (ratio.median, ratio.low, ratio.high) == (2.0, 2.0, 3.0)
+
+
+def test_a_fresh_process_has_the_variables_and_this_one_does_not():
+    assert in_fresh_process(os.getenv, "BENCH", variables={"BENCH": "there"}) == "there"
+    assert "BENCH" not in os.environ
+
+
+def test_slow_calls_are_fewer_and_lie_over_the_whole_time():
+    turns = []
+
+    def calls(name, milliseconds):
+        def call(**_):
+            turns.append(name)
+            until = serving.time.perf_counter() + milliseconds / 1e3
+            while serving.time.perf_counter() < until:
+                pass
+            return {"pctr": tf.zeros([])}
+
+        return call
+
+    served = {"quick": calls("quick", 1), "slow": calls("slow", 10)}
+    called = serving.call_in_turn(served, {name: {"x": np.zeros(1)} for name in served}, 0.1)
+    assert len(called["quick"]) > 2 * len(called["slow"]) >= 10
+    assert "quick" in turns[-30:] and "slow" in turns[-30:]
+
+
+@pytest.mark.parametrize(
+    ("ratios", "short"),
+    [
+        ({"training": {"5000": 5.7}, "peak_memory": {"5000": 0.47}}, None),
+        ({"training": {"50": 4.0, "5000": 5.5}}, 'training."5000"'),
+        ({"peak_memory": {"5000": 0.5}}, 'peak_memory."5000"'),
+    ],
+)
+def test_only_a_ratio_beyond_the_tolerance_falls_short(tmp_path, ratios, short):
+    path, lines = str(tmp_path / "baseline.json"), []
+    baseline = {"training": {"50": 4.0, "5000": 7.0}, "peak_memory": {"5000": 0.4}}
+    compare.write_baseline(path, baseline, "the command")
+    assert compare.report(ratios, path, lines.append) == (short is None)
+    fell_short = [line for line in lines if line.startswith("FELL SHORT")]
+    assert len(fell_short) == (short is not None) and (not short or short in fell_short[0])
+    assert sum(line.startswith("skipped") for line in lines) == 3 - sum(map(len, ratios.values()))
+
+
+def test_a_file_that_is_no_baseline_is_refused(tmp_path):
+    path = tmp_path / "baseline.json"
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match="baseline.json"):
+        compare.report({}, str(path), print)
+
+
+@pytest.mark.parametrize("flags", [["--only", "time"], ["--quick", "--write_baseline"]])
+def test_wrong_usage_is_refused_before_anything_is_measured(capsys, flags):
+    with pytest.raises(SystemExit, match="2"):
+        run.main(flags)
+    assert flags[-1] in capsys.readouterr().err
