@@ -6,8 +6,7 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 EXPERIMENTS = sorted({path.parent for path in (ROOT / "exp").rglob("*.json")})
-# For gRPC to a server; serving itself needs TensorFlow Serving alone.
-SERVING = ["tensorflow-serving-api>=2.18,<2.22", "pyyaml>=6,<7"]
+SERVING = ["pyyaml>=6,<7"]
 
 setup(
     name="diffumin_tf",
@@ -27,6 +26,7 @@ setup(
     ],
     install_requires=[
         "tensorflow>=2.18,<2.22",
+        "tensorflow-serving-api>=2.18,<2.22",  # protos: warm-up of an export, gRPC
         "tf-keras>=2.18,<2.22",
         "tensorflow-recommenders>=0.7.6,<0.8",
         "numpy>=1.26,<3",
