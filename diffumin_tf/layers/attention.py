@@ -191,7 +191,11 @@ class TransformerBlock(tf.keras.layers.Layer):
                 f"`condition` must be given exactly if the block is conditioned, received "
                 f"{condition} with conditioned={self.conditioned}."
             )
-        shift = self.condition_projection(condition) if self.conditioned else None
+        shift = None
+        if self.conditioned:
+            shape = [None, 1, self.attention.width]
+            condition = checks.tensor("condition", condition, "[N, 1, d]", shape)
+            shift = self.condition_projection(condition)
         return self.update(query, self.attention(query, keys, key_mask), shift, training)
 
     def update(

@@ -34,8 +34,8 @@ class RandomStream(tf.Module):
     ```
     """
 
-    def __init__(self, seed: int, name: str | None = None) -> None:
-        super().__init__(name=name)
+    def __init__(self, seed: int) -> None:
+        super().__init__()
         self.seed = checks.integer("seed", seed)
         # Every replica counts for itself, and all of them alike: no draw waits for another
         # replica, and a loop or a compiled function may hold one.

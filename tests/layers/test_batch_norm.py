@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from diffumin_tf.layers import BatchNorm, Dice
 from tests import two_devices
-from tests.layers.helpers import assert_same, assert_saving_keeps_outputs, copy_of, normal
+from tests.layers.helpers import assert_same, normal
 
 MOMENTUM, EPSILON = 0.75, 1e-3
 SPLITS = [(8, 8), (2, 3), (0, 4), (3, 0), (1, 1)]
@@ -153,15 +153,6 @@ def test_inference_uses_the_moving_averages_on_every_replica():
     parts = two_devices.parts((x,), (2, 3))
     found = np.concatenate(two_devices.run(lambda part: norm(*part, training=False), parts))
     np.testing.assert_allclose(found, (x - mean) / np.sqrt(variance + EPSILON), atol=1e-5)
-
-
-def test_survives_config_and_saving(tmp_path):
-    norm, x = BatchNorm(momentum=0.5, epsilon=0.1, name="norm"), tf.constant(sample(5, 4, mean=2.0))
-    norm(x, training=True)
-    expected = norm(x)
-    assert copy_of(norm, x).get_config() == norm.get_config()
-    assert_same(copy_of(norm, x)(x), expected)
-    assert_saving_keeps_outputs(norm, [x], tmp_path)
 
 
 def test_images_are_normalised_over_all_replicas_too():

@@ -3,24 +3,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import FieldAlignedProjection
-from tests.layers.helpers import (
-    assert_batch_mates_never_matter,
-    assert_finite,
-    assert_same,
-    assert_saving_keeps_outputs,
-    copy_of,
-    normal,
-    randomise,
-)
-
-
-def test_equals_the_equation():
-    layer, x = FieldAlignedProjection([1, None], 3), normal(0, 5, 6)
-    layer(x)
-    randomise(layer)
-    kernel, bias = layer.get_weights()
-    assert kernel.shape == (6, 6)
-    np.testing.assert_allclose(layer(x), x @ kernel + bias, atol=1e-6, rtol=1e-5)
+from tests.layers.helpers import normal
 
 
 def test_starts_by_putting_each_candidate_field_where_its_behaviour_field_is():
@@ -42,41 +25,6 @@ def test_the_start_is_noisy_by_as_much_as_told_and_only_the_seed_decides_how():
     assert noise.std() == pytest.approx(0.1, rel=0.15)
     np.testing.assert_array_equal(kernel(seed=3), kernel(seed=3))
     assert np.abs(kernel(seed=3) - kernel(seed=4)).max() > 1e-3
-
-
-def test_every_weight_trains_from_a_candidate_of_zero():
-    layer, x = FieldAlignedProjection([0, None], 2), tf.zeros([3, 2])
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        loss = tf.reduce_sum(layer(x) ** 2) + tf.reduce_sum(layer(x))
-    assert len(layer.trainable_variables) == 2
-    assert_finite(tape.gradient(loss, [x, *layer.trainable_variables]))
-
-
-def test_batch_mates_never_change_a_projection():
-    assert_batch_mates_never_matter(FieldAlignedProjection([1, 0], 3), [normal(0, 5, 6)])
-
-
-def test_survives_config_and_saving(tmp_path):
-    x = tf.constant(normal(0, 5, 6))
-    layer = FieldAlignedProjection((1, None), 3, noise=0.2, seed=5)
-    layer(x)
-    randomise(layer)
-    assert_same(copy_of(layer, x)(x), layer(x))
-    assert_saving_keeps_outputs(layer, [x], tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"field_dim": 0}, "`field_dim` .* received 0"),
-        ({"noise": -0.1}, "`noise` .* received -0.1"),
-        ({"seed": 0.5}, "`seed` .* received 0.5"),
-    ],
-)
-def test_refuses_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        FieldAlignedProjection(**{"partners": [0], "field_dim": 2, **arguments})
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,7 @@ from diffumin_tf.layers import (
     OrthogonalMultiInterestExtractor,
     Tower,
 )
-from tests.layers.helpers import (
-    OTHER_SHAPE,
-    assert_batch_mates_never_matter,
-    assert_same,
-    normal,
-    random_ops,
-)
+from tests.layers.helpers import normal
 
 BATCH, LENGTH, CHANNELS, WIDTH = 16, 12, 3, 6
 
@@ -80,23 +74,3 @@ def test_the_total_loss_is_bce_plus_the_weighted_auxiliary_losses():
     model.compile("adam", bce)
     total = model.compute_loss(y=tf.constant(labels)[:, None], y_pred=logits[:, None])
     np.testing.assert_allclose(total, bce(labels, logits) + weighted, rtol=1e-5)
-
-
-def test_scores_are_the_same_alone_padded_and_reloaded(tmp_path):
-    model = build_model(sampling_steps=1)
-    inputs, _ = data()
-    expected = model(inputs)
-    assert random_ops(lambda: model(inputs, training=False)) == set()
-    assert_batch_mates_never_matter(
-        lambda *tensors: model(list(tensors)), [x[:4] for x in inputs.values()]
-    )
-    padded = dict(inputs)
-    padded["history"] = np.pad(inputs["history"], [(0, 0), (0, 7), (0, 0)], constant_values=3.0)
-    padded["mask"] = np.pad(inputs["mask"], [(0, 0), (0, 7)])
-    assert_same(model(padded), expected, tolerance=OTHER_SHAPE)
-
-    model.save(tmp_path / "model", save_format="tf")
-    assert_same(tf.keras.models.load_model(tmp_path / "model")(inputs), expected)
-    served = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
-    tensors = {name: tf.constant(tensor) for name, tensor in inputs.items()}
-    assert_same(served(**tensors), expected)

@@ -3,26 +3,6 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import IdEmbedding
-from tests.layers.helpers import assert_saving_keeps_outputs, copy_of
-
-
-@pytest.mark.parametrize("shape", [(5,), (2, 7), (2, 3, 4)])
-def test_reads_the_rows_of_the_table(shape):
-    embedding = IdEmbedding(rows=11, dim=3)
-    ids = np.random.default_rng(0).integers(0, 11, shape)
-    vectors = embedding(tf.constant(ids)).numpy()
-    assert vectors.shape == (*shape, 3)
-    for place in np.ndindex(*shape):
-        row = ids[place]
-        expected = embedding.table.numpy()[row] if row else np.zeros(3)
-        np.testing.assert_array_equal(vectors[place], expected)
-
-
-def test_row_zero_reads_zero_whatever_the_table_holds():
-    embedding = IdEmbedding(rows=4, dim=2)
-    embedding(tf.constant([0]))
-    embedding.table.assign(tf.ones([4, 2]))
-    np.testing.assert_array_equal(embedding(tf.constant([0, 1])), [[0, 0], [1, 1]])
 
 
 @pytest.mark.parametrize("row_zero", [0.0, 9.0])
@@ -74,14 +54,6 @@ def test_initial_rows_follow_the_initializer():
     assert np.std(table.table.numpy()[1:]) == pytest.approx(0.01, rel=0.05)
     ones = IdEmbedding(rows=3, dim=2, initializer="ones")
     np.testing.assert_array_equal(ones(tf.constant([0, 1, 2])), [[0, 0], [1, 1], [1, 1]])
-
-
-def test_survives_config_and_saving(tmp_path):
-    ids = tf.constant([[1, 0, 4]], tf.int64)
-    embedding = IdEmbedding(rows=5, dim=3, initializer=tf.keras.initializers.RandomUniform(seed=3))
-    expected = embedding(ids)
-    np.testing.assert_array_equal(copy_of(embedding, ids)(ids), expected)
-    assert_saving_keeps_outputs(embedding, [ids], tmp_path)
 
 
 def sharded(embedding, sizes):
@@ -172,19 +144,6 @@ def test_an_initializer_that_knows_no_shards_says_so():
     embedding = IdEmbedding(rows=4, dim=2, initializer=tf.keras.initializers.Orthogonal())
     with pytest.raises(ValueError, match="partition"):
         sharded(embedding, (2, 2))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"rows": 0, "dim": 2}, "`rows` .* at least 1, received 0"),
-        ({"rows": 4, "dim": 2.5}, "`dim` .* received 2.5"),
-        ({"rows": True, "dim": 2}, "`rows` .* received True"),
-    ],
-)
-def test_refuses_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        IdEmbedding(**arguments)
 
 
 def test_refuses_ids_that_are_no_integers():

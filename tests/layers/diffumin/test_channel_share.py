@@ -1,16 +1,8 @@
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import ChannelShare
-from tests.layers.helpers import (
-    assert_batch_mates_never_matter,
-    assert_same,
-    assert_saving_keeps_outputs,
-    copy_of,
-    normal,
-    randomise,
-)
+from tests.layers.helpers import normal
 
 BATCH, LENGTH, CHANNELS, WIDTH = 6, 9, 3, 8
 
@@ -64,58 +56,9 @@ def test_one_history_of_all_samples_is_that_of_each():
     np.testing.assert_allclose(one, each, rtol=1e-6)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_the_tower_sees_shares_and_logarithms_normalised(training):
-    shares = np.abs(normal(0, BATCH, CHANNELS))
-    layer = ChannelShare(floor=0.2)
-    layer(shares)
-    randomise(layer)
-    mean, variance = np.linspace(-1, 1, 6), np.linspace(0.5, 2, 6)
-    layer.normalize.moving_mean.assign(mean)
-    layer.normalize.moving_variance.assign(variance)
-    gamma, beta = layer.normalize.gamma.numpy(), layer.normalize.beta.numpy()
-    actual = layer(shares, training=training)
-    both = np.concatenate([shares, np.log(shares + 0.2)], axis=1)
-    if training:
-        mean, variance = both.mean(axis=0), both.var(axis=0)
-    expected = gamma * (both - mean) / np.sqrt(variance + 1e-3) + beta
-    np.testing.assert_allclose(actual, expected, atol=1e-5, rtol=1e-4)
-
-
 def test_shares_have_no_gradient():
     history, valid, channels, candidate = map(tf.constant, inputs())
     with tf.GradientTape() as tape:
         tape.watch([history, channels, candidate])
         loss = tf.reduce_sum(ChannelShare.of(history, valid, channels, candidate))
     assert tape.gradient(loss, [history, channels, candidate]) == [None, None, None]
-
-
-def test_batch_mates_never_matter_at_inference():
-    layer, shares = ChannelShare(), np.abs(normal(0, BATCH, CHANNELS))
-    layer(shares, training=True)
-    assert_batch_mates_never_matter(layer, [shares])
-
-
-def test_survives_config_and_saving(tmp_path):
-    shares = tf.constant(np.abs(normal(0, BATCH, CHANNELS)))
-    layer = ChannelShare(floor=0.3, momentum=0.5)
-    layer(shares, training=True)
-    assert_same(copy_of(layer, shares)(shares), layer(shares))
-    assert_saving_keeps_outputs(layer, [shares], tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"floor": 0}, "`floor` .* received 0"),
-        ({"momentum": 1}, r"`momentum` .*in \[0, 1\), received 1"),
-    ],
-)
-def test_refuses_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        ChannelShare(**arguments)
-
-
-def test_refuses_bad_shapes():
-    with pytest.raises(ValueError, match=r"`shares` .*\[B, C\].* received shape \(2, 3, 1\)"):
-        ChannelShare()(tf.zeros([2, 3, 1]))

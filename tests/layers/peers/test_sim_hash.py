@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import SimHash
-from tests.layers.helpers import assert_same, assert_saving_keeps_outputs, copy_of, normal
+from tests.layers.helpers import normal
 from tests.layers.peer_oracles import hamming, signature
 
 BATCH, LENGTH, WIDTH, BITS = 3, 6, 5, 16
@@ -45,27 +45,6 @@ def test_the_seed_alone_decides_the_hyperplanes_and_they_never_train():
     np.testing.assert_array_equal(one.hyperplanes, same.hyperplanes)
     assert np.abs(one.hyperplanes - other.hyperplanes).max() > 0.1
     assert one.trainable_variables == [] and len(one.weights) == 1
-
-
-def test_survives_config_and_saving(tmp_path):
-    x = tf.constant(normal(0, BATCH, LENGTH, WIDTH))
-    layer = SimHash(BITS, seed=4)
-    layer(x)
-    assert_same(tf.cast(copy_of(layer, x)(x), tf.float32), tf.cast(layer(x), tf.float32))
-    assert_saving_keeps_outputs(
-        tf.keras.Sequential([layer, tf.keras.layers.Lambda(lambda b: tf.cast(b, tf.float32))]),
-        [x],
-        tmp_path,
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"bits": 0}, "`bits` .* received 0"), ({"bits": 3, "seed": 0.5}, "`seed` .* received 0.5")],
-)
-def test_refuses_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        SimHash(**arguments)
 
 
 def test_refuses_an_unknown_width():

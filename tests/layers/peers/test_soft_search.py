@@ -3,17 +3,9 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import SoftSearch
-from tests.layers.helpers import (
-    OTHER_SHAPE,
-    assert_batch_mates_never_matter,
-    assert_finite,
-    assert_same,
-    assert_saving_keeps_outputs,
-    copy_of,
-    normal,
-    randomise,
-)
-from tests.layers.peer_oracles import best_places, soft_search_scores
+from tests.layers.helpers import normal, randomise
+from tests.layers.layer_oracles import relevance
+from tests.layers.peer_oracles import best_places
 
 BATCH, LENGTH, WIDTH, PLACES = 5, 8, 4, 3
 
@@ -32,15 +24,9 @@ def layer_of(**changes):
     return layer
 
 
-def scores_of(layer, history, candidate):
-    of_query, of_key = layer.query_projection.numpy(), layer.key_projection.numpy()
-    pairs = zip(history, candidate, strict=True)
-    return np.array([soft_search_scores(h, c, of_query, of_key) for h, c in pairs])
-
-
 def test_scores_and_the_search_equal_the_equations():
     layer, (history, candidate, mask) = layer_of(), case()
-    scores = scores_of(layer, history, candidate)
+    scores = relevance(layer, history, candidate)
     np.testing.assert_allclose(layer.scores(history, candidate), scores, atol=1e-5)
     places, there = layer.choose(history, mask, candidate)
     for b in range(BATCH):
@@ -54,22 +40,6 @@ def test_the_first_search_is_by_the_embeddings_themselves():
     layer(history, candidate)
     products = (history * candidate[:, None]).sum(axis=2)
     np.testing.assert_allclose(layer.scores(history, candidate), products, atol=1e-5)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_the_click_model_equals_the_equations(training):
-    layer, (history, candidate, mask) = layer_of(), case()
-    scores = np.where(mask, scores_of(layer, history, candidate), 0)
-    interest = np.einsum("bl,bld->bd", scores, history.astype(np.float64))
-    mean, variance = np.zeros(WIDTH), np.ones(WIDTH)
-    if training:
-        mean, variance = interest.mean(axis=0), interest.var(axis=0)
-    gamma, beta = layer.normalize.gamma.numpy(), layer.normalize.beta.numpy()
-    interest = gamma * (interest - mean) / np.sqrt(variance + 1e-3) + beta
-    both = np.concatenate([candidate, interest], axis=1).astype(np.float32)
-    expected = layer.tower(both, training=training)
-    found = layer(history, candidate, mask, training=training)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.25])
@@ -97,55 +67,3 @@ def test_the_loss_trains_the_search():
         (loss,) = layer.losses
     for gradient in tape.gradient(loss, [layer.query_projection, layer.key_projection]):
         assert np.abs(gradient).max() > 1e-4
-
-
-def test_padding_changes_neither_the_search_nor_the_loss():
-    layer, (history, candidate, mask) = layer_of(), case()
-    longer = np.pad(history, [(0, 0), (0, 5), (0, 0)])
-    longer[:, LENGTH:] = 9 * candidate[:, None]
-    padded = np.pad(mask, [(0, 0), (0, 5)])
-    for one, other in zip(
-        layer.choose(longer, padded, candidate), layer.choose(history, mask, candidate), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
-    found = layer(longer, candidate, padded, training=True)
-    assert_same(found, layer(history, candidate, mask, training=True), OTHER_SHAPE)
-
-
-@pytest.mark.parametrize("length", [0, LENGTH])
-def test_empty_histories_keep_everything_finite(length):
-    layer, label = layer_of(), np.float32([0, 1])
-    history, candidate = tf.zeros([2, length, WIDTH]), tf.constant(normal(1, 2, WIDTH))
-    nothing = tf.zeros([2, length], tf.bool)
-    with tf.GradientTape() as tape:
-        tape.watch([history, candidate])
-        layer(history, candidate, nothing, label, training=True)
-        (loss,) = layer.losses
-    assert_finite(tape.gradient(loss, [history, candidate, *layer.trainable_variables]))
-    assert not layer.choose(history, nothing, candidate)[1].numpy().any()
-
-
-def test_batch_mates_never_change_a_search():
-    layer = layer_of()
-    history, candidate, mask = case()
-    assert_batch_mates_never_matter(layer.choose, [history, mask, candidate])
-
-
-def test_survives_config_and_saving(tmp_path):
-    layer, inputs = layer_of(momentum=0.5, loss_weight=0.5), [tf.constant(x) for x in case()]
-    layer(*inputs, training=True)
-    assert_same(copy_of(layer, *inputs)(*inputs), layer(*inputs))
-    assert_saving_keeps_outputs(layer, inputs, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"places": 0}, "`places` .* received 0"),
-        ({"places": 3, "loss_weight": -1}, "`loss_weight` .* received -1"),
-        ({"places": 3, "activation": "tanh"}, "`activation` .* received 'tanh'"),
-    ],
-)
-def test_refuses_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        SoftSearch(**arguments)
