@@ -1,12 +1,24 @@
 """JSON objects as pydantic models whose errors name file, key, value and the nearest valid key."""
 
-from typing import Any, TypeVar
+import contextlib
+import datetime
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 
 from diffumin_tf.errors import ConfigError, did_you_mean
 
 _Model = TypeVar("_Model", bound="StrictModel")
+
+
+def _check_day(day: str) -> str:
+    with contextlib.suppress(ValueError):
+        if datetime.datetime.strptime(day, "%Y%m%d").strftime("%Y%m%d") == day:
+            return day
+    raise ValueError(f"{day!r} is no day of the form yyyymmdd")
+
+
+Day = Annotated[str, pydantic.AfterValidator(_check_day)]
 
 
 class StrictModel(pydantic.BaseModel):

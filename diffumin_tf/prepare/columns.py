@@ -1,6 +1,6 @@
 """Text columns → ids and numbers, by the rules that a spec gives to a field.
 
-Texts are Arrow arrays of strings, plain or dictionary-encoded, in which `""` is a missing value.
+Texts are Arrow arrays of strings in which `""` is a missing value.
 """
 
 from collections.abc import Sequence
@@ -23,17 +23,16 @@ def text_ids(space: str, texts: pa.Array) -> np.ndarray:
     return fingerprint(space, distinct)[inverse]
 
 
-def integer_ids(space: str, values: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Ids int64 [n] of whole numbers [n], 0 where `present` bool [n] is false."""
-    distinct, inverse = np.unique(
-        np.where(present, values, 0).astype(np.int64), return_inverse=True
-    )
-    return np.where(present, fingerprint(space, distinct.astype(str))[inverse], 0)
+def integer_ids(space: str, values: np.ndarray) -> np.ndarray:
+    """Ids int64 [n] of whole numbers [n]; 0 for NaN."""
+    distinct, inverse = np.unique(values, return_inverse=True)
+    texts = ["" if np.isnan(value) else str(int(value)) for value in distinct]
+    return fingerprint(space, texts)[inverse]
 
 
 def numbers(texts: pa.Array) -> np.ndarray:
     """Texts [n] as float64 [n]; NaN where a text is missing or no finite number."""
-    encoded = _encoded(texts)
+    encoded = texts.dictionary_encode()
     present = pc.if_else(pc.equal(encoded.dictionary, ""), None, encoded.dictionary)
     try:
         parsed = present.cast(pa.float64()).to_numpy(zero_copy_only=False)
@@ -59,11 +58,13 @@ def first_value(texts: pa.Array, separator: str) -> pa.Array:
 
 
 def buckets(values: np.ndarray, edges: Sequence[float] | None = None) -> np.ndarray:
-    """Bucket int64 [n] of numbers [n]: how many `edges` are at most x, or ⌊log₂(1 + max(x, 0))⌋."""
-    values = np.nan_to_num(values)
-    if edges is not None:
-        return np.searchsorted(edges, values, side="right")
-    return np.floor(np.log2(1 + np.maximum(values, 0))).astype(np.int64)
+    """Bucket of numbers [n]: how many `edges` are at most x, or ⌊log₂(1 + max(x, 0))⌋.
+
+    As float64 [n], and NaN stays NaN.
+    """
+    if edges is None:
+        return np.floor(np.log2(1 + np.maximum(values, 0)))
+    return np.where(np.isnan(values), np.nan, np.searchsorted(edges, values, side="right"))
 
 
 def time_part(time_ms: np.ndarray, part: str, utc_offset_hours: float) -> np.ndarray:
@@ -92,12 +93,8 @@ def named_days(texts: pa.Array) -> np.ndarray:
     return days[inverse]
 
 
-def _encoded(texts: pa.Array) -> pa.DictionaryArray:
-    return texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode()
-
-
 def _distinct(texts: pa.Array) -> tuple[list[str], np.ndarray]:
-    encoded = _encoded(texts)
+    encoded = texts.dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
 
 

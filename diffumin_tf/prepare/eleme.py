@@ -1,6 +1,7 @@
 """The adapter `eleme`: the public Ele.me files (39 columns, no header) → day partitions."""
 
 import csv
+import functools
 import glob
 import os
 import posixpath
@@ -9,17 +10,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.records import SampleColumns
 from diffumin_tf.prepare import columns
 from diffumin_tf.prepare.bad_lines import BadLines
-from diffumin_tf.prepare.eleme_lists import BehaviourLists, list_faults
-from diffumin_tf.prepare.partitions import DayWriter, Partitions, inputs_digest
+from diffumin_tf.prepare.partitions import Partitions, inputs_digest
 from diffumin_tf.prepare.spec import ElemeSpec
-from diffumin_tf.prepare.tables import Chunk, read_table
+from diffumin_tf.prepare.tables import Chunk, missing_as_empty, read_table
 
 COLUMNS = tuple(
     "clicked user_id gender visit_city avg_price is_supervip ctr_30 ord_30 total_amt_30 shop_id "
@@ -47,6 +49,7 @@ SCHEMA: dict[str, Any] = {
     },
 }
 
+_SEPARATOR = ";"
 _CHUNK_ROWS = 2048
 _EPOCH_SECONDS = (1e9, 1e10)  # 2001 … 2286: what `times` must be to be taken as a time.
 
@@ -60,80 +63,69 @@ def prepare_eleme(spec: ElemeSpec, input_dir: str, output_dir: str) -> dict[str,
         DataError: a file cannot be read or holds too many bad lines, or the output holds other
             data.
     """
-    settings = {"spec": spec.model_dump(exclude={"files"})}
-    schema = DataStruct.from_dict(SCHEMA)
-    output = Partitions(output_dir, schema, settings, spec.parts, spec.compression)
-    files = day_files(spec, input_dir)
+    files = _day_files(spec, input_dir)
     inputs = {day: inputs_digest(input_dir, names) for day, names in files.items()}
-    kept = {day: output.complete(day, inputs[day]) for day in files}
-    entries = {}
+    output = Partitions(output_dir, DataStruct.from_dict(SCHEMA), spec, inputs.get)
     for day, names in files.items():
-        entries[day] = kept[day]
-        if entries[day] is None:
-            with output.write(day, inputs[day]) as writer:
-                _write_day(spec, schema, input_dir, names, writer)
-            entries[day] = writer.entry()
-    bad_lines = {f: a for entry in entries.values() for f, a in entry.pop("bad_lines").items()}
+        output.add(day, functools.partial(_samples, spec, input_dir, names))
+    accounts = [entry.pop("bad_lines") for entry in output.entries.values()]
+    bad_lines = {file: account for day in accounts for file, account in day.items()}
     return output.finish(
-        entries,
-        spec=spec.model_dump(),
         rows_in={file: account["lines"] for file, account in bad_lines.items()},
         dropped_rows={},
         bad_lines=bad_lines,
     )
 
 
-def day_files(spec: ElemeSpec, input_dir: str) -> dict[str, list[str]]:
-    """The names of the files of every day, in order of days.
-
-    Raises:
-        DataError: no file fits the pattern.
-    """
-    if not isinstance(spec.files, str):
+def _day_files(spec: ElemeSpec, input_dir: str) -> dict[str, list[str]]:
+    """The names of the files of every day, in order of days."""
+    if isinstance(spec.files, dict):
         return dict(sorted(spec.files.items()))
-    before, after = spec.files.split("{yyyymmdd}")
-    day_of = re.compile(re.escape(before) + r"(\d{8})" + re.escape(after))
-    found = {}
-    for name in sorted(glob.glob(f"**{os.sep}*", root_dir=input_dir, recursive=True)):
-        match = day_of.fullmatch(name)
-        if match:
-            found[match[1]] = [name]
+    before, after = map(re.escape, spec.files.split("{yyyymmdd}"))
+    names = sorted(glob.glob(f"**{os.sep}*", root_dir=input_dir, recursive=True))
+    matches = [re.fullmatch(rf"{before}(\d{{8}}){after}", name) for name in names]
+    found = {match[1]: [match[0]] for match in matches if match}
     if not found:
         raise DataError(f"{input_dir}: no file fits the pattern {spec.files!r}")
     return found
 
 
-def _write_day(
-    spec: ElemeSpec, schema: DataStruct, folder: str, names: Sequence[str], writer: DayWriter
-) -> None:
-    accounts = {}
+def _samples(
+    spec: ElemeSpec, folder: str, names: Sequence[str], details: dict[str, Any]
+) -> Iterator[SampleColumns]:
+    """The samples of the files of a day, chunk by chunk."""
+    accounts = details["bad_lines"] = {}
     for name in names:
         path = posixpath.join(folder, name)
         bad = BadLines(path, spec.max_bad_fraction)
-        chunks = read_table(
-            path,
-            COLUMNS,
-            bad,
-            header=COLUMNS,
-            quoting=csv.QUOTE_NONE,
-            missing=spec.missing,
-            chunk_rows=_CHUNK_ROWS,
-        )
-        for chunk in chunks:
-            good = chunk.without(list(_faults(chunk, spec.missing)), bad)
-            writer.write(samples(schema, good, spec.list_order, spec.missing))
+        dialect = {"header": COLUMNS, "quoting": csv.QUOTE_NONE, "missing": spec.missing}
+        for chunk in read_table(path, COLUMNS, bad, chunk_rows=_CHUNK_ROWS, **dialect):
+            good = chunk.without(_faults(chunk, spec.missing), bad)
+            yield _columns(good, spec.list_order, spec.missing)
         bad.check()
         accounts[name] = bad.to_dict()
-    writer.details["bad_lines"] = accounts
 
 
-def samples(
-    schema: DataStruct, chunk: Chunk, list_order: str, missing: Sequence[str]
-) -> SampleColumns:
+def _faults(chunk: Chunk, missing: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    label = columns.numbers(chunk.columns["clicked"])
+    yield "label clicked is neither 0 nor 1", ~np.isin(label, (0, 1))
+    for name in DENSE:
+        yield f"{name} is no number", columns.not_numbers(chunk.columns[name])
+    lengths = _lengths(chunk)
+    # A cell that is missing as a whole fits lists of any length.
+    unequal = (lengths > 0) & (lengths != lengths.max(axis=0))
+    yield "lists of unequal length", unequal.any(axis=0)
+    for name in BUCKETED_LISTS:
+        entries = pc.split_pattern(chunk.columns[name], _SEPARATOR)
+        wrong = columns.not_numbers(missing_as_empty(entries.flatten(), missing))
+        rows = pc.list_parent_indices(entries).to_numpy()[wrong]
+        yield f"{name} holds an entry that is no number", np.isin(np.arange(len(chunk)), rows)
+
+
+def _columns(chunk: Chunk, list_order: str, missing: Sequence[str]) -> SampleColumns:
     """The samples of a chunk of good lines."""
     texts = chunk.columns
-    spaces = {name: schema.id_space(name) for name in (*CATEGORICAL, *LISTS)}
-    ids = {name: columns.text_ids(spaces[name], texts[name]) for name in CATEGORICAL}
+    ids = {name: columns.text_ids(name, texts[name]) for name in CATEGORICAL}
     seconds = np.nan_to_num(columns.numbers(texts["times"]))
     known = (seconds >= _EPOCH_SECONDS[0]) & (seconds < _EPOCH_SECONDS[1])
     time = np.where(known, seconds, 0).astype(np.int64)
@@ -143,34 +135,64 @@ def samples(
         auxiliary_info=np.stack([ids["user_id"], time], axis=1),
         cat_feature=np.stack([ids[name] for name in CATEGORICAL], axis=1),
         dense_feature=np.stack(dense, axis=1),
-        sequences=_sequences(schema, chunk, list_order, missing),
+        sequences=_sequences(chunk, list_order, missing),
     )
 
 
-def _faults(chunk: Chunk, missing: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    label = columns.numbers(chunk.columns["clicked"])
-    yield "label clicked is neither 0 nor 1", ~np.isin(label, (0, 1))
-    for name in DENSE:
-        yield f"{name} is no number", columns.not_numbers(chunk.columns[name])
-    yield from list_faults(_lists(chunk), BUCKETED_LISTS, missing)
-
-
 def _sequences(
-    schema: DataStruct, chunk: Chunk, list_order: str, missing: Sequence[str]
+    chunk: Chunk, list_order: str, missing: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    lists = BehaviourLists.split(_lists(chunk), missing)
+    """The behaviours by list, most recent first, without those that every list misses."""
+    # A missing cell becomes as many missing entries as the row's other lists have.
+    lengths = np.maximum(_lengths(chunk).max(axis=0), 1)
+    all_missing = pc.binary_repeat(_SEPARATOR, pa.array(lengths - 1))
+    entries = {}
+    for name in LISTS:
+        cells = pc.if_else(pc.equal(chunk.columns[name], ""), all_missing, chunk.columns[name])
+        flat = pc.split_pattern(cells, _SEPARATOR).flatten()
+        entries[name] = missing_as_empty(flat, missing)
     ids = {}
-    for name, entries in lists.entries.items():
-        space = schema.id_space(name)
+    for name, space in SCHEMA["id_space"].items():
         if name in BUCKETED_LISTS:
-            value = columns.numbers(entries)
-            ids[name] = columns.integer_ids(space, columns.buckets(value), ~np.isnan(value))
+            buckets = columns.buckets(columns.numbers(entries[name]))
+            ids[name] = columns.integer_ids(space, buckets)
         else:
-            ids[name] = columns.text_ids(space, entries)
-    age = columns.numbers(lists.entries["timediff_list"])
-    kept, splits = lists.newest_first(age, list_order, ids, MAX_LEN)
+            ids[name] = columns.text_ids(space, entries[name])
+    age = columns.numbers(entries["timediff_list"])
+    kept, splits = _newest_first(age, lengths, list_order, np.any(list(ids.values()), axis=0))
     return {name: (ids[name][kept], splits) for name in LISTS}
 
 
-def _lists(chunk: Chunk) -> dict[str, pa.Array]:
-    return {name: chunk.columns[name] for name in LISTS}
+def _newest_first(
+    age: np.ndarray, lengths: np.ndarray, list_order: str, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Puts the most recent behaviour first and leaves out unknown ones.
+
+    Args:
+        age: float64 [total], time since each behaviour; NaN where unknown.
+        lengths: int64 [n], at least 1.
+        list_order: see `ElemeSpec`; `"auto"` takes a row as oldest first when its first known age
+            is larger than its last.
+        known: bool [total].
+
+    Returns:
+        Indices of the kept behaviours and row splits int64 [n + 1].
+    """
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    if list_order == "auto":
+        ages = pd.Series(age).groupby(row)
+        reverse = (ages.first() > ages.last()).to_numpy()[row]
+    else:
+        reverse = np.full(len(row), list_order == "oldest_first")
+    index = np.arange(len(row))
+    order = np.lexsort([np.where(reverse, -index, index), row])
+    order = order[known[order]]
+    order = order[pd.Series(row[order]).groupby(row[order]).cumcount() < MAX_LEN]
+    return order, np.searchsorted(row[order], np.arange(len(lengths) + 1))
+
+
+def _lengths(chunk: Chunk) -> np.ndarray:
+    """Entries of every list int64 [lists, n]; 0 where it is missing as a whole."""
+    cells = [chunk.columns[name] for name in LISTS]
+    counts = [pc.count_substring(cell, _SEPARATOR).to_numpy() + 1 for cell in cells]
+    return np.where([columns.is_missing(cell) for cell in cells], 0, counts)

@@ -208,12 +208,12 @@ class TableReader:
         space = self._spec.space(field.name)
         if field.time:
             part = columns.time_part(time_ms, field.time, self._spec.utc_offset_hours)
-            return columns.integer_ids(space, part, np.ones(len(chunk), bool))
+            return columns.integer_ids(space, part)
         texts = chunk.columns[field.source]
         if field.bucket:
             edges = None if field.bucket == "log2" else field.bucket
             bucket = columns.buckets(columns.numbers(texts), edges)
-            return columns.integer_ids(space, bucket, ~columns.is_missing(texts))
+            return columns.integer_ids(space, bucket)
         return columns.text_ids(
             space, columns.first_value(texts, field.split) if field.split else texts
         )

@@ -1,63 +1,28 @@
 """Day partitions that appear complete or not at all, and that a second run may keep."""
 
-import contextlib
-import dataclasses
+import collections
 import hashlib
 import json
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
-from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.files import staged_directory, write_json
 from diffumin_tf.input.records import PartWriter, SampleColumns, encode
+from diffumin_tf.prepare.spec import RecordSpec
 
 SUCCESS_FILE = "_SUCCESS.json"
 FORMAT_VERSION = 1  # Part of the key: raise it when the same spec would give other records.
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
-_DAY = re.compile(r"\d{8}")
-
-
-@dataclasses.dataclass
-class DayWriter:
-    """Writes the samples of one day and counts them.
-
-    Attributes:
-        history: name of the sequence field that gives the history length.
-        details: further entries for the day's `_SUCCESS.json`.
-    """
-
-    schema: DataStruct
-    parts: PartWriter
-    history: str
-    clicks: int = 0
-    lengths: dict[int, int] = dataclasses.field(default_factory=dict)
-    details: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def write(self, samples: SampleColumns) -> None:
-        """Appends samples, in order."""
-        self.parts.write(encode(self.schema, samples))
-        self.clicks += int(samples.label.sum())
-        lengths, counts = np.unique(np.diff(samples.sequences[self.history][1]), return_counts=True)
-        for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
-            self.lengths[length] = self.lengths.get(length, 0) + count
-
-    def entry(self) -> dict[str, Any]:
-        """What the manifest says about this day."""
-        examples = self.parts.examples
-        return {
-            "examples": examples,
-            "clicks": self.clicks,
-            "click_rate": self.clicks / examples if examples else 0.0,
-            "history_lengths": {str(n): self.lengths[n] for n in sorted(self.lengths)},
-            **self.details,
-        }
+_DAY = re.compile(r"(\d{8})/?")
 
 
 class Partitions:
@@ -66,98 +31,103 @@ class Partitions:
     Args:
         directory: the output folder.
         schema: schema of the records.
-        settings: everything besides the input files that decides what the records are.
-        parts, compression: see `PartWriter`.
+        spec: the spec; all of it but `files` decides what the records are.
+        inputs: gives the digest of a day's input; None for a day that the input does not have.
+
+    Attributes:
+        entries: what the manifest says of each day, with its history lengths.
 
     Raises:
-        DataError: the folder holds partitions that other settings made.
+        DataError: the folder holds days that another spec or other input made.
     """
 
     def __init__(
         self,
         directory: str,
         schema: DataStruct,
-        settings: Mapping[str, Any],
-        parts: int = 1,
-        compression: str = "",
+        spec: RecordSpec,
+        inputs: Callable[[str], str | None],
     ) -> None:
-        self.directory = directory
-        self.schema = schema
-        self._parts, self._compression = parts, compression
-        self._settings = digest({"version": FORMAT_VERSION, **settings})
-        for name in tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else ():
-            if _DAY.fullmatch(name.rstrip("/")):
-                self._refuse_other(self._path(name.rstrip("/")), "settings", self._settings)
+        self._directory, self._schema, self._spec, self._inputs = directory, schema, spec, inputs
+        content = {"version": FORMAT_VERSION, "spec": spec.model_dump(exclude={"files"})}
+        self._settings = digest(content)
+        self.entries: dict[str, dict[str, Any]] = {}
+        names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else ()
+        days = [match[1] for match in map(_DAY.fullmatch, names) if match]
+        self._complete = {day: self._kept_entry(day) for day in sorted(days)}
 
-    def complete(self, day: str, inputs: str) -> dict[str, Any] | None:
-        """The entry of a day that an earlier run completed from the same input, else None.
+    def add(self, day: str, samples: Callable[[dict[str, Any]], Iterable[SampleColumns]]) -> None:
+        """Writes a day, unless an earlier run completed it.
 
         Args:
             day: `yyyymmdd`.
-            inputs: digest of the input files of that day.
-
-        Raises:
-            DataError: the day is there, but comes from other input.
+            samples: gives the samples, in order, in blocks that fit the memory; it may put more
+                about the day into the dict that it gets.
         """
-        path = self._path(day)
-        if not tf.io.gfile.exists(path):
-            return None
-        return self._refuse_other(path, "inputs", inputs)["entry"]
+        self.entries[day] = self._complete.get(day) or self._write(day, samples)
 
-    @contextlib.contextmanager
-    def write(self, day: str, inputs: str) -> Iterator[DayWriter]:
-        """Yields the writer of a day, which becomes visible when the block ends well."""
-        write_json(posixpath.join(self._made(), "data_struct.json"), self.schema.to_dict())
-        with staged_directory(self._path(day)) as staging:
-            with PartWriter(staging, self._parts, self._compression) as parts:
-                writer = DayWriter(self.schema, parts, self.schema.variable_sequences[0])
-                yield writer
-            done = {"settings": self._settings, "inputs": inputs, "entry": writer.entry()}
-            write_json(posixpath.join(staging, SUCCESS_FILE), done)
-
-    def finish(self, entries: Mapping[str, dict[str, Any]], **facts: Any) -> dict[str, Any]:
-        """Writes and returns the manifest.
-
-        Args:
-            entries: the entry of every day.
-            **facts: further content.
-        """
+    def finish(self, **facts: Any) -> dict[str, Any]:
+        """Writes and returns the manifest of all days, with further content."""
+        entries = {day: dict(self.entries[day]) for day in sorted(self.entries)}
         examples = sum(e["examples"] for e in entries.values())
         clicks = sum(e["clicks"] for e in entries.values())
-        days = {
-            day: {k: v for k, v in entries[day].items() if k != "history_lengths"}
-            for day in sorted(entries)
-        }
+        lengths = [e.pop("history_lengths") for e in entries.values()]
         manifest = {
+            "spec": self._spec.model_dump(),
             **facts,
             "rows_written": examples,
             "click_rate": clicks / examples if examples else 0.0,
-            "history_length": _length_quantiles(e["history_lengths"] for e in entries.values()),
-            "days": days,
+            "history_length": _length_quantiles(lengths),
+            "days": entries,
         }
-        write_json(posixpath.join(self.directory, "manifest.json"), manifest)
+        write_json(posixpath.join(self._directory, "manifest.json"), manifest)
         return manifest
 
-    def _made(self) -> str:
+    def _write(
+        self, day: str, samples: Callable[[dict[str, Any]], Iterable[SampleColumns]]
+    ) -> dict[str, Any]:
         try:
-            tf.io.gfile.makedirs(self.directory)
+            tf.io.gfile.makedirs(self._directory)
         except tf.errors.OpError as error:
-            raise DataError(f"{self.directory}: cannot be made: {error.message}") from None
-        return self.directory
+            raise DataError(f"{self._directory}: cannot be made: {error.message}") from None
+        write_json(posixpath.join(self._directory, SCHEMA_FILE), self._schema.to_dict())
+        history = self._schema.variable_sequences[0]
+        details: dict[str, Any] = {}
+        clicks, lengths = 0, collections.Counter()
+        with staged_directory(posixpath.join(self._directory, day)) as staging:
+            with PartWriter(staging, self._spec.parts, self._spec.compression) as parts:
+                for block in samples(details):
+                    parts.write(encode(self._schema, block))
+                    clicks += int(block.label.sum())
+                    lengths.update(np.diff(block.sequences[history][1]).tolist())
+            entry = {
+                "examples": parts.examples,
+                "clicks": clicks,
+                "click_rate": clicks / parts.examples if parts.examples else 0.0,
+                "history_lengths": {str(length): lengths[length] for length in sorted(lengths)},
+                **details,
+            }
+            done = {"settings": self._settings, "inputs": self._inputs(day), "entry": entry}
+            write_json(posixpath.join(staging, SUCCESS_FILE), done)
+        return entry
 
-    def _path(self, day: str) -> str:
-        return posixpath.join(self.directory, day)
-
-    def _refuse_other(self, path: str, key: str, value: str) -> dict[str, Any]:
+    def _kept_entry(self, day: str) -> dict[str, Any]:
+        path = posixpath.join(self._directory, day)
         try:
             with tf.io.gfile.GFile(posixpath.join(path, SUCCESS_FILE)) as file:
                 done = json.load(file)
-        except (tf.errors.OpError, ValueError):
-            done = {}
-        if done.get(key) != value or "entry" not in done:
-            trouble = f"comes from other {key}" if key in done else f"has no valid {SUCCESS_FILE}"
-            raise DataError(f"{path}: {trouble}; remove it or choose another output")
-        return done
+            stored = done["settings"], done["inputs"], done["entry"]
+        except (tf.errors.OpError, ValueError, KeyError, TypeError):
+            stored = None
+        if stored is None:
+            trouble = f"has no valid {SUCCESS_FILE}"
+        elif stored[0] != self._settings:
+            trouble = "comes from other settings"
+        elif self._inputs(day) not in (None, stored[1]):
+            trouble = "comes from other inputs"
+        else:
+            return stored[2]
+        raise DataError(f"{path}: {trouble}; remove it or choose another output")
 
 
 def inputs_digest(folder: str, names: Sequence[str]) -> str:
@@ -183,20 +153,16 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _length_quantiles(histograms: Iterator[Mapping[str, int]]) -> dict[str, float]:
-    total: dict[int, int] = {}
-    for histogram in histograms:
-        for length, count in histogram.items():
-            total[int(length)] = total.get(int(length), 0) + count
-    if not total:
+def _length_quantiles(histograms: Sequence[Mapping[str, int]]) -> dict[str, float]:
+    counts = pd.DataFrame(histograms).sum().rename(int).sort_index()
+    if counts.empty:
         return {}
-    lengths = np.array(sorted(total))
-    counts = np.array([total[n] for n in lengths.tolist()])
-    cumulative = np.cumsum(counts)
-    at = np.searchsorted(cumulative, np.multiply(_QUANTILES, cumulative[-1]), side="left")
+    lengths, cumulative = counts.index.to_numpy(), counts.cumsum().to_numpy()
+    ranks = np.searchsorted(cumulative, np.multiply(_QUANTILES, cumulative[-1]))
+    quantiles = zip(_QUANTILES, lengths[ranks].tolist(), strict=True)
     return {
         "mean": float(lengths @ counts / cumulative[-1]),
         "min": int(lengths[0]),
-        **{f"p{round(100 * q)}": int(lengths[i]) for q, i in zip(_QUANTILES, at, strict=True)},
+        **{f"p{round(100 * q)}": length for q, length in quantiles},
         "max": int(lengths[-1]),
     }

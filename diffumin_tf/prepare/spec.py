@@ -26,46 +26,31 @@ up, see `SyntheticSpec`. `docs/data.md` explains
 every key. Keys that start with `---` are separators; any other unknown key is an error.
 """
 
-import contextlib
-import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field as Key
 
-from diffumin_tf.config.strict import StrictModel, validate
+from diffumin_tf.config.strict import Day, StrictModel, validate
 from diffumin_tf.errors import ConfigError, did_you_mean
 from diffumin_tf.files import read_json
+from diffumin_tf.synthetic.log import LogSpec
+
+LONGEST_SYNTHETIC_HISTORY = 5_000  # what the schema of the synthetic records holds
 
 _Name = Annotated[str, Key(min_length=1)]
-_Effect = Literal["interest", "preferred_shop", "popularity", "context", "position", "activity"]
-
-
-def _check_day(day: str) -> str:
-    with contextlib.suppress(ValueError):
-        if datetime.datetime.strptime(day, "%Y%m%d").strftime("%Y%m%d") == day:
-            return day
-    raise ValueError(f"{day!r} is no day of the form yyyymmdd")
-
-
-Day = Annotated[str, pydantic.AfterValidator(_check_day)]
+_Names = Annotated[
+    list[_Name],
+    Key(min_length=1),
+    pydantic.BeforeValidator(lambda names: [names] if isinstance(names, str) else names),
+]
 
 
 class FieldRule(StrictModel):
-    """How a column becomes a field; `"tag"` is short for `{"name": "tag"}`.
-
-    Attributes:
-        name: name of the field in the records.
-        column: column of the table; the name when absent.
-        time: take the local hour (0 … 23) or weekday (0 = Monday) of the row's time, not a column.
-        split: separator of a column that holds several values, of which `take` says which count.
-        take: `"first"`.
-        bucket: number → category: `"log2"`, ⌊log₂(1 + max(x, 0))⌋, or a list of rising edges.
-        log1p: dense fields: log(1 + max(x, 0)).
-    """
+    """How a column becomes a field; `"tag"` is short for `{"name": "tag"}`."""
 
     name: _Name
-    column: _Name | None = None
+    column: _Name | None = None  # the name when absent
     time: Literal["hour", "weekday"] | None = None
     split: _Name | None = None
     take: Literal["first"] = "first"
@@ -87,11 +72,10 @@ class FieldRule(StrictModel):
         return None if self.time else self.column or self.name
 
 
-def _named(field: Any) -> Any:
-    return {"name": field} if isinstance(field, str) else field
-
-
-_Fields = list[Annotated[FieldRule, pydantic.BeforeValidator(_named)]]
+_Field = Annotated[
+    FieldRule,
+    pydantic.BeforeValidator(lambda field: {"name": field} if isinstance(field, str) else field),
+]
 
 
 class RowFilter(StrictModel):
@@ -111,48 +95,27 @@ class Label(StrictModel):
 class _Table(StrictModel):
     file: _Name
     delimiter: Annotated[str, Key(min_length=1, max_length=1)] = ","
-    fields: _Fields = []
+    fields: list[_Field] = []
 
 
 class Impressions(_Table):
-    """The log of shown items: one row is one record.
-
-    Attributes:
-        user, item, time: columns of the user id, the item id and the time in `time_unit` since
-            1970.
-        day: column that names the day of the partition (yyyymmdd or yyyy-mm-dd), for logs whose
-            publisher cuts days otherwise than at local midnight; the local day of `time` when
-            absent.
-        label: what counts as a click.
-        outcomes: columns that are known only afterwards; with the label's, they are never features
-            of the same impression.
-    """
+    """The log of shown items: one row is one record."""
 
     user: _Name
     item: _Name
     time: _Name
     time_unit: Literal["ms", "s"] = "ms"
-    day: _Name | None = None
+    day: _Name | None = None  # for logs whose days are not cut at local midnight
     label: Label
-    outcomes: list[_Name] = []
-
-    @property
-    def known_afterwards(self) -> set[str]:
-        """Columns that are no features of the same impression."""
-        return {self.label.column, *self.outcomes}
+    outcomes: list[_Name] = []  # columns that are known only after the impression
 
 
 class Events(_Table):
-    """A table of behaviours.
-
-    Attributes:
-        order_by: the time column, then columns that order rows of equal time, older to newer.
-        keep_where: only these rows are behaviours.
-    """
+    """A table of behaviours."""
 
     user: _Name
     item: _Name
-    order_by: Annotated[list[_Name], Key(min_length=1)]
+    order_by: Annotated[list[_Name], Key(min_length=1)]  # the time; then what orders equal times
     time_unit: Literal["ms", "s"] = "ms"
     keep_where: RowFilter | None = None
 
@@ -169,14 +132,21 @@ class SideTable(_Table):
     key: _Name
 
 
-class _Spec(StrictModel):
-    missing: list[str] = []
-    max_bad_fraction: Annotated[float, Key(ge=0, le=1)] = 0.01
+class RecordSpec(StrictModel):
+    """What every adapter takes."""
+
     parts: Annotated[int, Key(ge=1)] = 1
     compression: Literal["", "GZIP"] = ""
 
 
-class TablesSpec(_Spec):
+class TableSpec(RecordSpec):
+    """What every adapter takes that reads tables."""
+
+    missing: list[str] = []
+    max_bad_fraction: Annotated[float, Key(ge=0, le=1)] = 0.01
+
+
+class TablesSpec(TableSpec):
     """A spec of the adapter `tables`; the module docstring shows one."""
 
     adapter: Literal["tables"] = "tables"
@@ -195,7 +165,11 @@ class TablesSpec(_Spec):
 
     @pydantic.model_validator(mode="after")
     def _names_fit(self) -> "TablesSpec":
+        _check_outcomes(self)
         _check_names(self)
+        _check_rules(self)
+        if not self.events and not self.impressions_are_events:
+            raise ValueError("neither 'events' nor 'impressions_are_events': there is no history")
         return self
 
     def space(self, field: str) -> str:
@@ -203,64 +177,33 @@ class TablesSpec(_Spec):
         return self.spaces.get(field) or self.spaces.get(f"{field}_list") or field
 
 
-class ElemeSpec(_Spec):
-    """A spec of the adapter `eleme`, which reads the public Ele.me release.
+def _check_pattern(files: str) -> str:
+    if files.count("{yyyymmdd}") != 1:
+        raise ValueError(
+            f"{files!r} is neither an object of days and their files nor a pattern that holds "
+            "{yyyymmdd} once"
+        )
+    return files
 
-    Attributes:
-        files: the file or files of each day, `{"20220407": "D1_0.csv"}`, or a pattern such as
-            `"eleme_{yyyymmdd}.zip"`.
-        list_order: order of the behaviour lists in the files; `"auto"` compares the first and the
-            last entry of each row's `timediff_list`.
-    """
+
+class ElemeSpec(TableSpec):
+    """A spec of the adapter `eleme`, which reads the public Ele.me release."""
 
     adapter: Literal["eleme"]
-    files: dict[Day, list[_Name]] | _Name
+    files: Annotated[
+        Annotated[dict[Day, _Names], Key(min_length=1), pydantic.Tag("days")]
+        | Annotated[str, pydantic.AfterValidator(_check_pattern), pydantic.Tag("pattern")],
+        pydantic.Discriminator(lambda files: "days" if isinstance(files, dict) else "pattern"),
+    ]
     list_order: Literal["newest_first", "oldest_first", "auto"] = "auto"
     missing: list[str] = ["-99", "-1", "null", "NULL"]
 
-    @pydantic.field_validator("files", mode="before")
-    @classmethod
-    def _files_of_days(cls, files: Any) -> Any:
-        if isinstance(files, str) and files.count("{yyyymmdd}") == 1:
-            return files
-        if not isinstance(files, dict) or not files:
-            raise ValueError(
-                f"{files!r} is neither an object of days and their files nor a pattern that holds "
-                "{yyyymmdd} once"
-            )
-        listed = {day: [f] if isinstance(f, str) else f for day, f in files.items()}
-        for day, names in listed.items():
-            _check_day(day)
-            if not names or not isinstance(names, list) or not all(map(_is_name, names)):
-                raise ValueError(f"day {day}: {names!r} is no file name or list of file names")
-        return listed
 
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-class SyntheticSpec(StrictModel):
-    """A spec of the adapter `synthetic`, which needs no input: a log whose truth is known.
-
-    Attributes:
-        samples_per_day: impressions by day.
-        users, items, history_len, min_history_len, seed, click_rate: as in
-            `diffumin_tf.synthetic.log.generate`.
-        effects: weights of `diffumin_tf.synthetic.log.Effects` that differ from its defaults.
-    """
+class SyntheticSpec(LogSpec, RecordSpec):
+    """A spec of the adapter `synthetic`, which needs no input: a log whose truth is known."""
 
     adapter: Literal["synthetic"]
-    samples_per_day: Annotated[dict[Day, Annotated[int, Key(ge=1)]], Key(min_length=1)]
-    users: Annotated[int, Key(ge=1)] = 20_000
-    items: Annotated[int, Key(ge=1)] = 8_000
-    history_len: Annotated[int, Key(ge=1)] = 50
-    min_history_len: Annotated[int, Key(ge=0)] = 0
-    seed: Annotated[int, Key(ge=0)] = 0
-    click_rate: Annotated[float, Key(gt=0, lt=1)] = 0.25
-    effects: dict[_Effect, float] = {}
-    parts: Annotated[int, Key(ge=1)] = 1
-    compression: Literal["", "GZIP"] = ""
+    history_len: Annotated[int, Key(ge=1, le=LONGEST_SYNTHETIC_HISTORY)] = 50
 
 
 Spec = TablesSpec | ElemeSpec | SyntheticSpec
@@ -287,20 +230,20 @@ def load_spec(path: str) -> Spec:
 
 def _check_names(spec: TablesSpec) -> None:
     shown = spec.impressions
-    joined = [f.name for table in (spec.users, spec.items) if table for f in table.fields]
     own = [f.name for f in shown.fields]
-    candidate = [shown.user, shown.item, *own, *joined]
-    _no_outcome_is_a_feature(spec, joined)
-    for name in candidate:
-        if candidate.count(name) > 1:
-            raise ValueError(f"two fields are named {name!r}")
+    of_user, of_item = (
+        [f.name for f in table.fields] if table else [] for table in (spec.users, spec.items)
+    )
     past = [f.name for table in spec.events for f in table.fields]
     if spec.impressions_are_events:
         past += own
+    candidate = [shown.user, shown.item, *own, *of_user, *of_item]
+    for name in candidate:
+        if candidate.count(name) > 1:
+            raise ValueError(f"two fields are named {name!r}")
     for name in past:
-        if name in (shown.user, shown.item, *joined):
+        if name in (shown.user, shown.item, *of_user, *of_item):
             raise ValueError(f"field {name!r} of an event table is also a joined field")
-    of_item = [f.name for f in spec.items.fields] if spec.items else []
     known = {
         "cat_feature": candidate,
         "dense_feature": candidate[2:],
@@ -314,24 +257,24 @@ def _check_names(spec: TablesSpec) -> None:
                 raise ValueError(f"{key}: no table gives {name!r}{did_you_mean(name, names)}")
             if asked.count(name) > 1:
                 raise ValueError(f"{key}: {name!r} is listed twice")
-    _rules_fit_their_use(spec)
-    if not spec.events and not spec.impressions_are_events:
-        raise ValueError("neither 'events' nor 'impressions_are_events': there is no history")
 
 
-def _no_outcome_is_a_feature(spec: TablesSpec, joined: list[str]) -> None:
+def _check_outcomes(spec: TablesSpec) -> None:
+    """No outcome of an impression is a feature of the same impression."""
     shown = spec.impressions
-    sources = {f.name: f.source for f in shown.fields}
+    sources = {f.name: None for table in (spec.users, spec.items) if table for f in table.fields}
+    sources |= {f.name: f.source for f in shown.fields}
     for key in ("cat_feature", "dense_feature"):
         for name in getattr(spec, key):
-            if name not in joined and sources.get(name, name) in shown.known_afterwards:
+            if sources.get(name, name) in (shown.label.column, *shown.outcomes):
                 raise ValueError(
                     f"{key}: {name!r} is an outcome of the impression itself; only past outcomes "
                     "may be used, in 'behaviour'"
                 )
 
 
-def _rules_fit_their_use(spec: TablesSpec) -> None:
+def _check_rules(spec: TablesSpec) -> None:
+    """The rule of every field fits its use."""
     for table in (spec.impressions, *spec.events, spec.users, spec.items):
         for field in table.fields if table else ():
             if field.log1p and field.name in (*spec.cat_feature, *spec.behaviour):

@@ -1,42 +1,91 @@
-"""A synthetic log with planted interests as records, from a spec alone."""
+"""The adapter `synthetic`: a log with planted interests → day partitions, from a spec alone."""
 
-import dataclasses
+import functools
 import posixpath
+from collections.abc import Iterator
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
 
-from diffumin_tf.errors import DataError
-from diffumin_tf.files import read_json
-from diffumin_tf.prepare.spec import SyntheticSpec
-from diffumin_tf.synthetic.log import Effects, generate
-from diffumin_tf.synthetic.writing import write_long_term_records
+from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.files import staged_file
+from diffumin_tf.input.records import SampleColumns
+from diffumin_tf.prepare.columns import integer_ids
+from diffumin_tf.prepare.partitions import Partitions, digest
+from diffumin_tf.prepare.spec import LONGEST_SYNTHETIC_HISTORY, SyntheticSpec
+from diffumin_tf.synthetic.log import SyntheticLog, generate
+
+SCHEMA: dict[str, Any] = {
+    "label": {"column": ["click"]},
+    "auxiliary_info": {"column": ["user_id", "time"]},
+    "cat_feature": {
+        "column": ["user_id", "user_city", "user_activity"]
+        + ["target_poi", "target_third_id", "target_aor_id", "hour", "weekday", "position"]
+    },
+    "dense_feature": {"column": ["user_avg_price", "poi_log_popularity"]},
+    "sequence_feature": {
+        "column": ["item_id_list", "third_id_list", "aor_id_list"],
+        "max_len": LONGEST_SYNTHETIC_HISTORY,
+    },
+    "id_space": {
+        "item_id_list": "target_poi",
+        "third_id_list": "target_third_id",
+        "aor_id_list": "target_aor_id",
+    },
+}
+
+_BLOCK_ROWS = 256  # histories are long
 
 
 def prepare_synthetic(spec: SyntheticSpec, output_dir: str) -> dict[str, Any]:
-    """Generates the log of a spec and writes its records; see `write_long_term_records`.
+    """Writes the records of a `SyntheticSpec`; returns the manifest.
 
-    Returns:
-        The manifest, which also tells the best reachable AUC of every day.
+    A behaviour's `poi` is its shop, `third_id` its category, `aor` the shop's area. Beside the days
+    lies `true_probability_<yyyymmdd>.npy`, float64 in the order of the samples, which is that of
+    the records when a day has one part. The manifest has the best reachable AUC of every day.
 
     Raises:
-        DataError: a number is out of range, the folder holds something else, or the disk is full.
+        DataError: the folder holds something else, or the disk is full.
     """
-    manifest, asked = posixpath.join(output_dir, "manifest.json"), spec.model_dump()
-    if tf.io.gfile.exists(manifest):
-        there = read_json(manifest)
-        if there.get("spec") != asked:
-            raise DataError(f"{output_dir}: holds the records of another spec; remove the folder")
-        return there
-    log = generate(
-        spec.samples_per_day,
-        users=spec.users,
-        items=spec.items,
-        history_len=spec.history_len,
-        seed=spec.seed,
-        click_rate=spec.click_rate,
-        min_history_len=spec.min_history_len,
-        effects=Effects(**{**dataclasses.asdict(Effects()), **spec.effects}),
+    log = functools.cache(lambda: generate(spec))  # not drawn when all days are complete
+    made_from = digest("synthetic")  # the spec says everything
+
+    def samples(day: str, details: dict[str, Any]) -> Iterator[SampleColumns]:
+        rows, items = log().on(day), log().items
+        with staged_file(posixpath.join(output_dir, f"true_probability_{day}.npy"), "wb") as file:
+            np.save(file, log().true_probability[rows])
+        details["best_reachable_auc"] = log().best_reachable_auc(day)
+        item_ids = {
+            "item_id_list": integer_ids("target_poi", items.shop),
+            "third_id_list": integer_ids("target_third_id", items.category),
+            "aor_id_list": integer_ids("target_aor_id", items.aoi),
+        }
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            yield _columns(log(), item_ids, rows[start : start + _BLOCK_ROWS])
+
+    output = Partitions(output_dir, DataStruct.from_dict(SCHEMA), spec, lambda day: made_from)
+    for day in sorted(spec.samples_per_day):
+        output.add(day, functools.partial(samples, day))
+    return output.finish()
+
+
+def _columns(log: SyntheticLog, item_ids: dict[str, np.ndarray], rows: np.ndarray) -> SampleColumns:
+    user, item = log.user[rows], log.item[rows]
+    behaviours, splits = log.history.gather(user)
+    past = log.history.item[behaviours]
+    user_id = integer_ids("user_id", user)
+    categories = [
+        user_id,
+        integer_ids("user_city", log.users.city[user]),
+        integer_ids("user_activity", log.users.activity[user]),
+        *(ids[item] for ids in item_ids.values()),
+        *(integer_ids(name, getattr(log, name)[rows]) for name in ("hour", "weekday", "position")),
+    ]
+    dense = [log.mean_price[user], log.items.log_popularity[item]]
+    return SampleColumns(
+        label=log.label[rows],
+        auxiliary_info=np.stack([user_id, log.time[rows]], 1),
+        cat_feature=np.stack(categories, 1),
+        dense_feature=np.stack(dense, 1).astype(np.float32),
+        sequences={name: (ids[past], splits) for name, ids in item_ids.items()},
     )
-    write_long_term_records(log, output_dir, spec.parts, spec.compression, {"spec": asked})
-    return read_json(manifest)

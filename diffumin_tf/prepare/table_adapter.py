@@ -24,24 +24,15 @@ def prepare_tables(spec: TablesSpec, input_dir: str, output_dir: str) -> dict[st
         DataError: a file cannot be read or holds too many bad lines, or the output holds other
             data.
     """
-    settings = {"spec": spec.model_dump()}
-    output = Partitions(output_dir, schema(spec), settings, spec.parts, spec.compression)
     files = dict.fromkeys(t.file for t in _tables(spec))
     inputs = inputs_digest(input_dir, list(files))
+    output = Partitions(output_dir, schema(spec), spec, lambda day: inputs)
     log = _Log(spec, input_dir)
-    entries = {}
     for day, rows in log.days():
-        entries[day] = output.complete(day, inputs)
-        if entries[day] is None:
-            with output.write(day, inputs) as writer:
-                for start in range(0, len(rows), _BLOCK_ROWS):
-                    writer.write(log.samples(rows[start : start + _BLOCK_ROWS]))
-            entries[day] = writer.entry()
-    if not entries:
+        output.add(day, lambda details, rows=rows: log.blocks(rows))
+    if not output.entries:
         raise DataError(f"{spec.impressions.file}: no impression lies within the days {spec.days}")
     return output.finish(
-        entries,
-        spec=spec.model_dump(),
         rows_in={file: bad.lines for file, bad in log.reader.bad.items()},
         dropped_rows=log.reader.dropped,
         bad_lines={file: bad.to_dict() for file, bad in log.reader.bad.items()},
@@ -107,6 +98,11 @@ class _Log:
             self.reader.dropped["impressions outside of days"] = int((~wanted).sum())
         for day in np.unique(day_of[wanted]):
             yield f"{day:08d}", np.flatnonzero(day_of == day)
+
+    def blocks(self, rows: np.ndarray) -> Iterator[SampleColumns]:
+        """The samples of some impressions, in blocks."""
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            yield self.samples(rows[start : start + _BLOCK_ROWS])
 
     def samples(self, rows: np.ndarray) -> SampleColumns:
         """The samples of some impressions."""

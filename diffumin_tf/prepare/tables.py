@@ -9,7 +9,7 @@ import itertools
 import posixpath
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +49,7 @@ class Chunk:
         columns = {name: texts.filter(pa.array(mask)) for name, texts in self.columns.items()}
         return Chunk(self.lines[mask], columns, list(itertools.compress(self.rows, mask)))
 
-    def without(self, faults: Sequence[tuple[str, np.ndarray]], bad: BadLines) -> "Chunk":
+    def without(self, faults: Iterable[tuple[str, np.ndarray]], bad: BadLines) -> "Chunk":
         """Leaves out faulty rows and books each under its first fault.
 
         Args:
@@ -90,7 +90,6 @@ def read_table(
     Raises:
         DataError: the file cannot be read, or lacks a wanted column.
     """
-    missing_texts = pa.array([*ALWAYS_MISSING, *missing], pa.string())
     with _reading(path):
         if path.endswith(".parquet"):
             names, rows = list(columns), _parquet_rows(path, columns, bad)
@@ -102,9 +101,15 @@ def read_table(
             if not read:
                 return
             try:
-                yield _chunk(read, positions, missing_texts)
+                yield _chunk(read, positions, missing)
             except UnicodeEncodeError:
-                yield _chunk(_decodable(read, bad), positions, missing_texts)
+                yield _chunk(_decodable(read, bad), positions, missing)
+
+
+def missing_as_empty(texts: pa.Array, missing: Sequence[str]) -> pa.Array:
+    """The texts with `""` for every one that means a missing value."""
+    absent = pc.is_in(texts, value_set=pa.array([*ALWAYS_MISSING, *missing], pa.string()))
+    return pc.if_else(absent, "", texts)
 
 
 @contextlib.contextmanager
@@ -206,10 +211,10 @@ def _decodable(read: list[_Row], bad: BadLines) -> list[_Row]:
     return good
 
 
-def _chunk(read: list[_Row], positions: dict[str, int], missing: pa.Array) -> Chunk:
+def _chunk(read: list[_Row], positions: dict[str, int], missing: Sequence[str]) -> Chunk:
     rows = [row for _, row in read]
-    columns = {}
-    for name, position in positions.items():
-        texts = pa.array([row[position] for row in rows], pa.string())
-        columns[name] = pc.if_else(pc.is_in(texts, value_set=missing), "", texts)
+    columns = {
+        name: missing_as_empty(pa.array([row[position] for row in rows], pa.string()), missing)
+        for name, position in positions.items()
+    }
     return Chunk(np.array([line for line, _ in read], np.int64), columns, rows)

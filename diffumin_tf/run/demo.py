@@ -17,10 +17,12 @@ from diffumin_tf.evaluation import metrics
 from diffumin_tf.files import write_text
 from diffumin_tf.input import dataset
 from diffumin_tf.prepare.command import prepare
+from diffumin_tf.prepare.spec import SyntheticSpec
+from diffumin_tf.prepare.synthetic import prepare_synthetic
 from diffumin_tf.run.experiment import Experiment, find_experiment
 from diffumin_tf.run.folder import write_metrics
-from diffumin_tf.synthetic import log as synthetic
-from diffumin_tf.synthetic import writing as synthetic_logs
+from diffumin_tf.synthetic.eleme_csv import write_eleme_csv
+from diffumin_tf.synthetic.log import Effects, generate
 
 _MARKER = "demo.json"
 _SCORED = 10
@@ -41,28 +43,13 @@ print(json.dumps(scores["outputs"].numpy().tolist()))
 class _Plan:
     """Size of a demo: its days in order are training days, one validation and one test day."""
 
-    samples_per_day: dict[str, int]
-    users: int
-    items: int
-    history_len: int
-    write: Callable[[synthetic.SyntheticLog, str], str]
+    spec: SyntheticSpec
+    write: Callable[[SyntheticSpec, str], str]
     settings: dict[str, Any]
-
-    def log(self) -> synthetic.SyntheticLog:
-        """The log; popularity speaks loudest in it and interests come next, as in real ones."""
-        return synthetic.generate(
-            self.samples_per_day,
-            users=self.users,
-            items=self.items,
-            history_len=self.history_len,
-            effects=synthetic.Effects(
-                interest=3.0, popularity=1.0, context=0.2, position=0.0, activity=0.2
-            ),
-        )
 
     def split_settings(self) -> dict[str, int]:
         """First and last day of each split."""
-        *train, valid, test = (int(day) for day in self.samples_per_day)
+        *train, valid, test = (int(day) for day in self.spec.samples_per_day)
         return {
             "train_data_start": train[0],
             "train_data_end": train[-1],
@@ -73,19 +60,27 @@ class _Plan:
         }
 
 
-def _write_eleme(log: synthetic.SyntheticLog, folder: str) -> str:
+def _write_eleme(spec: SyntheticSpec, folder: str) -> str:
     """Raw CSV in the public layout, then the adapter that users run on the public files."""
-    raw, spec, data = (posixpath.join(folder, n) for n in ("raw", "prepare.json", "data"))
-    synthetic_logs.write_eleme_csv(log, raw)
-    write_text(spec, json.dumps({"adapter": "eleme", "files": "eleme_{yyyymmdd}.csv"}, indent=2))
-    prepare(spec, raw, data)
+    raw, eleme, data = (posixpath.join(folder, n) for n in ("raw", "prepare.json", "data"))
+    write_eleme_csv(generate(spec), raw)
+    write_text(eleme, json.dumps({"adapter": "eleme", "files": "eleme_{yyyymmdd}.csv"}, indent=2))
+    prepare(eleme, raw, data)
     return data
 
 
-def _write_long_term(log: synthetic.SyntheticLog, folder: str) -> str:
+def _write_long_term(spec: SyntheticSpec, folder: str) -> str:
     data = posixpath.join(folder, "data")
-    synthetic_logs.write_long_term_records(log, data)
+    prepare_synthetic(spec, data)
     return data
+
+
+def _spec(samples_per_day: dict[str, int], **size: int) -> SyntheticSpec:
+    """A log in which popularity speaks loudest and interests come next, as in real ones."""
+    effects = Effects(interest=3.0, popularity=1.0, context=0.2, position=0.0, activity=0.2)
+    return SyntheticSpec(
+        adapter="synthetic", samples_per_day=samples_per_day, effects=effects, **size
+    )
 
 
 # Small networks and fast rates, for runs of about a thousand steps.
@@ -102,19 +97,23 @@ _SETTINGS = {
 }
 _PLANS = {
     "Eleme_DiffuMIN": _Plan(
-        {"20240101": 40_000, "20240102": 40_000, "20240103": 40_000}
-        | {"20240104": 10_000, "20240105": 20_000},
-        users=40_000,
-        items=8_000,
-        history_len=50,
+        _spec(
+            {"20240101": 40_000, "20240102": 40_000, "20240103": 40_000}
+            | {"20240104": 10_000, "20240105": 20_000},
+            users=40_000,
+            items=8_000,
+            history_len=50,
+        ),
         write=_write_eleme,
         settings={**_SETTINGS, "top_p": 40},
     ),
     "Long_term_DiffuMIN": _Plan(
-        {"20240101": 20_000, "20240102": 2_000, "20240103": 5_000},
-        users=4_000,
-        items=4_000,
-        history_len=5_000,
+        _spec(
+            {"20240101": 20_000, "20240102": 2_000, "20240103": 5_000},
+            users=4_000,
+            items=4_000,
+            history_len=5_000,
+        ),
         write=_write_long_term,
         settings={
             **_SETTINGS,
@@ -152,9 +151,9 @@ def demo(
         raise DataError(f"--exp {exp!r}: there is a demo for {' and '.join(_PLANS)}")
     plan = _PLANS[exp]
     _clear(model_dir)
-    report(f"writing a synthetic log of {sum(plan.samples_per_day.values()):,} impressions …")
-    log = plan.log()
-    data = plan.write(log, model_dir)
+    samples_per_day = plan.spec.samples_per_day
+    report(f"writing a synthetic log of {sum(samples_per_day.values()):,} impressions …")
+    data = plan.write(plan.spec, model_dir)
     settings = {"train_data_path": data, **plan.split_settings(), **plan.settings}
     base = [f"{key}={json.dumps(value)}" for key, value in settings.items()] + list(overrides)
 
@@ -171,7 +170,8 @@ def demo(
     report("training DiffuMIN …")
     experiment = run(model_dir)
     scores = experiment.score("test")
-    truth = log.true_probability[log.on(list(plan.samples_per_day)[-1])]
+    log = generate(plan.spec)
+    truth = log.true_probability[log.on(log.days[-1])]
     results = {
         **experiment.evaluate(["valid"]),
         "test": scores.metrics(),

@@ -2,12 +2,15 @@
 
 import calendar
 import dataclasses
-import datetime
-from collections.abc import Mapping, Sequence
+import functools
+import time
+from typing import Annotated
 
 import numpy as np
+import pydantic
+from pydantic import Field as Key
 
-from diffumin_tf.errors import DataError
+from diffumin_tf.config.strict import Day, StrictModel
 from diffumin_tf.synthetic.world import (
     ACTIVITY_LEVELS,
     CATEGORIES,
@@ -23,15 +26,13 @@ from diffumin_tf.synthetic.world import (
     make_histories,
 )
 
-FIRST_DAY = "20230401"
 REQUEST_SIZE = 4  # candidates shown to a user at one time
 
 _CANDIDATES_BY_INTEREST, _CANDIDATES_BY_POPULARITY = 0.4, 0.35  # the rest come by chance
 _LATE_USERS = 0.2  # share of users who first appear after the first day
 
 
-@dataclasses.dataclass(frozen=True)
-class Effects:
+class Effects(StrictModel):
     """Weights of the terms of a click's logit.
 
     Attributes:
@@ -39,7 +40,7 @@ class Effects:
         preferred_shop: share added to that weight where the candidate's shop is a preferred one.
         popularity: of the log popularity of the shop (deviation 1).
         context: of the taste for a category at a time of day (deviation 1).
-        position: of each place below the first, against the click.
+        position: of each position below the first, against the click.
         activity: of the user's activity level, scaled to -1 … 1.
     """
 
@@ -49,6 +50,35 @@ class Effects:
     context: float = 0.6
     position: float = 0.1
     activity: float = 0.5
+
+
+class LogSpec(StrictModel):
+    """What a log is drawn from: the same settings give the same log.
+
+    Attributes:
+        users: number of users; a fifth of them first appear after the first day.
+        history_len, min_history_len: behaviours in the longest and in the shortest history; with a
+            minimum of 0, some users have none.
+        click_rate: mean of the true probability.
+    """
+
+    samples_per_day: Annotated[dict[Day, Annotated[int, Key(ge=1)]], Key(min_length=1)]
+    users: Annotated[int, Key(ge=1)] = 20_000
+    items: Annotated[int, Key(ge=MIN_ITEMS)] = 8_000
+    history_len: Annotated[int, Key(ge=1)] = 50
+    min_history_len: Annotated[int, Key(ge=0)] = 0
+    seed: Annotated[int, Key(ge=0)] = 0
+    click_rate: Annotated[float, Key(gt=0, lt=1)] = 0.25
+    effects: Effects = Effects()
+
+    @pydantic.model_validator(mode="after")
+    def _lengths_fit(self) -> "LogSpec":
+        if self.min_history_len > self.history_len:
+            raise ValueError(
+                f"min_history_len {self.min_history_len}: must be at most history_len "
+                f"{self.history_len}"
+            )
+        return self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,49 +129,32 @@ class SyntheticLog:
         probability = self.true_probability[self.on(*days)]
         return expected_auc(probability, probability)
 
+    @functools.cached_property
+    def mean_price(self) -> np.ndarray:
+        """Mean price of each user's behaviours, float64 [users]; 0 without any."""
+        length = np.diff(self.history.splits)
+        price = self.items.price[self.history.item]
+        return np.bincount(self.history.owner(), price, len(length)) / np.maximum(length, 1)
 
-def generate(
-    samples_per_day: Mapping[str, int] | Sequence[int],
-    users: int = 20_000,
-    items: int = 8_000,
-    history_len: int = 50,
-    seed: int = 0,
-    click_rate: float = 0.25,
-    effects: Effects | None = None,
-    min_history_len: int = 0,
-) -> SyntheticLog:
+
+def generate(spec: LogSpec) -> SyntheticLog:
     """Draws a world, its users' histories and impressions, and the clicks.
 
     `p = σ(bias + interest + popularity + context + position + activity)`, label ~ Bernoulli(p).
-
-    Args:
-        samples_per_day: number of samples by day (yyyymmdd); a list counts from 20230401.
-        users: number of users; a fifth of them first appear after the first day.
-        items: number of items, at least 160.
-        history_len: behaviours in the longest history.
-        seed: the same arguments and seed give the same log.
-        click_rate: mean of the true probability.
-        effects: weights of the terms.
-        min_history_len: behaviours in the shortest history; without it, some users have none.
-
-    Raises:
-        DataError: a day is no date, or a number is out of range.
     """
-    sizes = _by_day(samples_per_day)
-    _check(users, items, history_len, min_history_len, click_rate, sizes)
     world_rng, sample_rng, history_rng = (
-        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3)
+        np.random.default_rng(s) for s in np.random.SeedSequence(spec.seed).spawn(3)
     )
-    world = World(world_rng, users, items)
+    sizes = dict(sorted(spec.samples_per_day.items()))
+    world = World(world_rng, spec.users, spec.items)
     taste = world_rng.standard_normal((MEALS, CATEGORIES))
     columns = _impressions(sample_rng, sizes, world)
-    terms = _terms(columns, world, taste, effects or Effects())
-    terms["bias"] = np.full(len(columns["user"]), _bias(sum(terms.values()), click_rate))
+    terms = _terms(columns, world, taste, spec.effects)
+    terms["bias"] = np.full(len(columns["user"]), _bias(sum(terms.values()), spec.click_rate))
     probability = _sigmoid(sum(terms.values()))
     label = (sample_rng.random(len(probability)) < probability).astype(np.int64)
-    end = _midnight(min(sizes))
-    seen = np.unique(columns["user"])
-    history = make_histories(history_rng, world, seen, history_len, end, min_history_len)
+    seen, end = np.unique(columns["user"]), _midnight(min(sizes))
+    history = make_histories(history_rng, world, seen, spec.history_len, end, spec.min_history_len)
     return SyntheticLog(world.items, world.users, history, label, probability, terms, **columns)
 
 
@@ -163,42 +176,8 @@ def expected_auc(score: np.ndarray, true_probability: np.ndarray) -> float:
     return float((won - with_itself / 2) / (clicks.sum() * skips.sum() - with_itself))
 
 
-def _by_day(samples_per_day: Mapping[str, int] | Sequence[int]) -> dict[str, int]:
-    if isinstance(samples_per_day, Mapping):
-        return dict(sorted(samples_per_day.items()))
-    first = datetime.datetime.strptime(FIRST_DAY, "%Y%m%d")
-    days = (first + datetime.timedelta(i) for i in range(len(samples_per_day)))
-    return {f"{d:%Y%m%d}": size for d, size in zip(days, samples_per_day, strict=True)}
-
-
-def _check(
-    users: int,
-    items: int,
-    history_len: int,
-    min_history_len: int,
-    click_rate: float,
-    sizes: dict[str, int],
-) -> None:
-    if not sizes or min(sizes.values()) < 1:
-        raise DataError(f"samples_per_day: every day needs one sample at least, got {sizes}")
-    least = {"users": (users, 1), "items": (items, MIN_ITEMS), "history_len": (history_len, 1)}
-    for name, (value, bound) in least.items():
-        if value < bound:
-            raise DataError(f"{name}: must be at least {bound}, got {value}")
-    if not 0 <= min_history_len <= history_len:
-        raise DataError(
-            f"min_history_len: must lie between 0 and history_len {history_len}, got "
-            f"{min_history_len}"
-        )
-    if not 0 < click_rate < 1:
-        raise DataError(f"click_rate: must lie between 0 and 1, got {click_rate}")
-
-
 def _midnight(day: str) -> int:
-    try:
-        return calendar.timegm(datetime.datetime.strptime(day, "%Y%m%d").timetuple())
-    except ValueError:
-        raise DataError(f"samples_per_day: {day!r} is not a day written yyyymmdd") from None
+    return calendar.timegm(time.strptime(day, "%Y%m%d"))
 
 
 def _impressions(
@@ -206,24 +185,22 @@ def _impressions(
 ) -> dict[str, np.ndarray]:
     newcomers = np.arange(len(world.users)) >= (1 - _LATE_USERS) * len(world.users)
     first_day = newcomers * rng.integers(1, max(2, len(sizes)), len(world.users)) % len(sizes)
-    user, time, day = [], [], []
-    for index, (name, size) in enumerate(sizes.items()):
+    user, seconds = [], []
+    for index, (day, size) in enumerate(sizes.items()):
         requests = -(-size // REQUEST_SIZE)
         chance = (1.0 + world.users.activity) * (first_day <= index)
         visitor = rng.choice(len(chance), requests, p=chance / chance.sum())
         second = np.sort(rng.integers(DAY_SECONDS, size=requests))
         user.append(np.repeat(visitor, REQUEST_SIZE)[:size])
-        time.append(np.repeat(_midnight(name) + second, REQUEST_SIZE)[:size])
-        day.append(np.full(size, int(name), np.int32))
-    user, time, day = (np.concatenate(column) for column in (user, time, day))
-    time = at_waking_hours(time)
-    hour, weekday, meal = clock(time)
+        seconds.append(np.repeat(_midnight(day) + second, REQUEST_SIZE)[:size])
+    user, moment = np.concatenate(user), at_waking_hours(np.concatenate(seconds))
+    hour, weekday, meal = clock(moment)
     position = np.concatenate([np.arange(size) % REQUEST_SIZE for size in sizes.values()])
     return {
         "user": user.astype(np.int32),
         "item": _candidates(rng, user, world),
-        "day": day,
-        "time": time,
+        "day": np.repeat(np.array(list(sizes), np.int32), list(sizes.values())),
+        "time": moment,
         "hour": hour,
         "weekday": weekday,
         "meal": meal,
@@ -266,7 +243,8 @@ def _bias(logit: np.ndarray, click_rate: float) -> float:
     low, high = -50.0, 50.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high) if _sigmoid(logit + middle).mean() < click_rate else (low, middle)
-        )
+        if _sigmoid(logit + middle).mean() < click_rate:
+            low = middle
+        else:
+            high = middle
     return (low + high) / 2

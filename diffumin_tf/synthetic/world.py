@@ -108,6 +108,10 @@ class History:
         """Where the behaviours of one user lie in `item` and `time`."""
         return slice(int(self.splits[user]), int(self.splits[user + 1]))
 
+    def owner(self) -> np.ndarray:
+        """The user of each behaviour, int64 [behaviours]."""
+        return np.repeat(np.arange(len(self.splits) - 1), np.diff(self.splits))
+
     def gather(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices int64 [total] of the behaviours of n users, and row splits int64 [n + 1]."""
         starts = self.splits[users]

@@ -10,19 +10,19 @@ import tensorflow as tf
 
 _HANGING_RUN = """
 import pathlib, sys, time
-from diffumin_tf.prepare import partitions
+from diffumin_tf.input.records import PartWriter
 from diffumin_tf.prepare.command import prepare
 
-write, calls = partitions.DayWriter.write, []
+write, calls = PartWriter.write, []
 
-def write_and_hang(self, samples):
-    write(self, samples)
+def write_and_hang(self, serialised):
+    write(self, serialised)
     calls.append(1)
     if len(calls) == 2:
         pathlib.Path(sys.argv[4]).touch()
         time.sleep(600)
 
-partitions.DayWriter.write = write_and_hang
+PartWriter.write = write_and_hang
 prepare(*sys.argv[1:4])
 """
 

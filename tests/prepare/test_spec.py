@@ -57,7 +57,7 @@ def test_the_specs_of_the_experiments_are_valid(path):
 
 
 def test_the_example_of_the_docstring_is_valid(tmp_path):
-    example = prepare_spec.__doc__.split("::\n")[1].split("``")[0]
+    example = prepare_spec.__doc__.split("::\n")[1].split("\n\n`")[0]
     assert load(tmp_path, json.loads(example)).behaviour == ["video", "author", "tag", "watched"]
 
 

@@ -46,10 +46,9 @@ def demos(tmp_path_factory, eager):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         for name, plan in demo._PLANS.items():
-            days = {day: 300 for day in list(plan.samples_per_day)[-3:]}
-            small = dataclasses.replace(
-                plan, samples_per_day=days, users=150, items=200, history_len=20
-            )
+            days = {day: 300 for day in list(plan.spec.samples_per_day)[-3:]}
+            size = {"samples_per_day": days, "users": 150, "items": 200, "history_len": 20}
+            small = dataclasses.replace(plan, spec=plan.spec.model_copy(update=size))
             patch.setitem(demo._PLANS, name, small)
         for name in demo._PLANS:
             lines: list[str] = []

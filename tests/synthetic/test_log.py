@@ -6,25 +6,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.errors import DataError
-from diffumin_tf.synthetic.log import Effects, SyntheticLog, expected_auc, generate
+from diffumin_tf.synthetic.log import Effects, LogSpec, SyntheticLog, expected_auc, generate
+from tests.synthetic.conftest import SMALL
 
 KNOWN_TERMS = ("popularity", "context", "position", "activity")
 
 
 @pytest.fixture(scope="module")
 def log() -> SyntheticLog:
-    return generate([30_000, 8_000, 8_000])
+    return drawn(30_000, 8_000, 8_000)
 
 
 @pytest.fixture(scope="module")
 def long_log() -> SyntheticLog:
-    return generate([6_000, 2_000], users=3_000, history_len=2_000, seed=3)
+    return drawn(4_000, 1_000, users=2_000, history_len=2_000, seed=3)
 
 
-@pytest.fixture(scope="module")
-def small_log() -> SyntheticLog:
-    return generate({"20240228": 401, "20240301": 150}, users=200, items=400, seed=5)
+def drawn(*sizes: int, **settings) -> SyntheticLog:
+    """A log of some days of those sizes."""
+    days = {f"2023040{number}": size for number, size in enumerate(sizes, 1)}
+    return generate(LogSpec(samples_per_day=days, **settings))
 
 
 def rank_auc(label: np.ndarray, score: np.ndarray) -> float:
@@ -67,12 +68,11 @@ def assert_equal_logs(one: SyntheticLog, other: SyntheticLog) -> None:
 
 
 def test_same_seed_gives_same_log(small_log):
-    sizes = {"20240228": 401, "20240301": 150}
-    assert_equal_logs(small_log, generate(sizes, users=200, items=400, seed=5))
+    assert_equal_logs(small_log, generate(SMALL))
 
 
 def test_other_seed_gives_other_world_and_labels(small_log):
-    other = generate({"20240228": 401, "20240301": 150}, users=200, items=400, seed=6)
+    other = generate(SMALL.model_copy(update={"seed": 6}))
     assert (other.user != small_log.user).any()
     assert (other.label != small_log.label).any()
     assert (other.items.category != small_log.items.category).any()
@@ -91,7 +91,7 @@ def test_samples_stand_on_their_days(small_log):
 
 @pytest.mark.parametrize("click_rate", [0.2, 0.3])
 def test_labels_agree_with_true_probability(click_rate):
-    log = generate([40_000], users=5_000, seed=1, click_rate=click_rate)
+    log = drawn(40_000, users=5_000, seed=1, click_rate=click_rate)
     assert log.true_probability.mean() == pytest.approx(click_rate, abs=1e-6)
     for low in np.arange(0.0, 0.9, 0.1):
         chosen = (log.true_probability >= low) & (log.true_probability < low + 0.1)
@@ -142,7 +142,7 @@ def test_shares_of_the_history_recover_the_interest(name, request):
 
 
 def test_history_matters_only_through_the_interest():
-    log = generate([20_000], seed=2, effects=Effects(interest=0.0))
+    log = drawn(20_000, seed=2, effects=Effects(interest=0.0))
     score = fitted_logit([history_share(log, "category")], log.label)
     assert expected_auc(score, log.true_probability) < 0.54
 
@@ -174,18 +174,3 @@ def test_items_of_a_shop_share_its_place_and_brand(log):
     for field in ("brand", "city", "district", "aoi"):
         pairs = np.unique(np.stack([log.items.shop, getattr(log.items, field)]), axis=1)
         assert pairs.shape[1] == log.items.shop.max() + 1
-
-
-@pytest.mark.parametrize(
-    "wrong, message",
-    [
-        ({"samples_per_day": {"2024-1-1": 5}}, "'2024-1-1' is not a day"),
-        ({"samples_per_day": []}, "samples_per_day"),
-        ({"items": 10}, "items: must be at least 160, got 10"),
-        ({"history_len": 0}, "history_len"),
-        ({"click_rate": 1.5}, "click_rate"),
-    ],
-)
-def test_wrong_arguments_are_named(wrong, message):
-    with pytest.raises(DataError, match=message):
-        generate(**{"samples_per_day": [10], "users": 10, **wrong})
