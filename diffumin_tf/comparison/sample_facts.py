@@ -12,13 +12,13 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.files import write_arrays
-from diffumin_tf.input.damage import Repairs, resilient
-from diffumin_tf.input.parsing import parse, read_records, without_gaps
+from diffumin_tf.input.damage import FileCheck
+from diffumin_tf.input.parsing import parse, read_records
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.model import features_of
 
 _BATCH = 1024
-_FILE, _REPAIRED = "slices.npz", "slices-repaired"
+_FILE = "slices.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +71,14 @@ def read_facts(
             if str(kept["read_from"]) == read_from:
                 return SampleFacts(kept["history"], kept["sightings"])
     report(f"counting histories, and sightings of {column} …")
-    repairs = Repairs(os.path.join(folder, _REPAIRED), schema, config.max_bad_records, report)
-    found = _count(config, schema, split, column, repairs)
+    check = FileCheck(schema, config.max_bad_records, report)
+    found = _count(config, schema, split, column, check)
     write_arrays(path, {**dataclasses.asdict(found), "read_from": np.array(read_from)})
     return found
 
 
 def _count(
-    config: TaskConfig, schema: DataStruct, split: str, column: str, repairs: Repairs
+    config: TaskConfig, schema: DataStruct, split: str, column: str, check: FileCheck
 ) -> SampleFacts:
     fields, place = features_of(config).behaviours, schema.position("cat_feature", column)
 
@@ -88,9 +88,9 @@ def _count(
     def both(raw: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         return _history(schema, fields, raw), candidate(raw)
 
-    trained = _read(files_of(config, schema, "train"), schema, repairs, candidate)
+    trained = _read(files_of(config, schema, "train"), schema, check, candidate)
     ids, counts = np.unique(np.concatenate([b.numpy() for b in trained]), return_counts=True)
-    scored = list(_read(files_of(config, schema, split), schema, repairs, both))
+    scored = list(_read(files_of(config, schema, split), schema, check, both))
     history = np.concatenate([h.numpy() for h, _ in scored]).astype(np.int64)
     candidates = np.concatenate([c.numpy() for _, c in scored])
     spots = np.minimum(np.searchsorted(ids, candidates), len(ids) - 1)
@@ -106,15 +106,15 @@ def _read_from(config: TaskConfig, split: str, column: str) -> str:
 
 
 def _read(
-    files: list[str], schema: DataStruct, repairs: Repairs, pick: Callable[[dict], Any]
+    files: list[str], schema: DataStruct, check: FileCheck, pick: Callable[[dict], Any]
 ) -> Iterator:
-    def make(files: list[str], skip: int) -> tf.data.Dataset:
-        serialised = without_gaps(read_records(files).skip(skip * _BATCH).batch(_BATCH), files)
-        return serialised.map(
-            lambda batch: pick(parse(schema, batch)), num_parallel_calls=tf.data.AUTOTUNE
-        )
-
-    return resilient(make, files, repairs)
+    check.look(files)
+    raw = (
+        read_records(files, check.cuts)
+        .batch(_BATCH)
+        .map(lambda batch: pick(parse(schema, batch)), num_parallel_calls=tf.data.AUTOTUNE)
+    )
+    return check.read(raw, files)
 
 
 def _history(schema: DataStruct, fields: Sequence[str], raw: dict[str, tf.Tensor]) -> tf.Tensor:

@@ -10,6 +10,7 @@ from diffumin_tf.config.schema import DataStruct, SequenceField
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DiffuminError
 from diffumin_tf.input import parsing
+from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.input.splits import files_of
 
@@ -96,8 +97,9 @@ def recorded_inputs(
     for split in ("test", "valid", "train"):
         try:
             files = files_of(config, schema, split)
+            FileCheck(schema).look(files)
             records = parsing.read_records(files).take(_RECORDED).batch(_RECORDED)
-            (samples,) = parsing.without_gaps(records, files).as_numpy_iterator()
+            (samples,) = records.as_numpy_iterator()
         except (DiffuminError, tf.errors.OpError, ValueError):
             continue
         source = f"{len(samples)} samples of the {split} split"

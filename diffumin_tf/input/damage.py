@@ -1,191 +1,220 @@
-"""Reading on past damage: one clear error, or bad records left out and counted."""
+"""Damaged record files: one error that names file and place, or the rest of a file left out."""
 
 import contextlib
-import hashlib
 import posixpath
-import uuid
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
-from diffumin_tf.errors import DataError
-from diffumin_tf.files import is_disk_full
-from diffumin_tf.input.faults import (
-    DAMAGE,
-    BadRecord,
-    examine,
-    find_fault,
-    lost_files_named,
-    plain_text,
-    soundness,
-)
-from diffumin_tf.input.parsing import GAPS, LEFT_OUT, compression_of
+from diffumin_tf.errors import ConfigError, DataError
+from diffumin_tf.files import read_json
+from diffumin_tf.input.parsing import compression_of, misfit, parse
+from diffumin_tf.input.records import PART_PREFIX, SUCCESS_FILE
 
-_NAMED = 3  # bad records that the error about too many of them names
+# How tf.data reports a record whose bytes are damaged, or that does not fit the schema. The message
+# may quote the record, whose bytes need not be UTF-8.
+DAMAGE = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeError)
+
+_BATCH = 256
+# A record on disk: length (uint64), checksum of the length, data, checksum of the data.
+_LENGTH_BYTES, _FRAME_BYTES = 8, 16
+_PIECE_BYTES = 1 << 16
 
 
-class Repairs:
-    """Copies of damaged files without their bad records, and how many those are.
+class Damage(NamedTuple):
+    """The first record of a file that cannot be used.
 
-    Reading the copies gives the batches that reading the originals gave before it failed, whether
-    shuffled or not. It stops at damaged bytes before anything behind them is seen, so these are
-    simply gone from the copy. A whole record that does not fit the schema may lie in the shuffle
-    buffer, or have been left out unparsed, before it is noticed: its place is kept, and batches
-    are smaller by it.
+    Attributes:
+        file: where it lies.
+        records: how many usable ones lie before it.
+        message: names the file, the place, and what is wrong.
+    """
 
-    The copies stay in `folder` for as long as they are read; the originals are left alone.
+    file: str
+    records: int
+    message: str
+
+
+class FileCheck:
+    """Checks record files before they are read, and explains a failure while they are read.
+
+    Without a limit only the record lengths of plain files are checked, because TensorFlow's reader
+    allocates what a length asks for. With a limit every file is read through once, and a damaged
+    one is cut before its first bad record. So the records before it stay in their places.
 
     Args:
-        folder: where the copies go; made when the first one is.
         schema: columns of a record.
-        max_bad_records: bad records that may be left out, over all files; 0 allows none.
-        report: takes a line for each.
+        max_bad_records: records that may be left out, over all files; 0 allows none.
+        report: takes a line for each damaged file.
+
+    Attributes:
+        cuts: how many records to read of each damaged file.
     """
 
     def __init__(
-        self, folder: str, schema: DataStruct, max_bad_records: int, report: Callable[[str], None]
+        self, schema: DataStruct, max_bad_records: int = 0, report: Callable[[str], None] = print
     ) -> None:
-        self._folder = folder
+        self.cuts: dict[str, int] = {}
         self._schema = schema
         self._limit = max_bad_records
         self._report = report
-        self._sound = soundness(schema)
-        self._found_sound: set[str] = set()
-        self._copies: dict[str, str] = {}
-        self._bad: list[BadRecord] = []
+        self._usable: dict[str, int] = {}  # records of each file, counted where there is a limit
+        self._left_out: dict[str, int] = {}  # records, by folder
 
-    @property
-    def bad_records(self) -> tuple[BadRecord, ...]:
-        """What was left out so far."""
-        return tuple(self._bad)
-
-    def files(self, files: Sequence[str]) -> list[str]:
-        """The files, with the copies in place of those that were mended."""
-        return [self._copies.get(file, file) for file in files]
-
-    def mend(self, files: Sequence[str], afresh: bool = False) -> bool:
-        """Looks for damage among files and writes copies without it.
-
-        Args:
-            files: part files, originals.
-            afresh: whether files that were sound before are looked at again.
-
-        Returns:
-            Whether there was damage that was not known before.
+    def look(self, files: Sequence[str]) -> None:
+        """Checks the files that were not checked before.
 
         Raises:
-            DataError: there are more bad records than `max_bad_records`, a file is gone, or the
-                disk is full.
+            DataError: a file is gone or damaged, or more records than allowed would be left out.
         """
-        found = False
+        damages = []
         for file in files:
-            if file in self._copies or (file in self._found_sound and not afresh):
+            if file in self._usable:
                 continue
-            if self._sound(file):
-                self._found_sound.add(file)
-                continue
-            if not self._limit:
-                raise DataError(str(find_fault([file], self._schema)))
-            found = True
-            try:
-                with lost_files_named():
-                    self._mend_one(file)
-            except (OSError, tf.errors.OpError) as error:
-                if not is_disk_full(error):
-                    raise
-                raise DataError(
-                    f"{self._folder}: no space left on the disk for a copy of {file} without its "
-                    "bad records"
-                ) from None
-        return found
+            count, damage = 0, None
+            with lost_files_named():
+                if self._limit or frames(file)[1]:
+                    count, damage = look_through(file, self._schema)
+            if damage and not self._limit:
+                raise DataError(damage.message)
+            self._usable[file] = count
+            if damage:
+                damages.append(damage)
+        for damage in damages:
+            self.cuts[damage.file] = damage.records
+            self._report(f"{damage.message}; the rest of the file is left out")
+        for folder in dict.fromkeys(posixpath.dirname(damage.file) for damage in damages):
+            self._count(folder)
 
-    def _mend_one(self, file: str) -> None:
-        # Days have files of the same name; the hash tells them apart.
-        name = hashlib.sha256(file.encode()).hexdigest()[:16] + "-" + posixpath.basename(file)
-        # Workers may share the folder: each writes a file of its own, and any of them will do.
-        staged = posixpath.join(self._folder, f".{uuid.uuid4().hex}-{name}")
-        tf.io.gfile.makedirs(self._folder)
-        try:
-            with tf.io.TFRecordWriter(staged, compression_of(file) or None) as writer:
-                gaps = self._copy_good(file, writer)
-            copy = posixpath.join(self._folder, f"{GAPS if gaps else ''}{name}")
-            tf.io.gfile.rename(staged, copy, overwrite=True)
-        except BaseException:
-            with contextlib.suppress(tf.errors.OpError):
-                tf.io.gfile.remove(staged)
-            raise
-        self._copies[file] = copy
+    def read(self, batches: Iterable, files: Sequence[str], skipped: int = 0) -> Iterator:
+        """Iterates the batches of some files; a failure becomes an error that names its place.
 
-    def _copy_good(self, file: str, writer: tf.io.TFRecordWriter) -> bool:
-        """Copies the good records; says whether it left gaps."""
-        gaps = False
-        for record in examine(file, self._schema):
-            if not isinstance(record, BadRecord):
-                writer.write(record)
-                continue
-            self._count(record)
-            if not record.torn:
-                writer.write(LEFT_OUT)
-                gaps = True
-        return gaps
+        Args:
+            batches: what was made of the files.
+            files: part files, in the order in which they are read.
+            skipped: batches that were left out at the start.
 
-    def _count(self, bad: BadRecord) -> None:
-        self._bad.append(bad)
-        count = len(self._bad)
-        if not self._limit:
-            raise DataError(str(bad))
-        if count > self._limit:
-            first = "; ".join(map(str, self._bad[:_NAMED]))
-            raise DataError(
-                f"more than max_bad_records {self._limit} bad records: {first}"
-                f"{'; …' if count > _NAMED else ''}"
-            )
-        self._report(f"bad record {count} of at most {self._limit} left out: {bad}")
-
-
-def resilient(
-    make: Callable[[list[str], int], Iterable],
-    files: Sequence[str],
-    repairs: Repairs,
-    skip: int = 0,
-    own: Sequence[str] | None = None,
-) -> Iterator:
-    """Iterates batches, and where reading fails mends the files and goes on from the same place.
-
-    Batches before the damage are the same with it and without it, so that no sample comes twice
-    and none but the bad ones is lost. A batch of nothing but records that do not fit is empty.
-
-    Args:
-        make: (files, skip) → the batches of those files without the first `skip` of them; one
-            item a global batch.
-        files: part files.
-        repairs: what is known of damage, and how much of it is allowed.
-        skip: batches to leave out at the start.
-        own: those of the files that `make` reads, where it does not read all of them.
-
-    Raises:
-        DataError: a file is gone, there is more damage than allowed, or no record at all.
-    """
-    done, iterator = skip, None
-    while True:
+        Raises:
+            DataError: a file is gone or damaged, or there is no record at all.
+        """
+        empty = not skipped
         try:
             with lost_files_named():
-                if iterator is None:
-                    iterator = iter(make(repairs.files(files), done))
-                batch = next(iterator)
-        except StopIteration:
+                for batch in batches:
+                    empty = False
+                    yield batch
+        except DAMAGE as error:
+            damage = self.first_damage(files)
+            raise DataError(damage.message if damage else plain_text(error)) from None
+        if empty:
+            more = " …" if len(files) > 1 else ""
+            raise DataError(f"{files[0]}{more}: no record in {len(files)} files")
+
+    def first_damage(self, files: Iterable[str]) -> Damage | None:
+        """The first damage in what is read of some files.
+
+        Raises:
+            DataError: a file is gone.
+        """
+        with lost_files_named():
+            found = (look_through(file, self._schema, self.cuts.get(file, -1)) for file in files)
+            return next((damage for _, damage in found if damage), None)
+
+    def _count(self, folder: str) -> None:
+        """Counts what the cuts in one folder leave out."""
+        cuts = {file: n for file, n in self.cuts.items() if posixpath.dirname(file) == folder}
+        try:
+            examples = read_json(posixpath.join(folder, SUCCESS_FILE))["entry"]["examples"]
+            parts = tf.io.gfile.glob(posixpath.join(folder, PART_PREFIX + "*"))
+            count = max(examples - sum(self._usable[part] for part in parts), len(cuts))
+            line = f"{folder}: {count} of {examples} records left out"
+        except (ConfigError, KeyError, TypeError):
+            count = sum(max(frames(file)[0] - n, 1) for file, n in cuts.items())
+            line = (
+                f"{folder}: at least {count} records left out ({SUCCESS_FILE} would say how many)"
+            )
+        self._left_out[folder] = count
+        total = sum(self._left_out.values())
+        if total > self._limit:
+            raise DataError(f"{line}; {total} in all are more than max_bad_records {self._limit}")
+        self._report(line)
+
+
+def frames(file: str) -> tuple[int, str]:
+    """Goes through a plain file from length to length, without a look at data and checksums.
+
+    For a zipped file there is no need: the reader never allocates more than it inflates.
+
+    Returns:
+        Number of records that fit into the file, -1 for a zipped one; why the next one does not.
+    """
+    if compression_of(file):
+        return -1, ""
+    size = tf.io.gfile.stat(file).length
+    piece, start, offset, count = b"", 0, 0, 0
+    with tf.io.gfile.GFile(file, "rb") as source:
+        while offset < size:
+            if offset + _LENGTH_BYTES > start + len(piece):
+                source.seek(offset)
+                piece, start = source.read(_PIECE_BYTES), offset
+            field = piece[offset - start : offset - start + _LENGTH_BYTES]
+            needed, left = _FRAME_BYTES + int.from_bytes(field, "little"), size - offset
+            if needed > left:
+                return count, f"{left:,} bytes are left, but the next one takes {needed:,}"
+            offset += needed
+            count += 1
+    return count, ""
+
+
+def look_through(file: str, schema: DataStruct, records: int = -1) -> tuple[int, Damage | None]:
+    """Reads a file up to its end or its first bad record, by the reader and parser of training.
+
+    Args:
+        file: a part file.
+        schema: columns of a record.
+        records: how many records to look at; -1 looks at all.
+
+    Returns:
+        How many records can be used, and what is wrong with the next one.
+    """
+    records, reason = (records, "") if records >= 0 else frames(file)
+    serialised = tf.data.TFRecordDataset(file, compression_of(file)).take(records)
+    count = 0
+    for size in (_BATCH, 1):  # many at once, then one by one from where that fails
+        sizes = serialised.skip(count).batch(size).map(lambda b: tf.size(parse(schema, b)["label"]))
+        try:
+            for n in sizes.as_numpy_iterator():
+                count += int(n)
             break
         except DAMAGE as error:
-            if not repairs.mend(files if own is None else own, afresh=True):
-                raise DataError(plain_text(error)) from None
-            iterator = None
-            continue
-        done += 1
-        yield batch
-    if not done:
-        raise _no_record(files)
+            failure = error
+    else:
+        reason = plain_text(failure)
+        if not isinstance(failure, tf.errors.DataLossError):
+            (record,) = serialised.skip(count).take(1).as_numpy_iterator()
+            reason = misfit(schema, record) or reason
+            return count, Damage(file, count, f"{file}: record {count}: {reason}")
+    if not reason:
+        return count, None
+    message = f"{file}: torn or damaged after {count} records: {reason}"
+    return count, Damage(file, count, message)
 
 
-def _no_record(files: Sequence[str]) -> DataError:
-    return DataError(f"{files[0]}{' …' if len(files) > 1 else ''}: no record in {len(files)} files")
+@contextlib.contextmanager
+def lost_files_named() -> Iterator[None]:
+    """Turns what TensorFlow says of a file that is gone, or closed to us, into a `DataError`."""
+    try:
+        yield
+    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
+        raise DataError(f"cannot be read: {plain_text(error)}") from None
+
+
+def plain_text(error: Exception) -> str:
+    """The message of an error without TensorFlow's op names and graph locations around it."""
+    text = getattr(error, "message", None) or str(error)
+    text = text.partition("\n\t [[")[0].partition(" [Op:")[0]
+    text = re.sub(r"\{\{.*?\}\} ?", "", text).strip().rpartition("\n")[2]
+    return re.sub(r"^Error in user-defined function .* with iterator: \S+: ", "", text)

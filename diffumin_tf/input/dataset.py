@@ -3,7 +3,7 @@
 import dataclasses
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,7 @@ from diffumin_tf.errors import ConfigError, DataError
 
 # Users import these from here; their code lies by its subject.
 from diffumin_tf.input.features import FeaturePath
-from diffumin_tf.input.parsing import parse, read_records, user_ids, without_gaps
+from diffumin_tf.input.parsing import parse, read_records, user_ids
 from diffumin_tf.input.records import PART_PREFIX
 
 _DAY = re.compile(r"^\d{8}$")
@@ -161,6 +161,7 @@ def batches(
     skip: int = 0,
     part: Part = WHOLE,
     input_shards: int = 1,
+    cuts: Mapping[str, int] | None = None,
 ) -> tf.data.Dataset:
     """Model inputs and labels, batch by batch; same files and seed, same batches.
 
@@ -181,6 +182,7 @@ def batches(
             replicas' rows. With more, it reads the files of its own shards alone, ends when they
             do, and its replicas share what those give in the way that `Part` tells.
         input_shards: M, a multiple of the pipelines.
+        cuts: how many records to read of files that are not read to their end.
 
     Returns:
         A dataset of (inputs, label float32 [B]): for each global batch, one element a replica of
@@ -192,11 +194,10 @@ def batches(
     """
     check_input_shards(input_shards, batch_size, len(files), part.pipelines)
     shards = [
-        _shard(of_shard, shard, batch_size, shuffle, skip, input_shards)
+        _shard(of_shard, shard, batch_size, shuffle, skip, input_shards, cuts)
         for shard, of_shard in _shards(files, shuffle, part, input_shards).items()
     ]
     serialised = shards[0] if len(shards) == 1 else _side_by_side(shards)
-    serialised = without_gaps(serialised, files)
     if input_shards > 1 and part.pipelines > 1:  # what it reads is for its own replicas alone
         part = Part(0, part.count, part.count)
     if part.total > 1:
@@ -247,9 +248,10 @@ def _shard(
     shuffle: tuple[int, int] | None,
     skip: int,
     input_shards: int,
+    cuts: Mapping[str, int] | None,
 ) -> tf.data.Dataset:
     """What one shard gives to each global batch: strings [at most batch_size / M]."""
-    records, share = read_records(files), batch_size // input_shards
+    records, share = read_records(files, cuts), batch_size // input_shards
     if shuffle:
         buffer_size, seed = shuffle
         if input_shards > 1:
@@ -290,8 +292,8 @@ def id_batches(
     schema: DataStruct,
     fields: Iterable[str],
     batch_size: int = 1024,
-    skip: int = 0,
-) -> Iterator[np.ndarray]:
+    cuts: Mapping[str, int] | None = None,
+) -> tf.data.Dataset:
     """All ids of the given columns and history fields, batch by batch, for counting."""
     columns = [schema.cat_feature.index(n) for n in fields if n in schema.cat_feature]
     sequences = [schema.sequences[n] for n in fields if n in schema.sequences]
@@ -305,6 +307,5 @@ def id_batches(
         picked = [tf.reshape(tf.gather(raw["cat_feature"], columns, axis=1), [-1])]
         return tf.concat(picked + [raw[n].values for n in names], axis=0)
 
-    records = read_records(files).skip(skip * batch_size).batch(batch_size)
-    parsed = without_gaps(records, files).map(ids, num_parallel_calls=tf.data.AUTOTUNE)
-    yield from parsed.as_numpy_iterator()
+    records = read_records(files, cuts).batch(batch_size)
+    return records.map(ids, num_parallel_calls=tf.data.AUTOTUNE)

@@ -1,17 +1,12 @@
 """Serialised samples from files, and from serialised samples to raw tensors."""
 
-import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
-
-# Stands in for a record that was left out. No serialised sample begins with a zero byte.
-LEFT_OUT = b"\0left out"
-# The name of a file that holds such records begins with this.
-GAPS = "gaps-"
 
 
 def compression_of(file: str) -> str:
@@ -19,23 +14,24 @@ def compression_of(file: str) -> str:
     return "GZIP" if file.endswith(".gz") else ""
 
 
-def read_records(files: Sequence[str]) -> tf.data.Dataset:
-    """Serialised samples in file order."""
+def read_records(files: Sequence[str], cuts: Mapping[str, int] | None = None) -> tf.data.Dataset:
+    """Serialised samples in file order.
+
+    Args:
+        files: part files, all plain or all zipped.
+        cuts: how many records to read of some of them, the first ones; all of the others.
+    """
     kinds = {compression_of(file) for file in files}
     if len(kinds) > 1:
         raise DataError(
             f"{files[0]} … {files[-1]}: plain and .gz files in one split; keep one kind"
         )
-    return tf.data.TFRecordDataset(list(files), compression_type=kinds.pop())
-
-
-def without_gaps(serialised: tf.data.Dataset, files: Sequence[str]) -> tf.data.Dataset:
-    """Batches of serialised samples of files without what stands in for those left out."""
-    if not any(posixpath.basename(file).startswith(GAPS) for file in files):
-        return serialised
-    return serialised.map(
-        lambda batch: tf.boolean_mask(batch, batch != LEFT_OUT),
-        num_parallel_calls=tf.data.AUTOTUNE,
+    compression, cuts = kinds.pop(), cuts or {}
+    if not any(file in cuts for file in files):
+        return tf.data.TFRecordDataset(list(files), compression)
+    counts = np.array([cuts.get(file, -1) for file in files], np.int64)
+    return tf.data.Dataset.from_tensor_slices((list(files), counts)).flat_map(
+        lambda file, count: tf.data.TFRecordDataset(file, compression).take(count)
     )
 
 
@@ -72,4 +68,34 @@ def user_ids(schema: DataStruct, raw: dict[str, tf.Tensor], column: str | None) 
     for group in ("auxiliary_info", "cat_feature"):
         if column in getattr(schema, group):
             return raw[group][:, schema.position(group, column)]
+    return None
+
+
+def misfit(schema: DataStruct, serialised: bytes) -> str | None:
+    """Says how one serialised sample differs from the schema; None if it fits."""
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(serialised)
+    except Exception as error:  # the protobuf runtime in use decides on the class
+        return f"no tf.train.Example: {error}"
+    kinds = {"dense_feature": "float_list"}
+    for group in ("label", "auxiliary_info", "cat_feature", "dense_feature"):
+        expected = len(getattr(schema, group))
+        if not expected:
+            continue
+        kind = kinds.get(group, "int64_list")
+        if group not in example.features.feature:
+            return f"key {group!r} is missing; {schema.source} wants {expected} values"
+        feature = example.features.feature[group]
+        found = len(getattr(feature, kind).value)
+        if found != expected:
+            stored = feature.WhichOneof("kind") or "nothing"
+            return (
+                f"key {group!r} has {found} {kind} values (it holds a {stored}); "
+                f"{schema.source} wants {expected}"
+            )
+    for name in schema.variable_sequences:
+        stored = example.features.feature[name].WhichOneof("kind")
+        if stored not in (None, "int64_list"):
+            return f"key {name!r} holds a {stored}; {schema.source} wants an int64_list"
     return None

@@ -11,6 +11,7 @@ from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 
 PART_PREFIX = "part-"
+SUCCESS_FILE = "_SUCCESS.json"  # beside the part files of a day: says how many samples they hold
 
 
 @dataclasses.dataclass

@@ -2,6 +2,7 @@
 
 import itertools
 import posixpath
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -50,10 +51,12 @@ def refuse_overlap(files: dict[str, list[str]]) -> None:
             )
 
 
-def first_record(files: list[str], schema: DataStruct) -> tf.data.Dataset:
+def first_record(
+    files: list[str], schema: DataStruct, cuts: Mapping[str, int] | None = None
+) -> tf.data.Dataset:
     """The first record of a split, parsed, so that a wrong schema shows before training."""
-    first = parsing.without_gaps(dataset.read_records(files).take(1).batch(1), files)
-    return first.map(lambda serialised: dataset.parse(schema, serialised))
+    first = parsing.read_records(files, cuts).take(1).batch(1)
+    return first.map(lambda serialised: parsing.parse(schema, serialised))
 
 
 def count_examples(config: TaskConfig, files: list[str]) -> int | None:

@@ -16,10 +16,9 @@ import tensorflow as tf
 from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.files import staged_directory, write_json
-from diffumin_tf.input.records import PartWriter, SampleColumns, encode
+from diffumin_tf.input.records import SUCCESS_FILE, PartWriter, SampleColumns, encode
 from diffumin_tf.prepare.spec import RecordSpec
 
-SUCCESS_FILE = "_SUCCESS.json"
 FORMAT_VERSION = 1  # Part of the key: raise it when the same spec would give other records.
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 _DAY = re.compile(r"(\d{8})/?")

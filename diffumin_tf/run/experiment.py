@@ -18,7 +18,7 @@ from diffumin_tf.export.check import check_export
 from diffumin_tf.export.inputs import SignatureInputs, recorded_inputs
 from diffumin_tf.export.saved_model import export
 from diffumin_tf.files import write_text
-from diffumin_tf.input.damage import Repairs
+from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.model import RankingModel, features_of
@@ -42,7 +42,7 @@ class Experiment:
         model_dir: folder of the run.
         distribution: devices and machines that train it.
         path: raw tensors to model inputs.
-        repairs: what is known of damaged records.
+        check: what is known of damaged record files.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Experiment:
         schema: DataStruct,
         model_dir: str,
         distribution: Distribution | None = None,
-        repairs: Repairs | None = None,
+        check: FileCheck | None = None,
     ) -> None:
         self.config = config
         self.schema = schema
@@ -60,9 +60,7 @@ class Experiment:
         run_setup.compute_reproducibly(config.deterministic)
         self._rows_of = run_setup.row_mapping(config, model_dir)
         self.path = self.new_path(self._rows_of)
-        self.repairs = repairs or run_setup.repairs(
-            config, schema, model_dir, self.distribution, print
-        )
+        self.check = check or FileCheck(schema, config.max_bad_records)
 
     @functools.cached_property
     def model(self) -> RankingModel:
@@ -102,8 +100,8 @@ class Experiment:
         for name in config.input_units:
             registry.input_unit(name)(config, layout)
         run_setup.check_user_column(config, schema)
-        repairs = run_setup.repairs(config, schema, model_dir, distribution, report)
-        files = run_setup.checked_splits(config, schema, distribution, repairs, report)
+        check = FileCheck(schema, config.max_bad_records, report)
+        files = run_setup.checked_splits(config, schema, distribution, check, report)
         begun = run_folder.is_run(model_dir) and checkpoints.has_any(model_dir)
         if not begun:
             run_setup.check_earlier_run(config)
@@ -112,11 +110,11 @@ class Experiment:
         elif distribution.is_chief:
             tf.io.gfile.makedirs(model_dir)
             run_folder.mark_unfinished(model_dir)
-            run_setup.settle_vocabulary(config, schema, layout, files, repairs, model_dir, report)
+            run_setup.settle_vocabulary(config, schema, layout, files, check, model_dir, report)
             schema_text = json.dumps(schema.to_dict(), indent=2)
             write_text(posixpath.join(model_dir, SCHEMA_FILE), schema_text + "\n")
         distribution.wait_for_all()
-        experiment = cls(config, schema, model_dir, distribution, repairs)
+        experiment = cls(config, schema, model_dir, distribution, check)
         if distribution.is_chief:
             run_folder.write_config(model_dir, config)
         return experiment
@@ -221,7 +219,7 @@ class Experiment:
 
     def batches(self, distribution: Distribution) -> Batches:
         """What reads batches for the replicas of this process."""
-        return Batches(self.config, self.schema, self.path, distribution, self.repairs)
+        return Batches(self.config, self.schema, self.path, distribution, self.check)
 
     @functools.cached_property
     def _predict(self):

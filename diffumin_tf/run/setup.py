@@ -1,7 +1,7 @@
 """What is checked and written before a run begins, and what its folder needs to be read again."""
 
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -10,7 +10,7 @@ from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, did_you_mean
 from diffumin_tf.input import dataset, vocabulary
-from diffumin_tf.input.damage import Repairs, resilient
+from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.input.splits import SPLITS, files_of, first_record, has_split, refuse_overlap
 from diffumin_tf.run import folder as run_folder
@@ -32,24 +32,11 @@ def compute_reproducibly(deterministic: bool = True) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def repairs(
-    config: TaskConfig,
-    schema: DataStruct,
-    model_dir: str,
-    distribution: Distribution,
-    report: Callable[[str], None],
-) -> Repairs:
-    """What a process of a run does about damaged records."""
-    name = "repaired" if distribution.is_chief else f".{distribution.name}-repaired"
-    folder = posixpath.join(model_dir, name.replace(" ", "-"))
-    return Repairs(folder, schema, config.max_bad_records, report)
-
-
 def checked_splits(
     config: TaskConfig,
     schema: DataStruct,
     distribution: Distribution,
-    repairs: Repairs,
+    check: FileCheck,
     report: Callable[[str], None],
 ) -> list[str]:
     """Looks at the records of all splits; returns the files of the training split."""
@@ -65,7 +52,8 @@ def checked_splits(
         path = getattr(config, f"{split}_data_path") or config.train_data_path
         for day in dataset.empty_days(path, start, end):
             report(f"{split}: no records on {day}")
-        next(resilient(lambda files, skip: first_record(files, schema), files[split], repairs))
+        check.look(files[split])
+        next(check.read(first_record(files[split], schema, check.cuts), files[split]))
     return files["train"]
 
 
@@ -111,7 +99,7 @@ def settle_vocabulary(
     schema: DataStruct,
     layout: FeatureLayout,
     files: list[str],
-    repairs: Repairs,
+    check: FileCheck,
     model_dir: str,
     report: Callable[[str], None],
 ) -> None:
@@ -133,12 +121,10 @@ def settle_vocabulary(
             ) from None
         return
 
-    def ids(files: list[str], skip: int) -> Iterator:
-        return dataset.id_batches(files, schema, layout.fields + layout.behaviours, skip=skip)
-
+    ids = dataset.id_batches(files, schema, layout.fields + layout.behaviours, cuts=check.cuts)
     counted = vocabulary.write_vocabulary(
         path,
-        resilient(ids, files, repairs),
+        check.read(ids.as_numpy_iterator(), files),
         embedding.min_count,
         earlier if earlier and tf.io.gfile.exists(earlier) else None,
     )

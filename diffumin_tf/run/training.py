@@ -94,8 +94,7 @@ class RunTraining:
         """Lets the workers of a parameter-server cluster train, from where the run is."""
         config, spread = self._run.config, self._run.distribution
         files = files_of(config, self._run.schema, "train")
-        if config.max_bad_records:
-            self._run.repairs.mend(files)
+        self._run.check.look(files)
         with spread.strategy.scope():
             model = self._run.new_model()
             optimizers.compile_model(model, config)
@@ -103,7 +102,7 @@ class RunTraining:
             path = self._run.new_path(run_setup.row_mapping(config, self._run.model_dir))
         state = AsynchronousState()
         saved = self._begin(model, state)
-        reader = PieceReader(config, self._run.schema, path, self._run.repairs.files(files))
+        reader = PieceReader(config, self._run.schema, path, files, self._run.check)
         self._run.model.compile(*optimizers.build(config))
         return AsynchronousTrainer(
             model,

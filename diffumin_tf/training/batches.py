@@ -5,7 +5,8 @@ from typing import Any
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import TaskConfig
-from diffumin_tf.input import damage, dataset
+from diffumin_tf.input import dataset
+from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.training.strategy import Distribution
 
@@ -20,7 +21,7 @@ class Batches:
         schema: columns of a record.
         path: maps raw tensors to model inputs.
         distribution: the replicas.
-        repairs: what to do about damaged records.
+        check: what is known of damaged record files.
 
     Attributes:
         spec: types of a batch, known once one was read.
@@ -32,13 +33,13 @@ class Batches:
         schema: DataStruct,
         path: FeaturePath,
         distribution: Distribution,
-        repairs: damage.Repairs,
+        check: FileCheck,
     ) -> None:
         self._config = config
         self._schema = schema
         self._path = path
         self._distribution = distribution
-        self._repairs = repairs
+        self._check = check
         self.spec: Any = None
 
     def read(
@@ -52,36 +53,31 @@ class Batches:
         """Batches in the order that the seed of `shuffle` gives, the first `skip` left out.
 
         Raises:
-            DataError: a file is gone, or more records are damaged than the configuration allows.
+            DataError: a file is gone or damaged, or more records would be left out than allowed.
         """
-
+        # Every worker looks at all files, so that all of them come to the same cuts.
+        self._check.look(files)
         part = _part(self._distribution)
-
-        def make(files: list[str], skip: int) -> Any:
-            made = dataset.batches(
-                files,
-                self._schema,
-                self._path,
-                batch_size,
-                self._config.user_column,
-                shuffle,
-                skip=skip,
-                part=part,
-                input_shards=input_shards,
-            )
-            if self._distribution.replicas > 1:
-                strategy = self._distribution.strategy
-                made = strategy.distribute_datasets_from_function(lambda _, made=made: made)
-            self.spec = made.element_spec
-            return made
-
-        files, own = list(files), None
-        if self._distribution.workers > 1:
-            own = dataset.own_files(files, shuffle, part, input_shards)
-            if self._config.max_bad_records:
-                # A worker that met a damaged record amid a step would take the others down.
-                self._repairs.mend(own)
-        return damage.resilient(make, files, self._repairs, skip, own)
+        batches = dataset.batches(
+            files,
+            self._schema,
+            self._path,
+            batch_size,
+            self._config.user_column,
+            shuffle,
+            skip=skip,
+            part=part,
+            input_shards=input_shards,
+            cuts=self._check.cuts,
+        )
+        if self._distribution.replicas > 1:
+            strategy = self._distribution.strategy
+            made = strategy.distribute_datasets_from_function(lambda _: batches)
+        else:
+            made = batches
+        self.spec = made.element_spec
+        own = dataset.own_files(files, shuffle, part, input_shards)
+        return self._check.read(made, own, skip)
 
 
 class EpochBatches:

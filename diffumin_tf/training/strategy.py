@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, TrainingError
-from diffumin_tf.input.faults import plain_text
+from diffumin_tf.input.damage import plain_text
 from diffumin_tf.terminal import quietly
 from diffumin_tf.training import cluster as cluster_lib
 from diffumin_tf.training.asynchronous import servers

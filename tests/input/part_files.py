@@ -49,3 +49,40 @@ def users_of(batches):
 def users_in(files, schema, path, batch_size=32, shuffle=None, **options):
     """Users of each batch of `dataset.batches`."""
     return users_of(dataset.batches(files, schema, path, batch_size, "user_id", shuffle, **options))
+
+
+def offsets(serialised):
+    """Where each record begins in a plain file of them, and where the file ends."""
+    return np.r_[0, np.cumsum([16 + len(data) for data in serialised])].tolist()
+
+
+def flip(file, position):
+    """Changes one bit of a file."""
+    with open(file, "r+b") as opened:
+        opened.seek(position)
+        byte = opened.read(1)[0]
+        opened.seek(position)
+        opened.write(bytes([byte ^ 1]))
+
+
+def flip_data(file, serialised, number):
+    """Changes the data of one record of a plain file."""
+    flip(file, offsets(serialised)[number] + 12 + len(serialised[number]) // 2)
+
+
+def tear(file, size):
+    """Cuts off a file's last bytes."""
+    os.truncate(file, os.path.getsize(file) - size)
+
+
+def frame_of(length):
+    """The head of a record that claims to be so long, with the right checksum of the length."""
+    head = length.to_bytes(8, "little")
+    crc = 0xFFFFFFFF  # CRC-32C bit by bit, then masked as in TensorFlow's crc32c.h
+    for byte in head:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return head + masked.to_bytes(4, "little")

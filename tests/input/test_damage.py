@@ -1,19 +1,33 @@
-"""Reading on past damage: the same batches as from files that never held the bad records."""
+"""Damaged record files: the error names file and place, or the rest of the file is left out."""
 
+import gzip
+import json
 import os
 import pathlib
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from diffumin_tf.errors import DataError
 from diffumin_tf.input import dataset
-from diffumin_tf.input.damage import Repairs, resilient
-from tests.input.harm import flip, flip_data, flip_length, tear
-from tests.input.part_files import encoded, small_path, small_schema, users_of, write_parts
-from tests.prepare.prepared import fill_disk
+from diffumin_tf.input.damage import FileCheck, frames, look_through
+from tests.input.part_files import (
+    encoded,
+    flip,
+    flip_data,
+    frame_of,
+    offsets,
+    small_path,
+    small_schema,
+    tear,
+    users_of,
+    write_parts,
+)
 
-# Four files of 50 records.
+# Four days of one file of 50 records.
 FILES, EACH, BATCH = 4, 50, 16
 
 
@@ -44,217 +58,277 @@ def lines():
 
 
 @pytest.fixture
-def repairs_for(tmp_path, schema, lines):
-    return lambda limit: Repairs(str(tmp_path / "repaired"), schema, limit, lines.append)
+def check_of(schema, lines):
+    return lambda limit=0: FileCheck(schema, limit, lines.append)
 
 
 @pytest.fixture
-def begun():
-    """Where each reading began."""
-    return []
+def read(schema, path):
+    """Users of each batch."""
 
-
-@pytest.fixture
-def read(schema, path, begun):
-    """Users of each batch, read with repairs or without."""
-
-    def users(files, repairs=None, shuffle=(60, 3), skip=0, **options):
-        def make(files, skip):
-            begun.append(skip)
-            return dataset.batches(
-                files, schema, path, BATCH, "user_id", shuffle, skip=skip, **options
-            )
-
-        if repairs is None:
-            return users_of(make(files, skip))
-        return users_of(resilient(make, files, repairs, skip))
+    def users(files, check=None, shuffle=None, skip=0, **options):
+        check = check or FileCheck(schema)
+        check.look(files)
+        batches = dataset.batches(
+            files, schema, path, BATCH, "user_id", shuffle, skip=skip, cuts=check.cuts, **options
+        )
+        return users_of(check.read(batches, files, skip))
 
     return users
 
 
-def damage_all(files, contents):
-    """Harms three files in every way; returns how many bad records that makes."""
-    flip_data(files[0], contents[0], 31, 32, 40)
-    flip_length(files[1], contents[1], 35)
-    flip_data(files[1], contents[1], 20)
+def count_day(file, examples):
+    """Writes the `_SUCCESS.json` of the day of a file."""
+    success = pathlib.Path(file).parent / "_SUCCESS.json"
+    success.write_text(json.dumps({"entry": {"examples": examples}}))
+
+
+def zipped(file):
+    """A zipped copy in the place of a file."""
+    with open(file, "rb") as plain, gzip.open(file + ".gz", "wb") as copy:
+        copy.write(plain.read())
+    os.remove(file)
+    return file + ".gz"
+
+
+@pytest.mark.parametrize(
+    ("harm", "number"),
+    [
+        (lambda file, good: flip_data(file, good, 7), 7),
+        (lambda file, good: flip(file, offsets(good)[6] - 1), 5),  # the checksum of the data
+        (lambda file, good: flip(file, offsets(good)[9]), 9),  # a length
+        (lambda file, good: flip(file, offsets(good)[9] + 8), 9),  # the checksum of a length
+        (lambda file, good: tear(file, 1), EACH - 1),
+        (lambda file, good: tear(file, len(good[-1])), EACH - 1),
+        (lambda file, good: pathlib.Path(file).write_bytes(b"no record" * 90), 0),
+    ],
+)
+@pytest.mark.parametrize("kind", ["plain", "gz"])
+def test_damage_is_named_with_file_and_place(files, contents, schema, read, kind, harm, number):
+    harm(files[1], contents[1])
+    if kind == "gz":
+        files = [zipped(file) for file in files]
+    with pytest.raises(DataError) as error:
+        read(files, shuffle=(60, 3))
+    assert f"{files[1]}: torn or damaged after {number} records: " in str(error.value)
+    assert look_through(files[1], schema)[0] == number
+    assert "\n" not in str(error.value)
+
+
+def test_damage_of_the_zipped_bytes_themselves_is_named(files, schema, read):
+    files = [zipped(file) for file in files]
+    flip(files[1], os.path.getsize(files[1]) // 2)
+    with pytest.raises(DataError, match=r"d1/part-00000.gz: torn or damaged after \d+ records"):
+        read(files)
+    tear(files[0], 100)
+    with pytest.raises(DataError, match=r"d0/part-00000.gz: torn or damaged after \d+ records"):
+        read(files)
+
+
+def test_whole_files_have_no_damage(files, contents, schema, tmp_path):
+    (tmp_path / "part-0").touch()
+    tear(files[0], 16 + len(contents[0][-1]))  # it ends between two records
+    for file, count in ((files[0], EACH - 1), (files[1], EACH), (str(tmp_path / "part-0"), 0)):
+        assert frames(file) == (count, "")
+        assert look_through(file, schema) == (count, None)
+    assert look_through(zipped(files[1]), schema) == (EACH, None)
+    tear(files[2], 15 + len(contents[2][-1]))  # one byte is left of the last record
+    assert frames(files[2])[0] == EACH - 1 and "1 bytes are left" in frames(files[2])[1]
+
+
+def changed(change):
+    def make(serialised):
+        example = tf.train.Example.FromString(serialised)
+        change(example.features.feature)
+        return example.SerializeToString()
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (
+            changed(lambda f: f["cat_feature"].int64_list.value.append(3)),
+            "key 'cat_feature' has 9 int64_list values (it holds a int64_list); "
+            "the_schema.json wants 8",
+        ),
+        (changed(lambda f: f.pop("label")), "key 'label' is missing; the_schema.json wants 1"),
+        (
+            changed(lambda f: f["dense_feature"].int64_list.value.append(1)),
+            "key 'dense_feature' has 0 float_list values (it holds a int64_list)",
+        ),
+        (
+            changed(lambda f: f["item_list"].bytes_list.value.append(b"x")),
+            "key 'item_list' holds a bytes_list; the_schema.json wants an int64_list",
+        ),
+        (lambda serialised: b"\xff\xffnot a proto", "no tf.train.Example"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_named_with_its_key(read, contents, tmp_path, harm, message):
+    good = contents[0]
+    files = write_parts(tmp_path / "a", good)
+    files += write_parts(tmp_path / "b", [*good[:15], harm(good[15]), *good[15:]])
+    with pytest.raises(DataError) as error:
+        read(files)
+    assert str(error.value).startswith(f"{files[1]}: record 15: {message}")
+
+
+READ_ABSURD = """
+import sys
+from diffumin_tf.input.damage import FileCheck
+from diffumin_tf.input.parsing import read_records
+from tests.input.part_files import small_schema
+*files, limit = sys.argv[1:]
+check = FileCheck(small_schema(), int(limit))
+for file in files:
+    try:
+        check.look([file])
+        print(len(list(check.read(read_records([file], check.cuts), [file]))))
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_an_absurd_length_is_an_error_and_asks_for_no_memory(tmp_path, contents):
+    """In a process of its own, which TensorFlow's reader would bring down."""
+    (whole,) = write_parts(tmp_path / "d", contents[0])
+    files = []
+    for length in (2**40, 2**62, 2**64 - 1):
+        file = tmp_path / f"part-{length}"
+        torn = pathlib.Path(whole).read_bytes() + frame_of(length) + b"x" * 100
+        file.write_bytes(torn)
+        with gzip.open(f"{file}.gz", "wb") as copy:
+            copy.write(torn)
+        files += [str(file), f"{file}.gz"]
+
+    def said(limit):
+        command = [sys.executable, "-c", READ_ABSURD, *files, limit]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    for file, line in zip(files, said("0"), strict=True):
+        assert line.startswith(f"DataError {file}: torn or damaged after {EACH} records: ")
+    assert said("6").count(str(EACH)) == len(files)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shuffle", "options"),
+    [
+        ("plain", None, {}),
+        ("gz", (60, 10), {}),
+        ("plain", (60, 10), {"input_shards": 2}),
+        ("plain", (1000, 3), {}),
+    ],
+)
+def test_the_rest_of_a_damaged_file_is_left_out_and_what_lies_before_keeps_its_place(
+    files, contents, check_of, read, tmp_path, kind, options, shuffle
+):
+    alike = [
+        write_parts(tmp_path / f"c{n}", content[:kept])[0]
+        for n, (content, kept) in enumerate(zip(contents, (31, 0, EACH, EACH - 1), strict=True))
+    ]
+    expected = read(alike, None, shuffle, **options)
+    assert len(sum(expected, [])) == 130
+    flip_data(files[0], contents[0], 31)
+    flip(files[1], 0)
     tear(files[3], 30)
-    return 6
+    for file in files:
+        count_day(file, EACH)
+    if kind == "gz":
+        files = [zipped(file) for file in files]
+    for skip in (0, 5):  # at the start, and after a restart in the middle
+        check = check_of(EACH + 20)
+        assert read(files, check, shuffle, skip, **options) == expected[skip:]
+        assert check.cuts == {files[0]: 31, files[1]: 0, files[3]: EACH - 1}
+    with pytest.raises(DataError, match="70 in all are more than max_bad_records 69"):
+        read(files, check_of(EACH + 19), shuffle, **options)
 
 
-@pytest.fixture
-def cleaned(tmp_path, contents):
-    """The files of `damage_all` without the bad records."""
-    kept = [
-        [data for number, data in enumerate(contents[0]) if number not in (31, 32, 40)],
-        [data for number, data in enumerate(contents[1][:35]) if number != 20],
-        contents[2],
-        contents[3][:-1],
-    ]
-    return [write_parts(tmp_path / f"c{n}", content)[0] for n, content in enumerate(kept)]
-
-
-@pytest.mark.parametrize("shuffle", [None, (1, 3), (60, 10), (1000, 3)])
-def test_damage_met_on_the_way_gives_the_batches_of_files_without_the_bad_records(
-    files, cleaned, contents, repairs_for, read, shuffle, begun
+def test_a_run_goes_on_with_the_same_batches_once_damage_ahead_is_allowed(
+    files, contents, schema, path, check_of, read
 ):
-    bad = damage_all(files, contents)
-    expected = read(cleaned, shuffle=shuffle)
-    assert len(expected) == 12 and len(sum(expected, [])) == FILES * EACH - 20
-    for skip in (0, 5):
-        repairs = repairs_for(bad)
-        begun.clear()
-        assert read(files, repairs, shuffle, skip) == expected[skip:]
-        assert len(repairs.bad_records) == bad
-        # It was met on the way, unless the buffer holds everything.
-        assert begun[0] == skip and len(begun) == 2
-        assert skip or (begun[1] > 0) == (shuffle != (1000, 3))
-    assert read(files, repairs, shuffle) == expected  # and so does the next reading
+    def users(check):
+        check.look(files)
+        batches = dataset.batches(files, schema, path, BATCH, "user_id", (40, 3), cuts=check.cuts)
+        return (inputs["user"].numpy().tolist() for inputs, _ in check.read(batches, files))
+
+    order = np.random.default_rng(3).permutation(FILES)
+    flip_data(files[order[-1]], contents[order[-1]], 20)
+    before, after = [], users(check_of(50))
+    with pytest.raises(DataError, match="torn or damaged after 20 records"):
+        for batch in users(check_of()):
+            before.append(batch)
+    assert len(before) >= 5
+    assert before == [next(after) for _ in before]
+    assert list(after) == read(files, check_of(50), (40, 3), len(before))
 
 
-def test_damage_that_comes_while_files_are_read_is_mended_too(
-    files, schema, path, contents, repairs_for
+def test_what_is_left_out_is_counted_by_day_and_each_file_is_one_line(
+    tmp_path, schema, contents, check_of, lines
 ):
-    flip_data(files[0], contents[0], 5)
-    repairs = repairs_for(2)
-
-    def make(files, skip):
-        return dataset.batches(files, schema, path, 1, "user_id", skip=skip)
-
-    batches = resilient(make, files, repairs)
-    found = [next(batches) for _ in range(10)]
-    assert len(repairs.bad_records) == 1
-    flip_data(files[3], contents[3], EACH - 2)  # a file that was sound when it was looked at
-    found += batches
-    assert len(repairs.bad_records) == 2
-    assert sum(users_of(found), []) == [
-        user for user in range(FILES * EACH) if user not in (5, FILES * EACH - 2)
+    """Two files of a day of 50 are damaged; another day does not know how many it has."""
+    day = write_parts(tmp_path / "day", contents[0], parts=3)  # of 17, 17 and 16
+    count_day(day[0], EACH)
+    flip_data(day[0], contents[0][0::3], 7)
+    flip_data(day[2], contents[0][2::3], 12)
+    (unknown,) = write_parts(tmp_path / "unknown", contents[1])
+    flip_data(unknown, contents[1], 45)
+    check_of(19).look([*day, unknown])
+    assert [line.partition(":")[0] for line in lines] == [
+        day[0],
+        day[2],
+        unknown,
+        str(tmp_path / "day"),
+        str(tmp_path / "unknown"),
     ]
+    assert "torn or damaged after 7 records: " in lines[0]
+    assert lines[3].endswith(": 14 of 50 records left out")
+    assert ": at least 5 records left out (_SUCCESS.json" in lines[4]
+    with pytest.raises(DataError, match=r"at least 5 records left out.*19 in all.*_records 18"):
+        check_of(18).look([*day, unknown])
 
 
-@pytest.mark.parametrize("options", [{"input_shards": 2}, {"input_shards": 4}])
-def test_damage_among_shards(files, cleaned, contents, repairs_for, read, options):
-    bad = damage_all(files, contents)
-    for skip in (0, 4):
-        expected = read(cleaned, skip=skip, **options)
-        assert read(files, repairs_for(bad), skip=skip, **options) == expected
-
-
-def test_a_worker_mends_its_own_files_alone(files, schema, path, contents, repairs_for):
-    options = {"part": dataset.Part(0, 1, 2, 0, 2), "input_shards": 2}
-    own = dataset.own_files(files, (60, 3), **options)
-    for file, content in zip(files, contents, strict=True):
-        flip_data(file, content, 30)
-    repairs = repairs_for(2)
-
-    def make(files, skip):
-        return dataset.batches(files, schema, path, BATCH, "user_id", (60, 3), skip=skip, **options)
-
-    found = users_of(resilient(make, files, repairs, own=own))
-    assert len(sum(found, [])) == 2 * (EACH - 1)
-    assert {record.file for record in repairs.bad_records} == set(own)
-
-
-def test_zipped_files_are_mended(tmp_path, contents, repairs_for, read):
-    files = [
-        write_parts(tmp_path / f"d{n}", content, compression="GZIP")[0]
-        for n, content in enumerate(contents)
-    ]
-    flip(files[2], os.path.getsize(files[2]) // 2)
-    tear(files[3], 100)
-    repairs = repairs_for(2)
-    batches = read(files, repairs, None)
-    left = [record.number for record in repairs.bad_records]
-    assert 0 < left[0] < EACH and EACH - 5 < left[1] < EACH
-    kept = [*range(2 * EACH + left[0]), *range(3 * EACH, 3 * EACH + left[1])]
-    assert sum(batches, []) == kept
-
-
-def test_a_file_of_bad_records_alone_becomes_an_empty_one(files, contents, repairs_for, read):
-    flip_data(files[2], contents[2], *range(EACH))
-    assert read(files, repairs_for(EACH)) == read([files[0], files[1], _empty(files), files[3]])
-
-
-def _empty(files):
-    empty = pathlib.Path(files[0]).parent / "empty"
-    empty.touch()
-    return str(empty)
-
-
-def test_each_bad_record_is_one_line_and_the_originals_stay(
-    files, contents, repairs_for, lines, tmp_path
+def test_the_limit_counts_over_all_splits_and_files_are_looked_at_once(
+    files, contents, check_of, lines
 ):
-    flip_data(files[1], contents[1], 7)
-    flip_data(files[2], contents[2], 9)
-    before = [pathlib.Path(file).read_bytes() for file in files]
-    repairs = repairs_for(5)
-    assert repairs.files(files) == files and not (tmp_path / "repaired").exists()
-    assert repairs.mend(files) is True
-    assert lines == [
-        f"bad record {n} of at most 5 left out: {files[n]}: torn or damaged after {number} "
-        "records: the data of the next one differ from their checksum"
-        for n, number in ((1, 7), (2, 9))
-    ]
-    mended = repairs.files(files)
-    assert mended[0] == files[0] and mended[3] == files[3]
-    assert sorted(os.listdir(tmp_path / "repaired")) == sorted(
-        os.path.basename(mended[n]) for n in (1, 2)
-    )
-    assert [pathlib.Path(file).read_bytes() for file in files] == before
-    assert repairs.mend(files) is False and repairs.mend(files, afresh=True) is False
+    flip_data(files[0], contents[0], EACH - 3)
+    flip_data(files[3], contents[3], EACH - 3)
+    check = check_of(5)
+    check.look(files[:2])
+    check.look(files[:2])
     assert len(lines) == 2
+    with pytest.raises(DataError, match="6 in all are more than max_bad_records 5"):
+        check.look(files)
 
 
-def test_files_found_sound_are_looked_at_again_only_on_demand(files, contents, repairs_for):
-    repairs = repairs_for(1)
-    assert not repairs.mend(files)
-    flip_data(files[1], contents[1], 7)
-    assert not repairs.mend(files)
-    assert repairs.mend(files, afresh=True)
-
-
-def test_without_a_limit_the_first_bad_record_is_the_error(files, contents, repairs_for, read):
-    damage_all(files, contents)
-    with pytest.raises(DataError) as error:
-        read(files, repairs_for(0))
-    assert str(error.value) == (
-        f"{files[0]}: torn or damaged after 31 records: the data of the next one differ from "
-        "their checksum"
-    )
-
-
-def test_more_damage_than_allowed_is_an_error_that_names_the_first(
-    files, contents, repairs_for, lines, read, tmp_path
+def test_damage_that_comes_after_the_look_is_an_error_whatever_the_limit(
+    files, contents, check_of, read
 ):
-    bad = damage_all(files, contents)
-    with pytest.raises(DataError) as error:
-        read(files, repairs_for(bad - 1))
-    message = str(error.value)
-    assert message.startswith(f"more than max_bad_records {bad - 1} bad records: {files[0]}: torn")
-    for number in (31, 32, 40):
-        assert f"{files[0]}: torn or damaged after {number} records: the data" in message
-    assert message.endswith("; …") and files[1] not in message
-    assert len(lines) == bad - 1
-    left = os.listdir(tmp_path / "repaired")
-    assert len(left) == 2 and not any(name.startswith(".") for name in left)
+    check = check_of(50)
+    check.look(files)
+    flip_data(files[2], contents[2], 9)
+    with pytest.raises(DataError, match="d2/part-00000: torn or damaged after 9 records"):
+        read(files, check)
 
 
-def test_the_limit_counts_over_all_readings(files, contents, repairs_for, read):
-    repairs = repairs_for(1)
-    flip_data(files[0], contents[0], 3)
-    read(files[:2], repairs)
-    flip_data(files[3], contents[3], 3)
-    with pytest.raises(DataError, match="more than max_bad_records 1 bad records: .*; .*d3/part-"):
-        read(files[2:], repairs)
-
-
-@pytest.mark.parametrize("limit", [0, 5])
-def test_a_file_that_vanishes_between_listing_and_reading_is_named(
-    files, schema, path, repairs_for, limit
+def test_a_worker_that_reads_some_of_the_files_knows_the_cuts_of_all(
+    files, contents, check_of, read
 ):
-    def make(files, skip):
-        return dataset.batches(files, schema, path, 1, "user_id", skip=skip)
+    flip_data(files[0], contents[0], 10)
+    flip_data(files[1], contents[1], 20)
+    parts = [dataset.Part(n, 1, 2, n, 2) for n in range(2)]
+    found = [read(files, check_of(80), part=part, input_shards=2) for part in parts]
+    whole = read(files, check_of(80), input_shards=2)
+    both = [sum(step, []) for step in zip(*found, strict=False)]
+    assert both == whole[: len(both)] and len(both) >= 4
 
-    batches = resilient(make, files, repairs_for(limit))
+
+def test_a_file_that_is_gone_is_named(files, schema, path, check_of):
+    with pytest.raises(DataError, match="cannot be read: .*gone; No such file"):
+        check_of().look(["gone"])
+    batches = check_of().read(dataset.batches(files, schema, path, 1, "user_id"), files)
     next(batches)
     # Batches are read ahead, but not by as much as all the records of the files in between.
     os.remove(files[3])
@@ -263,51 +337,22 @@ def test_a_file_that_vanishes_between_listing_and_reading_is_named(
     assert str(error.value) == f"cannot be read: {files[3]}; No such file or directory"
 
 
-def test_a_file_that_vanishes_before_damage_is_looked_for_is_named(
-    files, contents, repairs_for, read
-):
-    flip_data(files[0], contents[0], 3)
-    os.remove(files[3])
-    with pytest.raises(DataError) as error:
-        read(files, repairs_for(5), None)
-    assert str(error.value) == f"cannot be read: {files[3]}; No such file or directory"
-
-
-def test_failures_without_damage_come_through_as_one_error(files, repairs_for):
-    def make(files, skip):
-        return tf.data.Dataset.range(3).map(lambda n: tf.gather([7], n))
-
+def test_failures_without_damage_come_through_as_one_error(files, check_of):
+    batches = tf.data.Dataset.range(3).map(lambda n: tf.gather([7], n))
     with pytest.raises(DataError, match=r"^indices = 1 is not in \[0, 1\)$"):
-        list(resilient(make, files, repairs_for(5)))
+        list(check_of().read(batches, files))
 
 
-def test_nothing_to_read_is_an_error_unless_it_was_read_before(files, repairs_for, read):
-    empty = _empty(files)
-    with pytest.raises(DataError, match="empty: no record in 1 files"):
-        read([empty], repairs_for(0))
-    assert read([empty, *files], repairs_for(0), None) == read(files, None, None)
-    assert read(files, repairs_for(0), skip=13) == []
-
-
-def test_a_full_disk_is_one_clear_error_and_leaves_no_half_copy(
-    files, contents, repairs_for, read, tmp_path, monkeypatch
-):
-    flip_data(files[1], contents[1], 7)
-    fill_disk(monkeypatch)
-    with pytest.raises(DataError) as error:
-        read(files, repairs_for(5))
-    assert str(error.value) == (
-        f"{tmp_path}/repaired: no space left on the disk for a copy of {files[1]} without its bad "
-        "records"
-    )
-    assert os.listdir(tmp_path / "repaired") == []
-
-
-def test_copies_of_files_of_the_same_name_do_not_meet(tmp_path, contents, repairs_for, read):
-    files = []
-    for day, content in zip(("20240101", "20240102"), contents[:2], strict=True):
-        files += write_parts(tmp_path / day, content)
-        flip_data(files[-1], content, 0)
-    assert {os.path.basename(file) for file in files} == {"part-00000"}
-    users = sum(read(files, repairs_for(2), None), [])
-    assert users == [*range(1, EACH), *range(EACH + 1, 2 * EACH)]
+def test_nothing_to_read_is_an_error_unless_it_was_read_before(files, contents, read, check_of):
+    empty = [str(pathlib.Path(files[0]).parent / f"empty-{n}") for n in range(2)]
+    for file in empty:
+        pathlib.Path(file).touch()
+    with pytest.raises(DataError, match="empty-0: no record in 1 files"):
+        read(empty[:1])
+    with pytest.raises(DataError, match="empty-0 …: no record in 2 files"):
+        read(empty)
+    assert read([*empty, *files]) == read(files)
+    assert read(files, skip=13) == []
+    flip(files[0], 0)
+    with pytest.raises(DataError, match="no record in 1 files"):
+        read(files[:1], check_of(EACH))

@@ -205,11 +205,3 @@ def test_batches_left_out_are_not_parsed(four_files, schema, path, tmp_path):
     assert found == users_in(four_files, schema, path)
     with pytest.raises(tf.errors.InvalidArgumentError):
         users_in([*bad, *four_files], schema, path)
-
-
-def test_ids_can_be_counted_on_from_a_batch(four_files, schema):
-    every = list(dataset.id_batches(four_files, schema, ["item", "item_list"], 16))
-    rest = list(dataset.id_batches(four_files, schema, ["item", "item_list"], 16, skip=4))
-    assert len(every) == 7 and len(rest) == 3
-    for one, other in zip(every[4:], rest, strict=True):
-        np.testing.assert_array_equal(one, other)

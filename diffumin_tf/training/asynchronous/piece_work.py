@@ -10,9 +10,9 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DataError
-from diffumin_tf.input.faults import DAMAGE, find_fault
+from diffumin_tf.input.damage import DAMAGE, FileCheck
 from diffumin_tf.input.features import FeaturePath
-from diffumin_tf.input.parsing import LEFT_OUT, compression_of, parse, user_ids
+from diffumin_tf.input.parsing import compression_of, parse, user_ids
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.state import TrainingState
 
@@ -32,12 +32,14 @@ class PieceReader:
         path: maps raw tensors to model inputs; built in the scope of the strategy, so that every
             worker has a vocabulary of its own.
         files: all part files; each worker must be able to read them under these names.
+        check: says how much of damaged files to read.
     """
 
     config: TaskConfig
     schema: DataStruct
     path: FeaturePath
     files: Sequence[str]
+    check: FileCheck
 
     @property
     def pieces(self) -> int:
@@ -64,15 +66,15 @@ class PieceReader:
             A dataset of (inputs, label float32 [B]).
         """
         compression, count = compression_of(self.files[0]), self._pieces_of_a_file
+        records_of = tf.constant([self.check.cuts.get(f, -1) for f in self.files], tf.int64)
 
         def read(piece: tf.Tensor, file: tf.Tensor) -> tf.data.Dataset:
-            records = tf.data.TFRecordDataset(file, compression)
+            records = tf.data.TFRecordDataset(file, compression).take(records_of[piece // count])
             return records.shard(count, tf.cast(piece % count, tf.int64)) if count > 1 else records
 
         return (
             tf.data.Dataset.from_tensor_slices((pieces, files))
             .interleave(read, self.config.input_shards, num_parallel_calls=tf.data.AUTOTUNE)
-            .filter(lambda record: record != LEFT_OUT)
             .shuffle(self.config.shuffle_buffer_size, seed=seed)
             .batch(self.config.batch_size)
             .map(self._prepare, num_parallel_calls=tf.data.AUTOTUNE)
@@ -194,9 +196,9 @@ class PieceWork:
     def raise_if_damaged(self, error: tf.errors.OpError) -> None:
         """Raises DataError when the error of a worker comes from a file that is damaged or gone."""
         if isinstance(error, (*DAMAGE, tf.errors.NotFoundError, tf.errors.PermissionDeniedError)):
-            fault = find_fault(self._reader.files, self._reader.schema)
-            if fault:
-                raise DataError(str(fault)) from None
+            damage = self._reader.check.first_damage(self._reader.files)
+            if damage:
+                raise DataError(damage.message) from None
 
     def _train_on(self, pieces: tf.Tensor, files: tf.Tensor, seed: tf.Tensor) -> None:
         """Runs on a worker: all batches of some pieces, unless they are done already."""

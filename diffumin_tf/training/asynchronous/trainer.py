@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DiffuminError, NotFiniteError, TrainingError
-from diffumin_tf.input.faults import plain_text
+from diffumin_tf.input.damage import plain_text
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, Counts, PieceWork
 from diffumin_tf.training.asynchronous.servers import RESTART, Attendance

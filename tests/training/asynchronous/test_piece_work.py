@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import TaskConfig
-from diffumin_tf.input.damage import Repairs
+from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.vocabulary import HashedRows
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, PieceReader
@@ -33,7 +33,7 @@ def test_pieces_hold_every_record_once(tmp_path, files, pieces):
     schema = DataStruct.from_dict(SCHEMA)
     layout = FeatureLayout.of(config.features, schema)
     path = FeaturePath(schema, layout, config.seq_len, HashedRows(997))
-    reader = PieceReader(config, schema, path, paths)
+    reader = PieceReader(config, schema, path, paths, FileCheck(schema))
     assert reader.pieces == pieces
     found = []
     for first in range(0, pieces, config.input_shards):
@@ -49,13 +49,13 @@ def test_pieces_hold_every_record_once(tmp_path, files, pieces):
     assert found != expected and sorted(found) == sorted(expected)
 
 
-def test_records_that_were_left_out_of_a_repaired_file_are_no_samples(tmp_path):
+def test_the_rest_of_a_damaged_file_is_no_piece(tmp_path):
     schema, config = small_schema(), TaskConfig.model_validate({**CONFIG, "batch_size": 4})
     good = encoded(schema, 20)
-    files = write_parts(tmp_path / "data", [*good[:7], b"no example", *good[7:]])
-    repairs = Repairs(str(tmp_path / "repaired"), schema, 1, lambda line: None)
-    repairs.mend(files)
-    reader = PieceReader(config, schema, small_path(schema), repairs.files(files))
+    files = write_parts(tmp_path / "data", [*good[:13], b"no example", *good[13:]])
+    check = FileCheck(schema, 8, lambda line: None)
+    check.look(files)
+    reader = PieceReader(config, schema, small_path(schema), files, check)
     names, seed = tf.constant([reader.file_of(0)] * reader.pieces), tf.constant(1, tf.int64)
     batches = reader.batches(tf.range(reader.pieces), names, seed)
-    assert sorted(sum(users_of(batches), [])) == list(range(20))
+    assert sorted(sum(users_of(batches), [])) == list(range(13))
