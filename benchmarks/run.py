@@ -6,7 +6,6 @@ reference fell short of the baseline.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
+from absl import flags
 
 from benchmarks import (
     breakdown,
@@ -33,7 +33,7 @@ from benchmarks import (
 )
 from benchmarks.settings import QUICK, Plan
 from diffumin_tf.files import write_json
-from diffumin_tf.terminal import exit_code
+from diffumin_tf.terminal import UsageError, exit_code, parse
 
 STAGES = {
     "speed": speed,
@@ -45,7 +45,9 @@ STAGES = {
 }
 
 _PROGRAM = "python -m benchmarks.run"
-_HERE = os.path.dirname(os.path.abspath(__file__))
+_RESULTS, _BASELINE = (
+    os.path.join(os.path.dirname(__file__), name) for name in ("results.json", "baseline.json")
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,28 +58,16 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
         Exit code: 0 when everything asked for was done, 1 after an error or when a ratio fell short
-        of the baseline.
+        of the baseline, 2 after wrong usage.
     """
-    parser = argparse.ArgumentParser(_PROGRAM, description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="measure less, and less often")
-    parser.add_argument(
-        "--only", nargs="+", choices=STAGES, default=list(STAGES), help="stages to run"
-    )
-    parser.add_argument(
-        "--output", default=f"{_HERE}/results.json", help="JSON file to write (%(default)s)"
-    )
-    parser.add_argument(
-        "--baseline", default=f"{_HERE}/baseline.json", help="to compare with (%(default)s)"
-    )
-    parser.add_argument(
-        "--write_baseline", action="store_true", help="make the ratios the new baseline"
-    )
-    args = parser.parse_args(argv)
-    if args.write_baseline and (args.quick or len(args.only) < len(STAGES)):
-        parser.error("--write_baseline needs a whole run, without --quick and --only")
+    values = flags.FlagValues()
+    flags.DEFINE_bool("quick", False, "Measure less, and less often.", values)
+    flags.DEFINE_multi_enum("only", list(STAGES), list(STAGES), "Stage to run.", values)
+    flags.DEFINE_string("output", _RESULTS, "JSON file to write; the plot lies beside it.", values)
+    flags.DEFINE_bool("write_baseline", False, "Make the ratios the new baseline.", values)
     # It takes functions that are made on purpose, each with a graph of its own, for a mistake.
     tf.get_logger().setLevel("ERROR")
-    return exit_code(lambda: _run(args, shlex.join([*shlex.split(_PROGRAM), *argv])))
+    return exit_code(lambda: _run(values, argv))
 
 
 def measure(plan: Plan, stages: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
@@ -107,23 +97,27 @@ def measure(plan: Plan, stages: Sequence[str], say: Callable[[str], None]) -> di
     return results
 
 
-def _run(args: argparse.Namespace, command: str) -> int:
+def _run(values: flags.FlagValues, argv: Sequence[str]) -> int:
+    parse(values, _PROGRAM, argv)
+    if values.write_baseline and (values.quick or len(values.only) < len(STAGES)):
+        raise UsageError("--write_baseline needs a whole run, without --quick and --only")
     started = time.monotonic()
 
     def say(line: str) -> None:
         print(f"[{time.monotonic() - started:4.0f} s] {line}", flush=True)
 
-    results = {"command": command, **measure(QUICK if args.quick else Plan(), args.only, say)}
+    command = shlex.join([*shlex.split(_PROGRAM), *argv])
+    results = {"command": command, **measure(QUICK if values.quick else Plan(), values.only, say)}
     results["seconds"] = time.monotonic() - started
     # Spreads become objects, so that the file says what is what.
-    write_json(args.output, json.loads(json.dumps(results, default=dataclasses.asdict)))
-    say(f"wrote {args.output}")
-    say(plot.draw(results, os.path.splitext(args.output)[0] + ".png"))
-    if args.write_baseline:
-        compare.write_baseline(args.baseline, results["ratios"], command)
-        say(f"wrote {args.baseline}")
+    write_json(values.output, json.loads(json.dumps(results, default=dataclasses.asdict)))
+    say(f"wrote {values.output}")
+    say(plot.draw(results, os.path.splitext(values.output)[0] + ".png"))
+    if values.write_baseline:
+        compare.write_baseline(_BASELINE, results["ratios"], command)
+        say(f"wrote {_BASELINE}")
         return 0
-    return 0 if compare.report(results["ratios"], args.baseline, print) else 1
+    return 0 if compare.report(results["ratios"], _BASELINE, print) else 1
 
 
 if __name__ == "__main__":

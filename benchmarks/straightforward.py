@@ -110,15 +110,15 @@ class Straightforward:
 
     def _fields(self, inputs: dict[str, tf.Tensor], names: tuple[str, ...]) -> tf.Tensor:
         """The named fields side by side, [B, names·e]."""
-        places = [self._model.layout.fields.index(name) for name in names]
-        vectors = [self._lookup(inputs["fields"][:, place]) for place in places]
+        columns = [self._model.layout.fields.index(name) for name in names]
+        vectors = [self._lookup(inputs["fields"][:, column]) for column in columns]
         return tf.concat(vectors, axis=1) if vectors else tf.zeros([tf.shape(inputs["mask"])[0], 0])
 
     def _history(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         """Behaviour embeddings E, [B, L, d]."""
         names = self._unit.features.behaviours
-        places = [self._model.layout.behaviours.index(name) for name in names]
-        fields = [self._lookup(inputs["behaviours"][:, :, place]) for place in places]
+        columns = [self._model.layout.behaviours.index(name) for name in names]
+        fields = [self._lookup(inputs["behaviours"][:, :, column]) for column in columns]
         return tf.concat(fields, axis=2)
 
     def _extract(self, history, candidate, mask) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -131,17 +131,17 @@ class Straightforward:
         scores = tf.reduce_sum(products, axis=3)
         route = tf.argmax(scores, axis=2)
         share = math.ceil(omie.top_p * omie.seq_len / 100 - _CEIL_SLACK)
-        places = tf.minimum(max(share, 1), length)
+        k = tf.minimum(max(share, 1), length)
         count = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
-        samples = tf.repeat(tf.range(batch)[:, tf.newaxis], places, axis=1)
+        samples = tf.repeat(tf.range(batch)[:, tf.newaxis], k, axis=1)
 
         interests, live = [], []
         for channel in range(omie.channels):
             score = scores[:, :, channel]
-            best = tf.math.top_k(tf.where(mask, score, -math.inf), places).indices
-            spots = tf.stack([samples, best], axis=2)
-            marks = tf.scatter_nd(spots, tf.ones_like(best), [batch, length])
-            kept = (route == channel) & (marks > 0) & mask
+            best = tf.math.top_k(tf.where(mask, score, -math.inf), k).indices
+            indices = tf.stack([samples, best], axis=2)
+            among_best = tf.scatter_nd(indices, tf.ones_like(best), [batch, length]) > 0
+            kept = (route == channel) & among_best & mask
             if omie.aggregation == "softmax":
                 score = tf.nn.softmax(tf.where(kept, score, score.dtype.min), axis=1)
             weights = tf.where(kept, score, 0.0)[:, :, tf.newaxis]
@@ -158,8 +158,8 @@ class Straightforward:
         squares = tf.square(tf.reduce_sum(products, axis=3))
         weights = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
         count = tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
-        own = tf.square(tf.reduce_sum(channels * candidate[:, tf.newaxis], axis=2))
-        share = tf.reduce_sum(weights * squares, axis=1) / count / tf.maximum(own, 1e-6)
+        of_candidate = tf.square(tf.reduce_sum(channels * candidate[:, tf.newaxis], axis=2))
+        share = tf.reduce_sum(weights * squares, axis=1) / count / tf.maximum(of_candidate, 1e-6)
         return tf.stop_gradient(tf.minimum(share, 4.0))
 
     def _generate(
@@ -192,8 +192,6 @@ class Straightforward:
         timesteps = dmig.random.integers(tf.shape(live), dmig.schedule.timesteps)
         noise = dmig.random.normal(tf.shape(x0))
         target = x0 if dmig.prediction_type == "sample" else noise
-        if dmig.stop_target_gradient:
-            target = tf.stop_gradient(target)
         errors = []
         for channel in range(x0.shape[1]):
             t = timesteps[:, channel]
@@ -208,8 +206,8 @@ class Straightforward:
         denoiser, width = dmig.denoiser, noisy.shape[1]
         time = tf.nn.swish(_dense(sinusoid(timestep, width), denoiser.time_hidden))
         time = _dense(time, denoiser.time_output)
-        tokens = _with_own(x0, channel, noisy) + time[:, tf.newaxis]
-        allowed = _with_own(live, channel, tf.ones_like(live[:, channel]))
+        tokens = _replaced(x0, channel, noisy) + time[:, tf.newaxis]
+        allowed = _replaced(live, channel, tf.ones_like(live[:, channel]))
         condition = _at(channels, channel)
         for block in denoiser.blocks:
             tokens = _block(block, tokens, allowed, condition)
@@ -222,14 +220,14 @@ class Straightforward:
         cmic = self._unit._calibrate
         anchors = unit_vectors(cmic.extracted_head(interests))
         others = unit_vectors(cmic.generated_head(generated))
-        own = tf.eye(tf.shape(live)[0], dtype=tf.bool)
-        same_user = own if user is None else user[:, tf.newaxis] == user[tf.newaxis, :]
+        positive = tf.eye(tf.shape(live)[0], dtype=tf.bool)
+        same_user = positive if user is None else user[:, tf.newaxis] == user[tf.newaxis, :]
         losses = []
         for channel in range(live.shape[1]):
             cosines = tf.matmul(anchors[:, channel], others[:, channel], transpose_b=True)
             logits = cosines / cmic.temp
             negative = ~same_user & live[:, channel]
-            masked = tf.where(own | negative, logits, logits.dtype.min)
+            masked = tf.where(positive | negative, logits, logits.dtype.min)
             losses.append(tf.reduce_logsumexp(masked, axis=1) - tf.linalg.diag_part(logits))
         return cmic.loss_weight * _mean_over_live(tf.stack(losses, axis=1), live)
 
@@ -250,9 +248,9 @@ def _at(tensor: tf.Tensor, channel: int) -> tf.Tensor:
     return tf.expand_dims(tensor[:, channel], axis=1)
 
 
-def _with_own(others: tf.Tensor, channel: int, own: tf.Tensor) -> tf.Tensor:
-    """The channels [B, C, …] with `own` [B, …] in place `channel`."""
-    parts = [others[:, :channel], own[:, tf.newaxis], others[:, channel + 1 :]]
+def _replaced(channels: tf.Tensor, channel: int, value: tf.Tensor) -> tf.Tensor:
+    """The channels [B, C, …] with one of them replaced by `value` [B, …]."""
+    parts = [channels[:, :channel], value[:, tf.newaxis], channels[:, channel + 1 :]]
     return tf.concat(parts, axis=1)
 
 
