@@ -89,7 +89,7 @@ class ReplicaScorer:
             inputs, label = batch
             users = (inputs["user"],) if "user" in inputs else ()
             columns = (label, self._model.predict_click(inputs)["pctr"], *users)
-            return replicas.gather(columns, replicas.place(tf.shape(label)[0]))
+            return replicas.gather(columns, replicas.batch_rows(tf.shape(label)[0]))
 
         columns = self._strategy.run(on_replica, args=(batch,))
         return tuple(self._strategy.experimental_local_results(column)[0] for column in columns)

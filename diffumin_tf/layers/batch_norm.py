@@ -20,11 +20,11 @@ class BatchNorm(tf.keras.layers.BatchNormalization):
     n = Σ n_r,   mean = Σ n_r mean_r / n,   variance = Σ (s_r + n_r (mean_r − mean)²) / n
     ```
 
-    in training, where s_r are the squared deviations on replica r from the mean there: numbers of
-    all replicas meet once, and lose no more to rounding than on one device. The library's
-    `synchronized=True` takes E[x²] − E[x]² instead, in which nothing is left of the variance of a
-    feature whose mean is some thousand times its deviation. A replica may have no samples. With one
-    replica this is the library's layer to the last bit.
+    in training, where n_r is the number of samples on replica r, mean_r their mean and s_r the sum
+    of their squared deviations from it. This rounds as little as one device does; E[x²] − E[x]²,
+    which `synchronized=True` of the library takes, loses the variance of a feature whose mean is
+    some thousand times its deviation. A replica may have no samples. With one replica this is the
+    library's layer to the last bit.
 
     Args:
         **kwargs: of `tf.keras.layers.BatchNormalization`, without `synchronized` and `fused`.
@@ -78,13 +78,13 @@ class BatchNorm(tf.keras.layers.BatchNormalization):
         mean = total(inputs * weights) / tf.maximum(count, 1.0)
         # Deviations from a mean sum up to zero, and so does the gradient that passes through it.
         squares = total(weights * tf.square(inputs - tf.stop_gradient(mean)))
-        own = tf.stack([count, mean, squares])[tf.newaxis]
-        every = replicas.gather(own, placed=(replicas.index(), replicas.count()))
-        counts, means, squares = tf.unstack(every, axis=1)
+        statistics = tf.stack([count, mean, squares])[tf.newaxis]
+        one_each = replicas.BatchRows(offset=replicas.index(), total=replicas.count())
+        counts, means, squares = tf.unstack(replicas.gather(statistics, one_each), axis=1)
         count = tf.maximum(tf.reduce_sum(counts, axis=0), 1.0)
         mean = tf.reduce_sum(counts * means, axis=0) / count
-        apart = counts * tf.square(means - mean)
-        variance = tf.reduce_sum(squares + apart, axis=0) / count
+        between = counts * tf.square(means - mean)
+        variance = tf.reduce_sum(squares + between, axis=0) / count
         if keep_dims:
             return mean, variance
         return tf.squeeze(mean, reduction_axes), tf.squeeze(variance, reduction_axes)

@@ -63,11 +63,9 @@ class FieldAlignedProjection(tf.keras.layers.Layer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         (self.width,) = checks.static_sizes("candidate", input_shape, "[B, fields·e]", known=1)
-        kernel = self._kernel()
+        kernel = self._initial_kernel()
         self.kernel = self.add_weight(
-            name="kernel",
-            shape=kernel.shape,
-            initializer=lambda shape, dtype: tf.constant(kernel, dtype),
+            name="kernel", shape=kernel.shape, initializer=tf.keras.initializers.Constant(kernel)
         )
         self.bias = self.add_weight(name="bias", shape=kernel.shape[1:], initializer="zeros")
         super().build(input_shape)
@@ -85,11 +83,11 @@ class FieldAlignedProjection(tf.keras.layers.Layer):
             "seed": self.seed,
         }
 
-    def _kernel(self) -> np.ndarray:
+    def _initial_kernel(self) -> np.ndarray:
         e = self.field_dim
         fields = self.width // e
-        wrong = [p for p in self.partners if p is not None and not 0 <= p < fields]
-        if self.width % e or wrong:
+        copied = {source for source in self.partners if source is not None}
+        if self.width % e or not copied <= set(range(fields)):
             raise ValueError(
                 f"`candidate` must be made of fields of width {e} with {list(self.partners)}, "
                 f"received width {self.width}."

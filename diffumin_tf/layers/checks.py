@@ -9,6 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 
+def integer(argument: str, value: Any) -> int:
+    """`value` as an int, if it is a whole number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError(f"`{argument}` must be an integer, received {value!r}.")
+    return int(value)
+
+
 def positive_int(argument: str, value: Any) -> int:
     """`value` as an int, if it is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
@@ -16,11 +23,13 @@ def positive_int(argument: str, value: Any) -> int:
     return int(value)
 
 
-def integer(argument: str, value: Any) -> int:
-    """`value` as an int, if it is a whole number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise ValueError(f"`{argument}` must be an integer, received {value!r}.")
-    return int(value)
+def widths(argument: str, value: Any, at_least: int = 0) -> list[int]:
+    """`value` as a list of positive ints, if it holds `at_least` so many."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) < at_least:
+        raise ValueError(
+            f"`{argument}` must be a list of at least {at_least} integers, received {value!r}."
+        )
+    return [positive_int(argument, width) for width in value]
 
 
 def number(argument: str, value: Any, bounds: str, within: Callable[[float], bool]) -> float:
@@ -83,3 +92,26 @@ def tensor(
             f"received shape {value.shape}."
         )
     return value
+
+
+def history_inputs(
+    history: Any, candidate: Any, mask: Any, width: int, candidate_width: int | None = None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The inputs of a layer that looks at a history, if their shapes fit each other.
+
+    Args:
+        history: `[B, L, d]`, float32.
+        candidate: `[B, d]`, float32, or `[B, h]` with a width of its own.
+        mask: `[B, L]`, bool, or None for one that is true everywhere.
+        width: d.
+        candidate_width: h; None means d.
+    """
+    history = tensor("history", history, "[B, L, d]", [None, None, width])
+    batch, length, _ = history.shape
+    if candidate_width is None:
+        candidate = tensor("candidate", candidate, "[B, d]", [batch, width])
+    else:
+        candidate = tensor("candidate", candidate, "[B, h]", [batch, candidate_width])
+    if mask is None:
+        mask = tf.ones(tf.shape(history)[:2], tf.bool)
+    return history, candidate, tensor("mask", mask, "[B, L]", [batch, length], tf.bool)

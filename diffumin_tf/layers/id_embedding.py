@@ -79,10 +79,10 @@ class IdEmbedding(tf.keras.layers.Layer):
         """`call` without gradient, for looking at many more rows than will train."""
         if self._shards:
             return tf.stop_gradient(self._scan_shards(row_ids))
-        found = self._read(row_ids)
+        vectors = self._read(row_ids)
         # Row 0 is zero unless somebody assigned the table, so that the product is rarely needed.
-        is_zero = tf.reduce_all(tf.gather(replicas.own_copy(self.table), PADDING_ROW) == 0.0)
-        scanned = tf.cond(is_zero, lambda: found, lambda: found * _known(row_ids))
+        is_zero = tf.reduce_all(tf.gather(replicas.local_copy(self.table), PADDING_ROW) == 0.0)
+        scanned = tf.cond(is_zero, lambda: vectors, lambda: vectors * _known(row_ids))
         return tf.stop_gradient(scanned)
 
     def get_config(self) -> dict[str, Any]:
@@ -101,13 +101,13 @@ class IdEmbedding(tf.keras.layers.Layer):
     def _read(self, row_ids: tf.Tensor) -> tf.Tensor:
         if self._shards:
             return tf.nn.embedding_lookup(self._shards, row_ids)
-        return tf.gather(replicas.own_copy(self.table), row_ids)
+        return tf.gather(replicas.local_copy(self.table), row_ids)
 
     def _scan_shards(self, row_ids: tf.Tensor) -> tf.Tensor:
-        """Reads each row once, however often it comes, because servers are far away."""
-        different, places = tf.unique(tf.reshape(row_ids, [-1]))
-        found = tf.gather(self(different), tf.reshape(places, tf.shape(row_ids)))
-        return tf.ensure_shape(found, [*row_ids.shape, self.dim])
+        """Fetches each row once, however often it comes, because servers are far away."""
+        distinct, indices = tf.unique(tf.reshape(row_ids, [-1]))
+        vectors = tf.gather(self(distinct), tf.reshape(indices, tf.shape(row_ids)))
+        return tf.ensure_shape(vectors, [*row_ids.shape, self.dim])
 
     def _initial_table(
         self,

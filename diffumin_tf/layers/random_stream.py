@@ -13,7 +13,7 @@ _ALGORITHM = "philox"
 
 
 class RandomStream(tf.Module):
-    """Random numbers that depend on the seed, the number of the draw and the place in the batch.
+    """Random numbers that depend on the seed, the number of the draw and the row in the batch.
 
     Draw i of replica r of N is rows `[offset, offset + n)` of what one device would draw as its
     draw i for the global batch, so the number of replicas never matters. The first axis of a draw
@@ -37,8 +37,8 @@ class RandomStream(tf.Module):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.seed = checks.integer("seed", seed)
-        # Every replica counts for itself, and all of them alike: no draw waits for another
-        # replica, and a loop or a compiled function may hold one.
+        # Every replica counts for itself, and all of them alike, so that no draw waits for another
+        # replica and a draw may stand in a loop or a compiled function.
         self.draws = tf.Variable(
             0,
             trainable=False,
@@ -48,48 +48,51 @@ class RandomStream(tf.Module):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
 
-    def normal(self, shape: tf.Tensor, placed: replicas.Place | None = None) -> tf.Tensor:
+    def normal(self, shape: tf.Tensor, rows: replicas.BatchRows | None = None) -> tf.Tensor:
         """Standard normal numbers.
 
         Args:
             shape: `[n, ...]`, int32, n being the samples of this replica.
-            placed: `replicas.place(n)`, for callers that draw more than once. None finds it out.
+            rows: `replicas.batch_rows(n)`, for callers that draw more than once; None asks for it.
 
         Returns:
             Tensor of that shape, float32.
         """
-        return self._rows(tf.random.stateless_normal, shape, placed)
+        return self._draw(tf.random.stateless_normal, shape, rows)
 
-    def uniform(self, shape: tf.Tensor, placed: replicas.Place | None = None) -> tf.Tensor:
+    def uniform(self, shape: tf.Tensor, rows: replicas.BatchRows | None = None) -> tf.Tensor:
         """Uniform numbers in [0, 1); see `normal`."""
-        return self._rows(tf.random.stateless_uniform, shape, placed)
+        return self._draw(tf.random.stateless_uniform, shape, rows)
 
     def integers(
-        self, shape: tf.Tensor, bound: int, placed: replicas.Place | None = None
+        self, shape: tf.Tensor, bound: int, rows: replicas.BatchRows | None = None
     ) -> tf.Tensor:
         """Uniform integers in [0, bound), int32; see `normal`."""
 
         def below(shape: tf.Tensor, seed: tf.Tensor, alg: str) -> tf.Tensor:
             return tf.random.stateless_uniform(shape, seed, 0, bound, tf.int32, alg=alg)
 
-        return self._rows(below, shape, placed)
+        return self._draw(below, shape, rows)
 
     def uniform_of_replica(self, shape: tf.Tensor) -> tf.Tensor:
         """Uniform numbers in [0, 1) of any shape, other ones on every replica.
 
         For draws inside of XLA or of control flow, where replicas cannot tell their sizes.
         """
-        number = self._next_draw() * replicas.count() + tf.cast(replicas.index(), tf.int64)
-        return tf.random.stateless_uniform(shape, self._seed(number), alg=_ALGORITHM)
+        draw = self._next_draw() * replicas.count() + tf.cast(replicas.index(), tf.int64)
+        return tf.random.stateless_uniform(shape, self._seed(draw), alg=_ALGORITHM)
 
-    def _rows(
-        self, draw: Callable[..., tf.Tensor], shape: tf.Tensor, placed: replicas.Place | None
+    def _draw(
+        self,
+        numbers: Callable[..., tf.Tensor],
+        shape: tf.Tensor,
+        rows: replicas.BatchRows | None,
     ) -> tf.Tensor:
         seed = self._seed(self._next_draw())
         if replicas.count() == 1:
-            return draw(shape, seed, alg=_ALGORITHM)
-        offset, total = placed or replicas.place(shape[0])
-        drawn = draw(tf.concat([[total], shape[1:]], axis=0), seed, alg=_ALGORITHM)
+            return numbers(shape, seed, alg=_ALGORITHM)
+        offset, total = rows or replicas.batch_rows(shape[0])
+        drawn = numbers(tf.concat([[total], shape[1:]], axis=0), seed, alg=_ALGORITHM)
         return drawn[offset : offset + shape[0]]
 
     def _next_draw(self) -> tf.Tensor:
@@ -97,5 +100,5 @@ class RandomStream(tf.Module):
         self.draws.assign_add(1)
         return number
 
-    def _seed(self, number: tf.Tensor) -> tf.Tensor:
-        return tf.stack([tf.constant(self.seed, tf.int64), number])
+    def _seed(self, draw: tf.Tensor) -> tf.Tensor:
+        return tf.stack([tf.constant(self.seed, tf.int64), draw])

@@ -7,12 +7,21 @@ must make the same calls in the same order, outside of XLA and of control flow.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-# Where the samples of a replica lie in the global batch: (offset, samples of all replicas).
-Place = tuple[int | tf.Tensor, int | tf.Tensor]
+
+class BatchRows(NamedTuple):
+    """Which rows of the global batch a replica holds; they are in the order of the replicas.
+
+    Attributes:
+        offset: scalar, int. Rows of the replicas before this one.
+        total: scalar, int. Rows of all replicas.
+    """
+
+    offset: int | tf.Tensor
+    total: int | tf.Tensor
 
 
 def count() -> int:
@@ -22,22 +31,22 @@ def count() -> int:
 
 
 def index() -> int | tf.Tensor:
-    """r in [0, N), the place of this replica among the N."""
+    """r in [0, N), the number of this replica."""
     return 0 if count() == 1 else tf.distribute.get_replica_context().replica_id_in_sync_group
 
 
-def own_copy(variable: tf.Variable) -> tf.Variable:
-    """This replica's copy of a mirrored variable; any copy outside of replicas.
+def local_copy(variable: tf.Variable) -> tf.Variable:
+    """This replica's copy of a mirrored variable; the first copy in cross-replica context.
 
-    `tf.gather` reads rows of a copy alone, but the whole of a mirrored variable, and after that an
-    update of rows has to copy the whole of it.
+    `tf.gather` reads single rows of such a copy, but all rows of a mirrored variable, and after
+    that an update of some rows has to copy the whole variable.
     """
     copies = tf.distribute.get_strategy().experimental_local_results(variable)
     if len(copies) == 1:
         return copies[0]
     try:
         handle = variable.handle
-    except ValueError:  # no replica's, where all of them are meant
+    except ValueError:  # raised in cross-replica context
         return copies[0]
     return next(copy for copy in copies if copy.handle is handle)
 
@@ -70,42 +79,37 @@ def mean(summed: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
     return summed / (terms if count() == 1 else terms / count())
 
 
-def place(samples: int | tf.Tensor) -> Place:
-    """Where the samples of this replica lie in the global batch, which is in order of replicas.
+def batch_rows(samples: int | tf.Tensor) -> BatchRows:
+    """Which rows of the global batch are the samples of this replica.
 
     Args:
         samples: scalar, int. Samples of this replica, 0 or more.
-
-    Returns:
-        Samples of the replicas before this one, and samples of all replicas.
     """
     if count() == 1:
-        return 0, samples
+        return BatchRows(0, samples)
     # One short sum costs less than gathering, which begins by gathering the shapes.
-    own = tf.one_hot(index(), count(), dtype=tf.int64) * tf.cast(samples, tf.int64)
-    sizes = total(own)
+    sizes = total(tf.one_hot(index(), count(), dtype=tf.int64) * tf.cast(samples, tf.int64))
     before = tf.reduce_sum(tf.where(tf.range(count()) < index(), sizes, 0))
-    return tf.cast(before, tf.int32), tf.cast(tf.reduce_sum(sizes), tf.int32)
+    return BatchRows(tf.cast(before, tf.int32), tf.cast(tf.reduce_sum(sizes), tf.int32))
 
 
-def gather(tensors: Any, placed: Place) -> Any:
+def gather(tensors: Any, rows: BatchRows) -> Any:
     """The rows of all replicas, with gradients to each.
 
     Args:
         tensors: nest of tensors `[samples of this replica, ...]`, numbers.
-        placed: from `place`.
+        rows: from `batch_rows`.
 
     Returns:
         Nest of tensors `[samples of all replicas, ...]`.
     """
     if count() == 1:
         return tensors
-    offset, samples = placed
 
     def gathered(x: tf.Tensor) -> tf.Tensor:
-        after = samples - offset - tf.shape(x)[0]
+        after = rows.total - rows.offset - tf.shape(x)[0]
         # One by one, because a reduction of several tensors wants them of one type.
-        return total(tf.pad(x, [[offset, after]] + [[0, 0]] * (len(x.shape) - 1)))
+        return total(tf.pad(x, [[rows.offset, after]] + [[0, 0]] * (len(x.shape) - 1)))
 
     return tf.nest.map_structure(gathered, tensors)
 

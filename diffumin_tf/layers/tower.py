@@ -63,9 +63,7 @@ class Tower(tf.keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(units, Sequence) or isinstance(units, str):
-            raise ValueError(f"`units` must be a list of integers, received {units!r}.")
-        self.units = [checks.positive_int("units", width) for width in units]
+        self.units = checks.widths("units", units)
         self.activation = checks.choice("activation", activation, ACTIVATIONS)
         self.batch_norm = bool(batch_norm)
         self.dropout_rate = checks.rate("dropout_rate", dropout_rate)
@@ -103,18 +101,19 @@ class Tower(tf.keras.layers.Layer):
         }
 
     def _hidden(self, depth: int, width: int) -> list[tf.keras.layers.Layer]:
-        # Batch normalisation has a shift of its own, which makes a bias before it redundant.
-        layers = [
-            tf.keras.layers.Dense(width, use_bias=not self.batch_norm, name=f"dense_{depth}"),
-        ]
+        # Batch normalisation adds a β, which makes a bias before it redundant.
+        use_bias = not self.batch_norm
+        layers = [tf.keras.layers.Dense(width, use_bias=use_bias, name=f"dense_{depth}")]
         if self.batch_norm:
             layers.append(BatchNorm(momentum=self.momentum, name=f"batch_norm_{depth}"))
         name = f"{self.activation}_{depth}"
-        if self.activation == "dice":
-            layers.append(Dice(momentum=self.momentum, name=name))
-        elif self.activation == "prelu":
-            layers.append(tf.keras.layers.PReLU(name=name))
-        else:
-            layers.append(tf.keras.layers.ReLU(name=name))
+        layers.append(activation_layer(self.activation, self.momentum, name))
         layers.append(SeededDropout(self.dropout_rate, self.seed + depth, name=f"dropout_{depth}"))
         return layers
+
+
+def activation_layer(activation: str, momentum: float, name: str) -> tf.keras.layers.Layer:
+    """One of `ACTIVATIONS` as a layer; `momentum` is that of the statistics of Dice."""
+    if activation == "dice":
+        return Dice(momentum=momentum, name=name)
+    return {"prelu": tf.keras.layers.PReLU, "relu": tf.keras.layers.ReLU}[activation](name=name)

@@ -46,7 +46,7 @@ class L2Adagrad(tf.keras.optimizers.Adagrad):
             return gradient
         if not isinstance(gradient, tf.IndexedSlices):
             return gradient + self.l2 * variable
-        own = tf.gather(replicas.own_copy(variable), gradient.indices)
+        own = tf.gather(replicas.local_copy(variable), gradient.indices)
         return tf.IndexedSlices(gradient.values + self.l2 * own, gradient.indices)
 
 
@@ -65,7 +65,7 @@ class RowAdagrad(L2Adagrad):
         gradient = self._with_l2(gradient, variable)
         rows, rate = gradient.indices, tf.cast(self.learning_rate, variable.dtype)
         accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
-        accumulator = replicas.own_copy(accumulator)
+        accumulator = replicas.local_copy(accumulator)
         squares = tf.gather(accumulator, rows) + tf.square(gradient.values)
         step = rate * gradient.values / tf.sqrt(squares + self.epsilon)
         values = tf.gather(variable, rows) - step

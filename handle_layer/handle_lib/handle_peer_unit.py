@@ -202,7 +202,7 @@ class TWIN(InterestUnit):
             )
         self._attention = TwinAttention(
             config.num_heads,
-            places=min(config.search_len, config.seq_len),
+            top_k=min(config.search_len, config.seq_len),
             field_dim=config.embed_dim,
             inherent=inherent,
             name="twin_attention",

@@ -283,7 +283,7 @@ CONTRACTS = {
     "SoftSearch": LayerContract(
         layers.SoftSearch,
         {
-            "places": 3,
+            "top_k": 3,
             "units": [4],
             "activation": "prelu",
             "momentum": 0.5,
@@ -293,7 +293,7 @@ CONTRACTS = {
         mask="mask",
         masked=("history",),
         oracle=layer_oracles.soft_search,
-        wrong={"places": (0,), "loss_weight": (-1,), "activation": ("tanh",)},
+        wrong={"top_k": (0,), "loss_weight": (-1,), "activation": ("tanh",)},
     ),
     "TokenNorm": LayerContract(
         TokenNorm,
@@ -359,12 +359,12 @@ CONTRACTS = {
     ),
     "TwinAttention": LayerContract(
         layers.TwinAttention,
-        {"num_heads": 3, "places": 3, "field_dim": 2, "inherent": [2, 0]},
+        {"num_heads": 3, "top_k": 3, "field_dim": 2, "inherent": [2, 0]},
         history(candidate_width=4),
         mask="mask",
         masked=("history",),
         oracle=layer_oracles.twin_attention,
-        variants=({"num_heads": 1}, {"places": 20}),
-        wrong={"places": (0,), "inherent": ([], [1, 1], [3]), "num_heads": (4,)},
+        variants=({"num_heads": 1}, {"top_k": 20}),
+        wrong={"top_k": (0,), "inherent": ([], [1, 1], [3]), "num_heads": (4,), "field_dim": (5,)},
     ),
 }

@@ -66,7 +66,7 @@ def twin_heads(layer, history, candidate, mask):
     if layer.cross:
         weights |= {"compression": layer.compression, "importance": layer.importance}
     weights = {name: weight.numpy().astype(np.float64) for name, weight in weights.items()}
-    settings = layer.inherent, layer.field_dim, layer.num_heads, layer.places
+    settings = layer.inherent, layer.field_dim, layer.num_heads, layer.top_k
     return peer_oracles.twin_attention(history, candidate, mask, weights, *settings)
 
 

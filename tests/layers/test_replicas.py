@@ -1,24 +1,16 @@
-"""What replicas share, and that layers on two replicas compute what they compute on one device."""
+"""What replicas share, and that layers on two of them compute what they compute on one device."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.layers import (
-    ContrastiveMultiInterestCalibrator,
-    Dice,
-    DiffusionMultiInterestGenerator,
-    InterestSummary,
-    OrthogonalMultiInterestExtractor,
-    Tower,
-    TransformerEncoder,
-    replicas,
-)
+from diffumin_tf.layers import replicas
 from diffumin_tf.layers.xla import compiled_in_training
 from tests import two_devices
+from tests.layers.contract import CONTRACTS, call
 from tests.layers.helpers import must_compile, normal, randomise
 
-SPLITS = [(4, 4), (2, 3), (0, 1), (3, 0)]
+SPLITS = [(2, 3), (0, 1), (3, 0)]
 # Sums of float32 in another order, by the largest entry of a tensor.
 TOLERANCE = 1e-5
 
@@ -32,11 +24,11 @@ def test_without_a_strategy_there_is_one_replica_and_no_operation():
 
     def call():
         assert (replicas.count(), replicas.index()) == (1, 0)
-        assert replicas.place(3) == (0, 3)
+        assert replicas.batch_rows(3) == (0, 3)
         for same in (
             replicas.total(x),
             replicas.average({"x": x})["x"],
-            replicas.gather([x], replicas.place(3))[0],
+            replicas.gather([x], replicas.batch_rows(3))[0],
         ):
             assert same is x
 
@@ -47,7 +39,7 @@ def test_without_a_strategy_there_is_one_replica_and_no_operation():
 def test_outside_of_its_replicas_a_strategy_counts_as_one():
     with two_devices.mirrored().scope():
         assert (replicas.count(), replicas.index()) == (1, 0)
-        assert replicas.place(3) == (0, 3)
+        assert replicas.batch_rows(3) == (0, 3)
         assert float(replicas.mean(tf.constant(6.0), tf.constant(4.0))) == 1.5
 
 
@@ -76,18 +68,16 @@ def test_the_mean_of_no_terms_is_zero_on_every_replica():
 
 
 @pytest.mark.parametrize("sizes", SPLITS)
-def test_every_replica_knows_its_place_and_gathers_all_rows(sizes):
+def test_every_replica_knows_its_rows_and_gathers_all(sizes):
     rows = {"x": numbers(sum(sizes), 3).numpy(), "id": np.arange(sum(sizes)) + 2**40}
 
     def gather(own):
-        placed = replicas.place(tf.shape(own["id"])[0])
-        return placed, replicas.gather(own, placed)
+        rows = replicas.batch_rows(tf.shape(own["id"])[0])
+        return rows, replicas.gather(own, rows)
 
     found = two_devices.run(gather, two_devices.parts(rows, sizes))
-    assert [tuple(map(int, placed)) for placed, _ in found] == [
-        (0, sum(sizes)),
-        (sizes[0], sum(sizes)),
-    ]
+    ranges = [tuple(map(int, rows)) for rows, _ in found]
+    assert ranges == [(0, sum(sizes)), (sizes[0], sum(sizes))]
     for _, gathered in found:
         np.testing.assert_array_equal(gathered["x"], rows["x"])
         np.testing.assert_array_equal(gathered["id"], rows["id"])
@@ -101,7 +91,7 @@ def test_gathered_rows_pass_the_gradients_of_all_replicas_back(sizes):
         weight = tf.cast(replicas.index() + 1, tf.float32)  # replicas look at them differently
         with tf.GradientTape() as tape:
             tape.watch(own)
-            gathered = replicas.gather(own, replicas.place(tf.shape(own)[0]))
+            gathered = replicas.gather(own, replicas.batch_rows(tf.shape(own)[0]))
             loss = weight * tf.reduce_sum(gathered**3)
         return tape.gradient(loss, own)
 
@@ -109,87 +99,49 @@ def test_gathered_rows_pass_the_gradients_of_all_replicas_back(sizes):
     np.testing.assert_allclose(np.concatenate(gradients), 3 * 3 * rows**2, rtol=1e-5)
 
 
-class Alone(tf.keras.layers.Layer):
-    """A layer whose samples do not meet, called by its first output."""
-
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def call(self, *inputs, training=False):
-        outputs = self.layer(*inputs)
-        return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-def interests(batch):
-    rng = np.random.default_rng(batch)
-    live = rng.random([batch, 3]) < 0.7
-    return normal(0, batch, 3, 4) * live[:, :, np.newaxis], live, rng.integers(0, 3, batch)
-
-
-def calibrator_inputs(batch):
-    r, live, users = interests(batch)
-    return r, normal(1, batch, 3, 4), users, live
-
-
-def generator_inputs(batch):
-    r, live, _ = interests(batch)
-    return r, normal(1, batch, 3, 4), live
-
-
-DIFFUSION = {"timesteps": 40, "infer_timesteps": 2, "start_timestep": 10, "n_layers": 1}
-LAYERS = {
-    "tower with dice": (lambda: Tower([6, 4], momentum=0.5), lambda b: (normal(0, b, 5),)),
-    "tower with prelu": (lambda: Tower([6], "prelu"), lambda b: (normal(0, b, 5),)),
-    "dice": (lambda: Dice(momentum=0.5), lambda b: (3 + normal(0, b, 2, 4),)),
-    "interest summary": (InterestSummary, lambda b: (interests(b)[0],)),
-    "dmig": (lambda: DiffusionMultiInterestGenerator(**DIFFUSION, seed=3), generator_inputs),
-    "dmig of epsilon": (
-        lambda: DiffusionMultiInterestGenerator(**DIFFUSION, prediction_type="epsilon"),
-        generator_inputs,
-    ),
-    "cmic": (lambda: ContrastiveMultiInterestCalibrator(temp=0.3), calibrator_inputs),
-    "cmic without users": (
-        lambda: ContrastiveMultiInterestCalibrator(temp=0.3),
-        lambda b: calibrator_inputs(b)[:2],
-    ),
-    "omie": (
-        lambda: Alone(OrthogonalMultiInterestExtractor(2, top_p=50, seed=1)),
-        lambda b: (normal(0, b, 6, 4), normal(1, b, 4), interests(b)[1].repeat(2, axis=1)),
-    ),
-    "encoder": (
-        lambda: Alone(TransformerEncoder(1, 2, 2)),
-        lambda b: (normal(0, b, 3, 4), interests(b)[1]),
-    ),
+# Layers whose samples meet in training, or that stand between such layers.
+CASES = {
+    "ActivationUnit": {},
+    "ChannelShare": {},
+    "CMIC": {"negatives": "global"},
+    "Dice": {},
+    "DMIG": {},
+    "DMIG of epsilon": {"prediction_type": "epsilon"},
+    "InterestSummary": {},
+    "OMIE": {},
+    "SoftSearch": {},
+    "Tower": {"activation": "dice", "batch_norm": True},
+    "Tower without BatchNorm": {},
+    "TransformerEncoder": {},
 }
+
+
+def built(name, inputs, **changes):
+    contract = CONTRACTS[name.split()[0]]
+    layer = contract.layer(**{**contract.arguments, **contract.without_dropout, **changes})
+    call(layer, inputs)
+    randomise(layer)
+    return layer
 
 
 def learnt(layer, inputs):
     """Outputs and their gradients, the losses, and the summed gradients of the weights."""
-    inputs = [tf.convert_to_tensor(x) for x in inputs]
-    floats = [x for x in inputs if x.dtype.is_floating]
+    inputs = {name: tf.convert_to_tensor(x) for name, x in inputs.items()}
+    floats = [x for x in inputs.values() if x.dtype.is_floating]
     with tf.GradientTape() as tape:
         tape.watch(floats)
-        outputs = layer(*inputs, training=True)
+        outputs = [x for x in tf.nest.flatten(call(layer, inputs, True)) if x.dtype.is_floating]
         losses = [loss / layer.loss_weight for loss in layer.losses]
-        total = tf.reduce_sum(tf.sin(3 * outputs))
+        total = tf.add_n([tf.reduce_sum(tf.sin(3 * x)) for x in outputs])
         total += tf.add_n([tf.zeros([]), *losses]) / replicas.count()
     gradients = tape.gradient(
         total, [*floats, *layer.trainable_variables], unconnected_gradients="zero"
     )
     return {
-        "samples": (outputs, *gradients[: len(floats)]),
+        "samples": (*outputs, *gradients[: len(floats)]),
         "losses": [replicas.average(loss) for loss in losses],
         "weights": [replicas.total(g) for g in gradients[len(floats) :]],
     }
-
-
-def built(name, inputs):
-    make, _ = LAYERS[name]
-    layer = make()
-    layer(*inputs)
-    randomise(layer)
-    return layer
 
 
 def assert_near(actual, expected):
@@ -198,12 +150,12 @@ def assert_near(actual, expected):
 
 
 @pytest.mark.parametrize("sizes", SPLITS, ids=str)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", CASES)
 def test_two_replicas_compute_what_one_device_does(name, sizes):
-    inputs = LAYERS[name][1](sum(sizes))
-    layer = built(name, inputs)
+    inputs = CONTRACTS[name.split()[0]].inputs(sum(sizes))
+    layer = built(name, inputs, **CASES[name])
     with two_devices.mirrored().scope():
-        mirrored = built(name, inputs)
+        mirrored = built(name, inputs, **CASES[name])
     mirrored.set_weights(layer.get_weights())
     expected = learnt(layer, inputs)
     found = two_devices.run(lambda x: learnt(mirrored, x), two_devices.parts(inputs, sizes))
@@ -222,44 +174,29 @@ def test_two_replicas_compute_what_one_device_does(name, sizes):
 
 
 def test_negatives_of_the_replica_are_those_of_its_own_samples():
-    inputs = calibrator_inputs(5)
-    layer = ContrastiveMultiInterestCalibrator(temp=0.3, negatives="replica")
+    inputs = CONTRACTS["CMIC"].inputs(5)
+    layer = built("CMIC", inputs)
     with two_devices.mirrored().scope():
-        mirrored = ContrastiveMultiInterestCalibrator(temp=0.3, negatives="replica")
-        mirrored(*inputs)
-    layer(*inputs)
-    layer.set_weights(mirrored.get_weights())
+        mirrored = built("CMIC", inputs)
+    mirrored.set_weights(layer.get_weights())
     parts = two_devices.parts(inputs, (2, 3))
     found = two_devices.run(lambda x: learnt(mirrored, x)["losses"][0], parts)
-    alone, live = [], [int(tf.math.count_nonzero(part[3])) for part in parts]
-    for part in parts:
-        alone.append(learnt(layer, part)["losses"][0])
-    expected = np.average(alone, weights=live)
+    live = [tf.math.count_nonzero(part["live"]) for part in parts]
+    expected = np.average([learnt(layer, part)["losses"][0] for part in parts], weights=live)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert abs(expected - learnt(layer, inputs)["losses"][0]) > 0.01
 
 
-@pytest.mark.parametrize("negatives", ["local", None])
-def test_unknown_negatives_are_refused(negatives):
-    with pytest.raises(ValueError, match="`negatives` must be one of .* received"):
-        ContrastiveMultiInterestCalibrator(negatives=negatives)
-
-
-def traced(layer, inputs):
-    """The graph of a training call on two replicas."""
+def test_a_compiled_generator_holds_no_communication():
+    inputs = CONTRACTS["DMIG"].inputs(5)
+    with two_devices.mirrored().scope():
+        layer = built("DMIG", inputs, dropout_rate=0.2, jit_compile=True)
     run = tf.function(
-        lambda x: two_devices.mirrored().run(lambda y: layer(*y, training=True), args=(x,)),
+        lambda x: two_devices.mirrored().run(lambda y: call(layer, y, True), args=(x,)),
         autograph=False,
     )
-    return run.get_concrete_function(two_devices.distributed(two_devices.parts(inputs, (2, 3))))
-
-
-def test_a_compiled_generator_holds_no_communication():
-    inputs = generator_inputs(5)
-    with two_devices.mirrored().scope():
-        layer = DiffusionMultiInterestGenerator(**DIFFUSION, dropout_rate=0.2, jit_compile=True)
-        layer(*inputs)
-    function = traced(layer, inputs)
+    parts = two_devices.distributed(two_devices.parts(inputs, (2, 3)))
+    function = run.get_concrete_function(parts)
     assert must_compile(function)
     definition = function.graph.as_graph_def()
     inner = {n.op for f in definition.library.function for n in f.node_def}

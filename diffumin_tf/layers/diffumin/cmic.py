@@ -155,9 +155,8 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
         samples = tf.shape(live)[0]
         if self.negatives == "replica" or replicas.count() == 1:
             return others, user_ids, live, tf.eye(samples, dtype=tf.bool)
-        placed = replicas.place(samples)
+        rows = replicas.batch_rows(samples)
         users = [] if user_ids is None else [user_ids]
-        others, live, *users = replicas.gather([others, tf.cast(live, tf.float32), *users], placed)
-        offset, total = placed
-        own = tf.range(total) == (offset + tf.range(samples))[:, tf.newaxis]
+        others, live, *users = replicas.gather([others, tf.cast(live, tf.float32), *users], rows)
+        own = tf.range(rows.total) == (rows.offset + tf.range(samples))[:, tf.newaxis]
         return others, users[0] if users else None, live > 0, own

@@ -168,10 +168,10 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
 
         if not training:
             return self._infer(interests, channels, live)
-        placed = replicas.place(tf.shape(live)[0])
-        t = self.random.integers(tf.shape(live), self.schedule.timesteps, placed)
-        loss_noise = self.random.normal(tf.shape(interests), placed)
-        noise = self.random.normal(tf.shape(interests), placed)
+        rows = replicas.batch_rows(tf.shape(live)[0])
+        t = self.random.integers(tf.shape(live), self.schedule.timesteps, rows)
+        loss_noise = self.random.normal(tf.shape(interests), rows)
+        noise = self.random.normal(tf.shape(interests), rows)
         generated, *errors = self._learn(interests, channels, live, t, loss_noise, noise, training)
         loss = replicas.mean(*errors)
         self.add_loss(self.loss_weight * loss)

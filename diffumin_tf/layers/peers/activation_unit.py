@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks, replicas
-from diffumin_tf.layers.dice import Dice
+from diffumin_tf.layers.tower import activation_layer
 
 ACTIVATIONS = ("dice", "prelu")
 
@@ -64,16 +64,17 @@ class ActivationUnit(tf.keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(units, Sequence) or isinstance(units, str) or not units:
-            raise ValueError(f"`units` must be a list of one integer at least, received {units!r}.")
-        self.units = [checks.positive_int("units", width) for width in units]
+        self.units = checks.widths("units", units, at_least=1)
         self.activation = checks.choice("activation", activation, ACTIVATIONS)
         self.momentum = checks.rate("momentum", momentum)
         self.dense = [
             tf.keras.layers.Dense(width, name=f"dense_{depth}")
             for depth, width in enumerate(self.units)
         ]
-        self.activations = [self._activation(f"{activation}_{d}") for d in range(len(self.units))]
+        self.activations = [
+            activation_layer(self.activation, self.momentum, name=f"{activation}_{depth}")
+            for depth in range(len(self.units))
+        ]
         self.weight = tf.keras.layers.Dense(1, name="weight")
 
     def build(self, input_shape: tf.TensorShape) -> None:
@@ -93,16 +94,10 @@ class ActivationUnit(tf.keras.layers.Layer):
         mask: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> tf.Tensor:
-        history = checks.tensor("history", history, "[B, L, d]", [None, None, self.width])
-        shape = [history.shape[0], self.width]
-        candidate = checks.tensor("candidate", candidate, "[B, d]", shape)
-        if mask is None:
-            mask = tf.ones(tf.shape(history)[:2], tf.bool)
-        mask = checks.tensor("mask", mask, "[B, L]", history.shape[:2], tf.bool)
-
-        places = tf.where(mask)
-        valid = tf.gather_nd(history, places)
-        hidden = self._first_layer(candidate, valid, places[:, 0])
+        history, candidate, mask = checks.history_inputs(history, candidate, mask, self.width)
+        positions = tf.where(mask)
+        valid = tf.gather_nd(history, positions)
+        hidden = self._first_layer(candidate, valid, positions[:, 0])
         if replicas.count() == 1:
             # Statistics of nothing would not be a number; replicas count their behaviours.
             hidden = tf.pad(hidden, [[0, tf.maximum(1 - tf.shape(hidden)[0], 0)], [0, 0]])
@@ -110,8 +105,8 @@ class ActivationUnit(tf.keras.layers.Layer):
         for dense, activation in zip(self.dense[1:], self.activations[1:], strict=True):
             hidden = activation(dense(hidden), training=training)
         weights = self.weight(hidden)[: tf.shape(valid)[0], 0]
-        shape = tf.shape(mask, out_type=places.dtype)
-        return tf.ensure_shape(tf.scatter_nd(places, weights, shape), mask.shape)
+        shape = tf.shape(mask, out_type=positions.dtype)
+        return tf.ensure_shape(tf.scatter_nd(positions, weights, shape), mask.shape)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -120,11 +115,6 @@ class ActivationUnit(tf.keras.layers.Layer):
             "activation": self.activation,
             "momentum": self.momentum,
         }
-
-    def _activation(self, name: str) -> tf.keras.layers.Layer:
-        if self.activation == "dice":
-            return Dice(momentum=self.momentum, name=name)
-        return tf.keras.layers.PReLU(name=name)
 
     def _first_layer(self, candidate: tf.Tensor, valid: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
         """W [q, k, q − k, q ⊙ k] + b of valid behaviours `[n, d]`, without the four side by side.

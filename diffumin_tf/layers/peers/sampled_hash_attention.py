@@ -68,13 +68,9 @@ class SampledHashAttention(tf.keras.layers.Layer):
     def call(
         self, history: tf.Tensor, candidate: tf.Tensor, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
-        history = checks.tensor("history", history, "[B, L, d]", [None, None, self.size])
-        shape = [history.shape[0], self.size]
-        candidate = checks.tensor("candidate", candidate, "[B, d]", shape)
+        history, candidate, mask = checks.history_inputs(history, candidate, mask, self.size)
         same = self.hash(history) == self.hash(candidate)[:, tf.newaxis]
-        if mask is not None:
-            mask = checks.tensor("mask", mask, "[B, L]", history.shape[:2], tf.bool)
-            same &= mask[:, :, tf.newaxis]
+        same &= mask[:, :, tf.newaxis]
         # A matrix product counts equal bits of a group faster than a reduction of short rows.
         groups = np.repeat(np.eye(self.bits // self.width, dtype=np.float32), self.width, axis=0)
         collides = tf.matmul(tf.cast(same, tf.float32), groups) == float(self.width)

@@ -81,9 +81,9 @@ class SimHash(tf.keras.layers.Layer):
         """
         # (m − s · s') / 2 for bits of ±1: a matrix product, exact for whole numbers.
         signs = 2.0 * tf.cast(signatures, tf.float32) - 1.0
-        own = 2.0 * tf.cast(signature, tf.float32) - 1.0
-        agreement = tf.linalg.matvec(signs, own)
-        return 0.5 * (tf.cast(tf.shape(own)[1], tf.float32) - agreement)
+        query_signs = 2.0 * tf.cast(signature, tf.float32) - 1.0
+        agreement = tf.linalg.matvec(signs, query_signs)
+        return 0.5 * (tf.cast(tf.shape(signature)[1], tf.float32) - agreement)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bits": self.bits, "seed": self.seed}

@@ -27,7 +27,7 @@ class SoftSearch(tf.keras.layers.Layer):
     W_b. Both start as the identity: the first searches are by the embeddings themselves.
 
     Args:
-        places: int. Behaviours k that a search finds at most.
+        top_k: int. Behaviours k that a search finds at most.
         units: ints. Widths of the hidden layers of the click model.
         activation: `"dice"`, `"prelu"` or `"relu"`, of the click model.
         momentum: float in [0, 1). Share of the moving averages that a training step keeps.
@@ -49,10 +49,10 @@ class SoftSearch(tf.keras.layers.Layer):
     Example:
 
     ```python
-    search = SoftSearch(places=5)
+    search = SoftSearch(top_k=5)
     candidate, history = tf.random.normal([4, 8]), tf.random.normal([4, 50, 8])
     search(history, candidate, label=tf.ones([4]), training=True)
-    places, there = search.choose(history, tf.ones([4, 50], tf.bool), candidate)  # [4, 5]
+    indices, found = search.choose(history, tf.ones([4, 50], tf.bool), candidate)  # [4, 5]
     ```
 
     Source: Pi et al., Search-based User Interest Modeling with Lifelong Sequential Behavior Data
@@ -61,7 +61,7 @@ class SoftSearch(tf.keras.layers.Layer):
 
     def __init__(
         self,
-        places: int,
+        top_k: int,
         units: Sequence[int] = (200, 80),
         activation: str = "dice",
         momentum: float = 0.99,
@@ -69,7 +69,7 @@ class SoftSearch(tf.keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.places = checks.positive_int("places", places)
+        self.top_k = checks.positive_int("top_k", top_k)
         self.loss_weight = checks.not_negative("loss_weight", loss_weight)
         self.tower = Tower(units, activation=activation, momentum=momentum, name="tower")
         self.normalize = BatchNorm(momentum=momentum, name="interest_norm")
@@ -77,8 +77,9 @@ class SoftSearch(tf.keras.layers.Layer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         (self.width,) = checks.static_sizes("history", input_shape, "[B, L, d]", known=1)
-        self.query_projection = self._projection("query")
-        self.key_projection = self._projection("key")
+        shape = [self.width, self.width]
+        self.query_projection = self.add_weight("query_projection", shape, initializer="identity")
+        self.key_projection = self.add_weight("key_projection", shape, initializer="identity")
         self.normalize.build([None, self.width])
         self.tower.build(tf.TensorShape([None, 2 * self.width]))
         super().build(input_shape)
@@ -91,18 +92,13 @@ class SoftSearch(tf.keras.layers.Layer):
         label: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> tf.Tensor:
-        history = checks.tensor("history", history, "[B, L, d]", [None, None, self.width])
-        batch = history.shape[0]
-        candidate = checks.tensor("candidate", candidate, "[B, d]", [batch, self.width])
-        relevance = self.scores(history, candidate)
-        if mask is not None:
-            mask = checks.tensor("mask", mask, "[B, L]", history.shape[:2], tf.bool)
-            relevance = tf.where(mask, relevance, 0.0)
+        history, candidate, mask = checks.history_inputs(history, candidate, mask, self.width)
+        relevance = tf.where(mask, self.scores(history, candidate), 0.0)
         interest = tf.squeeze(tf.matmul(relevance[:, tf.newaxis], history), axis=1)
         interest = self.normalize(interest, training=training)
         logit = self.tower(tf.concat([candidate, interest], axis=1), training=training)
         if training and label is not None:
-            label = checks.tensor("label", label, "[B]", [batch])
+            label = checks.tensor("label", label, "[B]", [history.shape[0]])
             errors = tf.nn.sigmoid_cross_entropy_with_logits(label, logit)
             samples = tf.cast(tf.size(errors), tf.float32)
             loss = replicas.mean(tf.reduce_sum(errors), samples)
@@ -113,10 +109,9 @@ class SoftSearch(tf.keras.layers.Layer):
     def scores(self, history: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
         """The relevance r `[B, L]` of behaviours `[B, L, d]` to candidates `[B, d]`, float32."""
         # W_b k · W_a q = k · W_bᵀ W_a q, so that no behaviour needs to be projected.
-        wanted = tf.matmul(
-            tf.matmul(candidate, self.query_projection), self.key_projection, transpose_b=True
-        )
-        return tf.linalg.matvec(history, wanted)
+        query = tf.matmul(candidate, self.query_projection)
+        direction = tf.matmul(query, self.key_projection, transpose_b=True)
+        return tf.linalg.matvec(history, direction)
 
     def choose(
         self, history: tf.Tensor, valid: tf.Tensor, candidate: tf.Tensor
@@ -129,21 +124,17 @@ class SoftSearch(tf.keras.layers.Layer):
             candidate: `[B, d]`, float32.
 
         Returns:
-            Places in the history `[B, k]`, int32, 0 where there is none; and whether there is one,
-            `[B, k]`, bool.
+            Indices in the history `[B, k]`, int32, 0 where fewer were found; and which were
+            found, `[B, k]`, bool.
         """
-        return top_places(self.scores(history, candidate), valid, self.places)
+        return top_places(self.scores(history, candidate), valid, self.top_k)
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "places": self.places,
+            "top_k": self.top_k,
             "units": self.tower.units,
             "activation": self.tower.activation,
             "momentum": self.tower.momentum,
             "loss_weight": self.loss_weight,
         }
-
-    def _projection(self, name: str) -> tf.Variable:
-        shape = [self.width, self.width]
-        return self.add_weight(name=f"{name}_projection", shape=shape, initializer="identity")

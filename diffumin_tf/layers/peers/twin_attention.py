@@ -27,7 +27,7 @@ class TwinAttention(tf.keras.layers.Layer):
 
     Args:
         num_heads: int. Heads; they divide d.
-        places: int. Behaviours k that a head keeps at most.
+        top_k: int. Behaviours k that a head keeps at most.
         field_dim: int. Width of one field e.
         inherent: ints. Fields of a behaviour that are inherent features, one at least.
 
@@ -46,7 +46,7 @@ class TwinAttention(tf.keras.layers.Layer):
     Example:
 
     ```python
-    attention = TwinAttention(num_heads=2, places=5, field_dim=4, inherent=[0, 2])
+    attention = TwinAttention(num_heads=2, top_k=5, field_dim=4, inherent=[0, 2])
     interest = attention(tf.random.normal([3, 50, 12]), tf.random.normal([3, 8]))  # [3, 12]
     ```
 
@@ -55,53 +55,58 @@ class TwinAttention(tf.keras.layers.Layer):
     """
 
     def __init__(
-        self, num_heads: int, places: int, field_dim: int, inherent: Sequence[int], **kwargs: Any
+        self, num_heads: int, top_k: int, field_dim: int, inherent: Sequence[int], **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.num_heads = checks.positive_int("num_heads", num_heads)
-        self.places = checks.positive_int("places", places)
+        self.top_k = checks.positive_int("top_k", top_k)
         self.field_dim = checks.positive_int("field_dim", field_dim)
         self.inherent = [checks.integer("inherent", field) for field in inherent]
         if not self.inherent or len(set(self.inherent)) < len(self.inherent):
             raise ValueError(
-                "`inherent` must hold one field at least and none twice, "
-                f"received {list(self.inherent)}."
+                f"`inherent` must hold one field at least and none twice, received {self.inherent}."
             )
 
     def build(self, input_shape: tf.TensorShape) -> None:
         (self.width,) = checks.static_sizes("history", input_shape, "[B, L, d]", known=1)
-        fields = self._fields()
-        self.cross = [field for field in range(fields) if field not in self.inherent]
-        glorot = tf.keras.initializers.GlorotUniform
-        projected = [len(self.inherent) * self.field_dim, self.width]
-        self.query_kernel = self.add_weight("query", shape=projected, initializer=glorot())
-        self.key_kernel = self.add_weight("key", shape=projected, initializer=glorot())
-        self.value_kernel = self.add_weight(
-            "value", shape=[self.width, self.width], initializer=glorot()
-        )
-        self.output_kernel = self.add_weight(
-            "output", shape=[self.width, self.width], initializer=glorot()
-        )
+        for argument in ("num_heads", "field_dim"):
+            if self.width % getattr(self, argument):
+                raise ValueError(
+                    f"`{argument}` must divide the width {self.width} of a behaviour, "
+                    f"received {getattr(self, argument)}."
+                )
+        fields = range(self.width // self.field_dim)
+        if not set(self.inherent) <= set(fields):
+            raise ValueError(
+                f"`inherent` must name some of the {len(fields)} fields of a behaviour, "
+                f"received {self.inherent}."
+            )
+        self.cross = [field for field in fields if field not in self.inherent]
+        self.head_width = self.width // self.num_heads
+        self.inherent_width = len(self.inherent) * self.field_dim
+        self.query_kernel = self._kernel("query", self.inherent_width, self.width)
+        self.key_kernel = self._kernel("key", self.inherent_width, self.width)
+        self.value_kernel = self._kernel("value", self.width, self.width)
+        self.output_kernel = self._kernel("output", self.width, self.width)
         if self.cross:
             shape = [self.num_heads, len(self.cross), self.field_dim]
-            self.compression = self.add_weight("compression", shape=shape, initializer=glorot())
+            self.compression = self._kernel("compression", *shape)
             self.importance = self.add_weight("importance", shape=shape[:2], initializer="ones")
         super().build(input_shape)
 
     def call(
         self, history: tf.Tensor, candidate: tf.Tensor, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
-        history = checks.tensor("history", history, "[B, L, d]", [None, None, self.width])
-        if mask is None:
-            mask = tf.ones(tf.shape(history)[:2], tf.bool)
-        mask = checks.tensor("mask", mask, "[B, L]", history.shape[:2], tf.bool)
-        if not history.shape[1]:  # an empty history is one masked place
+        history, candidate, mask = checks.history_inputs(
+            history, candidate, mask, self.width, self.inherent_width
+        )
+        if not history.shape[1]:  # maybe an empty history, which then becomes one masked behaviour
             missing = tf.maximum(1 - tf.shape(history)[1], 0)
             history = tf.pad(history, [[0, 0], [0, missing], [0, 0]])
             mask = tf.pad(mask, [[0, 0], [0, missing]])
         directions = self.directions_of(candidate)
-        places, there = self.choose(history, mask, directions)
-        return self.attend(tf.gather(history, places, batch_dims=1), there, directions)
+        indices, found = self.choose(history, mask, directions)
+        return self.attend(tf.gather(history, indices, batch_dims=1), found, directions)
 
     def directions_of(self, candidate: tf.Tensor) -> tf.Tensor:
         """Vectors `[B, heads, d]` whose products with a behaviour are its scores α, float32.
@@ -109,8 +114,8 @@ class TwinAttention(tf.keras.layers.Layer):
         α is linear in the behaviour, so that no behaviour needs to be projected. Like `choose` and
         `attend`, a part of `call` that needs a layer that is built.
         """
-        heads, width = self.num_heads, self._head_width
-        shape = [None, self.query_kernel.shape[0]]
+        heads, width = self.num_heads, self.head_width
+        shape = [None, self.inherent_width]
         candidate = checks.tensor("candidate", candidate, "[B, h]", shape)
         queries = tf.reshape(tf.matmul(candidate, self.query_kernel), [-1, heads, width])
         key_kernel = tf.reshape(self.key_kernel, [-1, heads, width])
@@ -119,8 +124,8 @@ class TwinAttention(tf.keras.layers.Layer):
         if self.cross:
             biases = self.compression * self.importance[:, :, tf.newaxis]
             shape = [tf.shape(candidate)[0], heads, self.field_dim]
-            for place, field in enumerate(self.cross):
-                by_field[field] = tf.broadcast_to(biases[:, place], shape)
+            for index, field in enumerate(self.cross):
+                by_field[field] = tf.broadcast_to(biases[:, index], shape)
         return tf.concat([by_field[field] for field in range(len(by_field))], axis=2)
 
     def choose(
@@ -134,28 +139,28 @@ class TwinAttention(tf.keras.layers.Layer):
             directions: `[B, heads, d]`, float32.
 
         Returns:
-            Places in the history `[B, heads, k]`, int32, 0 where there is none; and whether there
-            is one, `[B, heads, k]`, bool.
+            Indices in the history `[B, heads, k]`, int32, 0 where fewer were found; and which
+            were found, `[B, heads, k]`, bool.
         """
         scores = tf.matmul(directions, history, transpose_b=True)
-        return top_places(scores, valid[:, tf.newaxis], self.places)
+        return top_places(scores, valid[:, tf.newaxis], self.top_k)
 
-    def attend(self, picked: tf.Tensor, there: tf.Tensor, directions: tf.Tensor) -> tf.Tensor:
-        """The second stage: attention over the behaviours in the places that `choose` gave.
+    def attend(self, picked: tf.Tensor, found: tf.Tensor, directions: tf.Tensor) -> tf.Tensor:
+        """The second stage: attention over the behaviours that `choose` found.
 
         Args:
             picked: `[B, heads, k, d]`, float32.
-            there: `[B, heads, k]`, bool.
+            found: `[B, heads, k]`, bool.
             directions: `[B, heads, d]`, float32.
 
         Returns:
             `[B, d]`, float32.
         """
         scores = tf.linalg.matvec(picked, directions)
-        weights = tf.nn.softmax(tf.where(there, scores, scores.dtype.min))
-        weights = tf.where(there, weights, 0.0)
+        weights = tf.nn.softmax(tf.where(found, scores, scores.dtype.min))
+        weights = tf.where(found, weights, 0.0)
         pooled = tf.squeeze(tf.matmul(weights[:, :, tf.newaxis], picked), axis=2)
-        value_kernel = tf.reshape(self.value_kernel, [self.width, self.num_heads, self._head_width])
+        value_kernel = tf.reshape(self.value_kernel, [self.width, self.num_heads, self.head_width])
         heads = tf.einsum("bhd,dhs->bhs", pooled, value_kernel)
         return tf.matmul(tf.reshape(heads, [-1, self.width]), self.output_kernel)
 
@@ -163,26 +168,10 @@ class TwinAttention(tf.keras.layers.Layer):
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
-            "places": self.places,
+            "top_k": self.top_k,
             "field_dim": self.field_dim,
             "inherent": list(self.inherent),
         }
 
-    def _fields(self) -> int:
-        """Fields of a behaviour."""
-        if self.width % self.num_heads:
-            raise ValueError(
-                f"`num_heads` must divide the width {self.width} of a behaviour, "
-                f"received {self.num_heads}."
-            )
-        fields = self.width // self.field_dim
-        if self.width % self.field_dim or not all(0 <= f < fields for f in self.inherent):
-            raise ValueError(
-                f"`inherent` must name fields of width {self.field_dim} of a behaviour of width "
-                f"{self.width}, received {list(self.inherent)}."
-            )
-        return fields
-
-    @property
-    def _head_width(self) -> int:
-        return self.width // self.num_heads
+    def _kernel(self, name: str, *shape: int) -> tf.Variable:
+        return self.add_weight(name, shape=shape, initializer="glorot_uniform")

@@ -7,7 +7,7 @@ from tests.layers.helpers import normal, randomise
 from tests.layers.layer_oracles import relevance
 from tests.layers.peer_oracles import best_places
 
-BATCH, LENGTH, WIDTH, PLACES = 5, 8, 4, 3
+BATCH, LENGTH, WIDTH, TOP_K = 5, 8, 4, 3
 
 
 def case(seed=0):
@@ -18,7 +18,7 @@ def case(seed=0):
 
 
 def layer_of(**changes):
-    layer = SoftSearch(PLACES, units=[6], activation="relu", **changes)
+    layer = SoftSearch(TOP_K, units=[6], activation="relu", **changes)
     layer(*case())
     randomise(layer)
     return layer
@@ -28,15 +28,15 @@ def test_scores_and_the_search_equal_the_equations():
     layer, (history, candidate, mask) = layer_of(), case()
     scores = relevance(layer, history, candidate)
     np.testing.assert_allclose(layer.scores(history, candidate), scores, atol=1e-5)
-    places, there = layer.choose(history, mask, candidate)
+    indices, found = layer.choose(history, mask, candidate)
     for b in range(BATCH):
-        best = best_places(scores[b], mask[b], PLACES)
-        np.testing.assert_array_equal(places[b], best + [0] * (PLACES - len(best)))
-        np.testing.assert_array_equal(there[b], np.arange(PLACES) < len(best))
+        best = best_places(scores[b], mask[b], TOP_K)
+        np.testing.assert_array_equal(indices[b], best + [0] * (TOP_K - len(best)))
+        np.testing.assert_array_equal(found[b], np.arange(TOP_K) < len(best))
 
 
 def test_the_first_search_is_by_the_embeddings_themselves():
-    layer, (history, candidate, _) = SoftSearch(PLACES), case()
+    layer, (history, candidate, _) = SoftSearch(TOP_K), case()
     layer(history, candidate)
     products = (history * candidate[:, None]).sum(axis=2)
     np.testing.assert_allclose(layer.scores(history, candidate), products, atol=1e-5)

@@ -18,8 +18,8 @@ def case(inherent, seed=0):
     return normal(seed, BATCH, LENGTH, WIDTH), candidate, mask
 
 
-def layer_of(inherent=(2, 0), heads=2, places=3):
-    layer = TwinAttention(heads, places, FIELD, inherent)
+def layer_of(inherent=(2, 0), heads=2, top_k=3):
+    layer = TwinAttention(heads, top_k, FIELD, inherent)
     layer(*case(inherent))
     randomise(layer)
     return layer
@@ -28,11 +28,11 @@ def layer_of(inherent=(2, 0), heads=2, places=3):
 @pytest.mark.parametrize("inherent", [(0, 1, 2), (1,)], ids=str)
 def test_each_head_chooses_by_its_own_scores(inherent):
     layer, (history, candidate, mask) = layer_of(inherent), case(inherent)
-    chosen, there = layer.choose(history, mask, layer.directions_of(candidate))
+    chosen, found = layer.choose(history, mask, layer.directions_of(candidate))
     for b in range(BATCH):
         expected = twin_heads(layer, history[b], candidate[b], mask[b])[1]
         for head, best in enumerate(expected):
-            np.testing.assert_array_equal(chosen[b, head][there[b, head]], best)
+            np.testing.assert_array_equal(chosen[b, head][found[b, head]], best)
 
 
 def test_cross_features_are_a_bias_that_the_candidate_never_changes():
@@ -53,7 +53,7 @@ def test_only_what_a_head_keeps_gets_a_gradient():
         tape.watch(history)
         loss = tf.reduce_sum(layer(history, candidate, mask) ** 2)
     moved = np.any(tape.gradient(loss, history) != 0, axis=2)
-    places, there = layer.choose(history, mask, layer.directions_of(candidate))
+    indices, found = layer.choose(history, mask, layer.directions_of(candidate))
     for b in range(BATCH):
-        kept = set(places[b].numpy()[there[b].numpy()])
+        kept = set(indices[b].numpy()[found[b].numpy()])
         assert set(np.flatnonzero(moved[b])) == kept and len(kept) < LENGTH
