@@ -11,7 +11,7 @@ import tensorflow as tf
 from benchmarks.samples import Samples
 from benchmarks.settings import Setting
 from benchmarks.straightforward import Straightforward
-from diffumin_tf.input.features import HistoryGroup
+from diffumin_tf.input.batch import Batch, HistoryGroup
 from diffumin_tf.model import RankingModel
 from diffumin_tf.run.setup import compute_reproducibly
 from diffumin_tf.training import optimizers
@@ -84,12 +84,12 @@ def _product(key: Setting) -> dict[str, Step]:
         mask=tf.TensorSpec([None, None], tf.bool),
         samples=tf.TensorSpec([None], tf.int32),
     )
-    inputs = {**_common_specs(key, None), "histories": (group,)}
     label = tf.TensorSpec([None], tf.float32)
-    update = tf.function(model.train_step, input_signature=[(inputs, label)])
+    inputs = Batch(**_common_specs(key, None), histories=(group,), label=label)
+    update = tf.function(model.train_step, input_signature=[inputs])
     predict = tf.function(model.predict_click, input_signature=[inputs])
     return {
-        TRAINING: lambda batch: update((batch.product, batch.label))["total_loss"].numpy(),
+        TRAINING: lambda batch: update(batch.product)["total_loss"].numpy(),
         SCORING: lambda batch: predict(batch.product)["pctr"].numpy(),
     }
 

@@ -16,6 +16,7 @@ from benchmarks.samples import mixed_lengths, random_ids, write_records
 from benchmarks.settings import Plan, Setting
 from diffumin_tf.files import write_text
 from diffumin_tf.input import dataset
+from diffumin_tf.input.batch import Batch
 from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.input.vocabulary import VocabularyRows
 from diffumin_tf.model import compiled_for_any_batch
@@ -81,7 +82,7 @@ def _batches(setting: Setting, files: list[str], rows_of: Callable) -> tf.data.D
 
 
 def _speeds(plan: Plan, batches: tf.data.Dataset, update: Callable, samples: int) -> dict:
-    def train(batch: tuple) -> None:
+    def train(batch: Batch) -> None:
         update(batch)["total_loss"].numpy()
 
     passes = plan.passes + 1  # the first one warms up
@@ -102,7 +103,7 @@ def _pass_speed(batches: Iterable, samples: int, use: Callable) -> Spread:
     seconds, seen, start = [], 0, time.perf_counter()
     for batch in batches:
         use(batch)
-        seen += len(batch[1])
+        seen += len(batch.label)
         if seen == samples:
             now = time.perf_counter()
             seconds.append(now - start)

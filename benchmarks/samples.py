@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import posixpath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,7 @@ import tensorflow as tf
 from benchmarks.settings import Setting
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.input import records
-from diffumin_tf.input.features import HistoryGroup
+from diffumin_tf.input.batch import Batch, HistoryGroup
 
 # Popularity of rank r is about r^-0.8, so that the first r ranks draw a share of (r / rows)^0.2.
 _POPULARITY_POWER = 5
@@ -26,12 +26,12 @@ class Samples(NamedTuple):
     """The same batch for both contenders.
 
     Attributes:
-        product: inputs of a `RankingModel`, with all histories in one group.
+        product: for a `RankingModel`, with all histories in one group.
         reference: inputs of `Straightforward`.
         label: float32 [B].
     """
 
-    product: Any
+    product: Batch
     reference: dict[str, tf.Tensor]
     label: tf.Tensor
 
@@ -47,10 +47,12 @@ def random_batch(setting: Setting, seed: int) -> Samples:
         "dense": tf.constant(rng.standard_normal([size, len(layout.dense)], np.float32)),
         "user": tf.range(1, size + 1, dtype=tf.int64),
     }
+    label = tf.constant(rng.integers(0, 2, size), tf.float32)
+    histories = (HistoryGroup(rows, mask, tf.range(size)),)
     return Samples(
-        product={**common, "histories": (HistoryGroup(rows, mask, tf.range(size)),)},
+        product=Batch(**common, histories=histories, label=label),
         reference={**common, "behaviours": rows, "mask": mask},
-        label=tf.constant(rng.integers(0, 2, size), tf.float32),
+        label=label,
     )
 
 

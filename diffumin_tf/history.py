@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from diffumin_tf.input.features import HistoryGroup
+from diffumin_tf.input.batch import HistoryGroup
 from diffumin_tf.layers import IdEmbedding
 from diffumin_tf.layers.top_places import top_places
 
@@ -27,7 +28,7 @@ class History:
     """
 
     def __init__(self, groups: Sequence[HistoryGroup], embedding: IdEmbedding) -> None:
-        self._groups = tuple(HistoryGroup(*group) for group in groups)
+        self._groups = tuple(groups)
         self._embedding = embedding
 
     def pick(self, fields: Sequence[int]) -> History:
@@ -184,3 +185,23 @@ class SharedHistory(History):
     def _for_all(self, *of_one: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Tensors [1, ...] as [N, ...]."""
         return tuple(tf.repeat(x, self._count, axis=0) for x in of_one)
+
+
+class Embedded(NamedTuple):
+    """B samples as input units get them.
+
+    Attributes:
+        fields: float32 [B, n, e], the categorical fields.
+        history: their behaviours, not looked up yet.
+        dense: float32 [B, m].
+        rows: int32 [B, n], the fields as rows of the table.
+        user: int64 [B], or None where nothing tells users apart.
+        label: float32 [B], or None while serving.
+    """
+
+    fields: tf.Tensor
+    history: History
+    dense: tf.Tensor
+    rows: tf.Tensor
+    user: tf.Tensor | None = None
+    label: tf.Tensor | None = None

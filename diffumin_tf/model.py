@@ -9,8 +9,9 @@ import tensorflow_recommenders as tfrs
 from diffumin_tf import registry
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features, TaskConfig
-from diffumin_tf.history import History, SharedHistory
-from diffumin_tf.input.features import FeatureLayout, HistoryGroup
+from diffumin_tf.history import Embedded, History, SharedHistory
+from diffumin_tf.input.batch import Batch, HistoryGroup
+from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import IdEmbedding, Tower, replicas
 from diffumin_tf.layers.xla import compiled_in_training
 
@@ -50,7 +51,7 @@ def compiled_for_any_batch(function: Callable[[Any], Any]) -> Callable[[Any], An
 
 
 class RankingModel(tfrs.Model):
-    """Click model: `logit = tower(concat(unit(embed(inputs)) for every input unit))`.
+    """Click model: `logit = tower(concat(unit(embed(batch)) for every input unit))`.
 
     Args:
         config: the experiment.
@@ -58,8 +59,7 @@ class RankingModel(tfrs.Model):
         rows: rows of the embedding table.
 
     Call arguments:
-        inputs: what `diffumin_tf.input.features.FeaturePath` returns, where users must be told
-            apart `user` int64 [B], and in training `label` float32 [B].
+        batch: B samples, a `Batch`.
 
     Returns:
         Click logits, float32 [B].
@@ -78,7 +78,6 @@ class RankingModel(tfrs.Model):
             registry.input_unit(name)(config, self.layout, name=name.partition(":")[2])
             for name in config.input_units
         ]
-        self._wanted = frozenset().union(*(unit.wants for unit in self.units))
         self.tower = Tower(
             config.deep_layers,
             activation=config.activation,
@@ -110,8 +109,8 @@ class RankingModel(tfrs.Model):
         # `fit` need not reduce what every replica returns averaged already.
         self.distribute_reduction_method = "first"
 
-    def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        embedded = self.embed(inputs)
+    def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
+        embedded = self.embed(batch)
         vectors = [unit(embedded, training=training) for unit in self.units]
         return self._run_tower(tf.concat(vectors, axis=1), training)
 
@@ -122,35 +121,27 @@ class RankingModel(tfrs.Model):
             mask=tf.zeros([1, 1], tf.bool),
             samples=tf.zeros([1], tf.int32),
         )
-        self(
-            {
-                "fields": tf.zeros([1, len(self.layout.fields)], tf.int32),
-                "histories": (empty,),
-                "dense": tf.zeros([1, len(self.layout.dense)]),
-            }
-        )
+        fields = tf.zeros([1, len(self.layout.fields)], tf.int32)
+        self(Batch(fields, (empty,), dense=tf.zeros([1, len(self.layout.dense)])))
 
-    def embed(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Embeds the fields, whose rows stay for a unit that wants them; histories come later."""
-        histories = ("histories", "shared")
-        rest = {name: value for name, value in inputs.items() if name not in histories}
-        if "rows" in self._wanted:
-            rest["rows"] = inputs["fields"]
-        fields = self.embedding(inputs["fields"])
-        if "shared" in inputs:
-            history = SharedHistory(inputs["shared"], self.embedding, tf.shape(fields)[0])
+    def embed(self, batch: Batch) -> Embedded:
+        """Looks up the fields; units look up what they use of the histories."""
+        fields = self.embedding(batch.fields)
+        if isinstance(batch.histories, HistoryGroup):
+            history = SharedHistory(batch.histories, self.embedding, tf.shape(fields)[0])
         else:
-            history = History(inputs["histories"], self.embedding)
-        return {**rest, "fields": fields, "history": history}
+            history = History(batch.histories, self.embedding)
+        user, label = (x if tf.is_tensor(x) else None for x in (batch.user, batch.label))
+        return Embedded(fields, history, batch.dense, batch.fields, user, label)
 
-    def predict_click(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def predict_click(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Click probabilities at inference.
 
         Returns:
             `pctr` = σ(logit) and `rectified_pctr` = pctr / (pctr + (1 − pctr) / sample_rate),
             which undoes the down-sampling of negatives; float32 [B] each.
         """
-        pctr = tf.sigmoid(self(inputs, training=False))
+        pctr = tf.sigmoid(self(batch, training=False))
         rectified = pctr / (pctr + (1.0 - pctr) / self._sample_rate)
         return {"pctr": pctr, "rectified_pctr": rectified}
 
@@ -186,17 +177,14 @@ class RankingModel(tfrs.Model):
         summed = self.task(label[:, tf.newaxis], logit[:, tf.newaxis], compute_metrics=False)
         return replicas.mean(summed, tf.cast(tf.size(logit), tf.float32))
 
-    def compute_loss(
-        self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor], training: bool = False
-    ) -> tf.Tensor:
-        """`click_loss` of one batch of (inputs, label)."""
-        features, label = inputs
-        logit = self(self._with_label(features, label) if training else features, training=training)
-        self.auc.update_state(label, logit)
-        return self.click_loss(label, logit)
+    def compute_loss(self, batch: Batch, training: bool = False) -> tf.Tensor:
+        """`click_loss` of one batch."""
+        logit = self(batch, training=training)
+        self.auc.update_state(batch.label, logit)
+        return self.click_loss(batch.label, logit)
 
-    def update(self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One update on (inputs, label), of one device or of all replicas together.
+    def update(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """One update on a batch, of one device or of all replicas together.
 
         The table's gradient goes to its optimiser as `tf.IndexedSlices`, never densified. A loss
         that is not finite, on whichever replica, raises on all of them before any weight changes.
@@ -204,10 +192,9 @@ class RankingModel(tfrs.Model):
         Returns:
             `loss`, that of the clicks, and `total_loss`, averaged over replicas.
         """
-        features, label = inputs
         with tf.GradientTape() as tape:
-            logit = self(self._with_label(features, label), training=True)
-            loss = self.click_loss(self._smoothed(label), logit)
+            logit = self(batch, training=True)
+            loss = self.click_loss(self._smoothed(batch.label), logit)
             total = loss + tf.add_n(self.losses) if self.losses else loss
         losses = replicas.average({"loss": loss, "total_loss": total})
         checked = tf.debugging.check_numerics(losses["total_loss"], "training loss")
@@ -215,7 +202,7 @@ class RankingModel(tfrs.Model):
         # do together while another one raises.
         with tf.control_dependencies([checked]):
             share = tf.constant(1.0 / replicas.count())
-            self.auc.update_state(label, logit)
+            self.auc.update_state(batch.label, logit)
         table, rest = self._table_and_rest()
         gradients = tape.gradient(total, table + rest, output_gradients=share)
         with tf.control_dependencies([checked]):
@@ -223,19 +210,15 @@ class RankingModel(tfrs.Model):
             self.optimizer.apply_gradients(zip(gradients[len(table) :], rest, strict=True))
         return {**losses, "total_loss": checked}
 
-    def train_step(self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """`update`, and the metrics after it."""
-        losses = self.update(inputs)
+        losses = self.update(batch)
         return {**self._logs(self.metrics), **losses}
 
-    def test_step(self, inputs: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Loss and metrics of one batch of (inputs, label), without an update."""
-        loss = replicas.average(self.compute_loss(inputs, training=False))
+    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Loss and metrics of one batch, without an update."""
+        loss = replicas.average(self.compute_loss(batch))
         return {**self._logs([self.auc]), "loss": loss}
-
-    def _with_label(self, features: dict[str, tf.Tensor], label: tf.Tensor) -> dict[str, tf.Tensor]:
-        """With the label for a unit that learns beside the clicks, as by a search of its own."""
-        return {**features, "label": label} if "label" in self._wanted else features
 
     def _smoothed(self, label: tf.Tensor) -> tf.Tensor:
         """Labels to train on: 0 and 1 drawn towards one half."""

@@ -49,8 +49,12 @@ def raw_batch(seed=0, size=BATCH, width=12):
 
 def batch(path, seed=0, size=BATCH):
     data = samples(size, seed)
-    inputs = {**path(raw_batch(seed, size)), "user": tf.constant(data.auxiliary_info[:, 0])}
-    return inputs, tf.constant(data.label, tf.float32)
+    return labelled(path(raw_batch(seed, size)), data)
+
+
+def labelled(inputs, data, rows=slice(None)):
+    user, label = data.auxiliary_info[rows, 0], data.label[rows]
+    return inputs._replace(user=tf.constant(user), label=tf.constant(label, tf.float32))
 
 
 def grouped_batch(model, seed=0, size=BATCH, rows=slice(None)):
@@ -58,9 +62,7 @@ def grouped_batch(model, seed=0, size=BATCH, rows=slice(None)):
     data = samples(size, seed)
     raw = {"cat_feature": data.cat_feature[rows], "dense_feature": data.dense_feature[rows]}
     raw |= {n: tf.RaggedTensor.from_row_splits(*ids)[rows] for n, ids in data.sequences.items()}
-    inputs = path_of(model, SCHEMA_OBJECT, BUCKETS).grouped(raw)
-    inputs["user"] = tf.constant(data.auxiliary_info[rows, 0])
-    return inputs, tf.constant(data.label[rows], tf.float32)
+    return labelled(path_of(model, SCHEMA_OBJECT, BUCKETS).grouped(raw), data, rows)
 
 
 def with_unknown_ids(inputs, share=0.3):
@@ -70,8 +72,8 @@ def with_unknown_ids(inputs, share=0.3):
     def some_unknown(rows):
         return rows * tf.constant(rng.random(rows.shape) >= share, rows.dtype)
 
-    groups = tuple(g._replace(rows=some_unknown(g.rows)) for g in inputs["histories"])
-    return {**inputs, "fields": some_unknown(inputs["fields"]), "histories": groups}
+    groups = tuple(g._replace(rows=some_unknown(g.rows)) for g in inputs.histories)
+    return inputs._replace(fields=some_unknown(inputs.fields), histories=groups)
 
 
 def pctr(model, inputs):

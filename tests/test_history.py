@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.history import History, SharedHistory
-from diffumin_tf.input.features import HistoryGroup
+from diffumin_tf.input.batch import HistoryGroup
 from diffumin_tf.layers import DiffusionMultiInterestGenerator, IdEmbedding
 from diffumin_tf.model import compiled_for_any_batch
 from tests.layers.helpers import normal
@@ -163,21 +163,21 @@ def test_picked_fields_come_in_the_order_asked_for(history, embedding):
 
 def any_grouping(inputs):
     """The inputs with their one group in five, some of them empty."""
-    (group,) = inputs["histories"]
+    (group,) = inputs.histories
     rows, mask = group.rows.numpy(), group.mask.numpy()
     longest = mask.shape[1]
     group_of = np.random.default_rng(5).choice([1, 2, 4], len(mask))
     group_of[mask.sum(axis=1) <= 2] = 0
     lengths = [2, longest, longest + 5, 1, longest]
-    return {**inputs, "histories": tuple(groups(rows, mask, group_of, lengths))}
+    return inputs._replace(histories=tuple(groups(rows, mask, group_of, lengths)))
 
 
 def test_groups_never_change_a_score(scoring):
     model, path = scoring
-    inputs, _ = batch(path)
+    inputs = batch(path)
     expected = pctr(model, inputs)
     assert expected.std() > 0.01
-    for other in (any_grouping(inputs), grouped_batch(model)[0]):
+    for other in (any_grouping(inputs), grouped_batch(model)):
         np.testing.assert_allclose(pctr(model, other), expected, atol=1e-6)
 
 
@@ -185,17 +185,17 @@ def test_a_graph_that_was_traced_for_groups_takes_other_groups():
     model, path = build(**LEAN)
     score = compiled_for_any_batch(lambda inputs: model.predict_click(inputs)["pctr"])
     for seed, size in [(0, 16), (1, 5), (2, 30)]:
-        expected = pctr(model, batch(path, seed, size)[0])
-        found = score(grouped_batch(model, seed, size)[0])
+        expected = pctr(model, batch(path, seed, size))
+        found = score(grouped_batch(model, seed, size))
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def losses_and_gradients(model, inputs, label):
+def losses_and_gradients(model, inputs):
     for module in model.submodules:
         if isinstance(module, DiffusionMultiInterestGenerator):
             module.random.draws.assign(0)
     with tf.GradientTape() as tape:
-        losses = [model.compute_loss((inputs, label), training=True), *model.losses]
+        losses = [model.compute_loss(inputs, training=True), *model.losses]
         total = tf.add_n(losses)
     gradients = tape.gradient(total, model.trainable_variables)
     return np.array(losses), [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
@@ -203,11 +203,11 @@ def losses_and_gradients(model, inputs, label):
 
 def test_groups_never_change_a_loss_or_a_gradient():
     model, path = build(**LEAN, lamda1=1.0, lamda2=1.0)
-    inputs, label = batch(path)
-    losses, gradients = losses_and_gradients(model, inputs, label)
+    inputs = batch(path)
+    losses, gradients = losses_and_gradients(model, inputs)
     assert len(losses) == 3 and (losses > 0.01).all()
-    for other in (any_grouping(inputs), grouped_batch(model)[0]):
-        found, other_gradients = losses_and_gradients(model, other, label)
+    for other in (any_grouping(inputs), grouped_batch(model)):
+        found, other_gradients = losses_and_gradients(model, other)
         np.testing.assert_allclose(found, losses, rtol=1e-5)
         for one, expected in zip(other_gradients, gradients, strict=True):
             np.testing.assert_allclose(one, expected, rtol=1e-3, atol=1e-6)

@@ -50,14 +50,14 @@ def test_the_table_is_read_once_for_fields_once_a_group_and_once_for_each_part_t
     scoring, any_batch
 ):
     model, path = scoring
-    inputs, _ = any_batch(model, path)
+    inputs = any_batch(model, path)
     forward = tf.function(lambda inputs: model(inputs)).get_concrete_function(inputs)
     lookups = readers(forward, model.embedding.table)
     assert {lookup.type for lookup in lookups} == {"ResourceGather"}
     looked_up = [lookup.outputs[0].shape.as_list() for lookup in lookups]
     # Besides, a scan looks at row zero alone.
     looked_up = [shape for shape in looked_up if shape != [WIDTH]]
-    expected = [[BATCH, FIELDS], *(group.rows.shape.as_list() for group in inputs["histories"])]
+    expected = [[BATCH, FIELDS], *(group.rows.shape.as_list() for group in inputs.histories)]
     expected += [[BATCH, *part, BEHAVIOUR_FIELDS] for part in (KEPT, RECENT)]
     assert sorted(looked_up) == sorted([*shape, WIDTH] for shape in expected)
 
@@ -165,10 +165,10 @@ def test_each_optimiser_updates_its_weights_and_only_those():
     table = model.embedding.table.ref()
     rest = {weight.ref() for weight in model.trainable_variables} - {table}
     changed, rows = change(model, path, rate=0.0, table_rate=0.1)
-    inputs, _ = batch(path)
-    used = np.union1d(inputs["fields"], inputs["histories"][0].rows)
+    inputs = batch(path)
+    used = np.union1d(inputs.fields, inputs.histories[0].rows)
     assert changed == {table} and set(rows) <= set(used) and 0 not in rows
-    assert set(inputs["fields"].numpy().ravel()) <= set(rows)
+    assert set(inputs.fields.numpy().ravel()) <= set(rows)
     changed, rows = change(model, path, rate=0.1, table_rate=0.0)
     assert rest - undone(model) <= changed <= rest and len(rows) == 0
 
@@ -177,12 +177,11 @@ def test_row_zero_stays_zero_through_training_whatever_the_batch_holds(any_batch
     model, path = build(**LEAN)
     table = model.embedding.table
     table.assign(tf.tensor_scatter_nd_update(table, [[0]], tf.zeros([1, WIDTH])))
-    inputs, label = any_batch(model, path)
-    inputs, before = with_unknown_ids(inputs), table.numpy()
-    unknown = [group.rows[group.mask].numpy() == 0 for group in inputs["histories"]]
-    assert 0 in inputs["fields"].numpy() and np.concatenate(unknown).any()
+    inputs, before = with_unknown_ids(any_batch(model, path)), table.numpy()
+    unknown = [group.rows[group.mask].numpy() == 0 for group in inputs.histories]
+    assert 0 in inputs.fields.numpy() and np.concatenate(unknown).any()
     for _ in range(3):
-        model.train_step((inputs, label))
+        model.train_step(inputs)
     after = table.numpy()
     assert (after[0] == 0).all() and (after != before).any()
 
@@ -211,11 +210,11 @@ def test_the_losses_of_a_step_are_not_added_up_over_steps(step):
 
 def test_the_click_loss_is_the_mean_cross_entropy(scoring):
     model, path = scoring
-    inputs, label = batch(path)
-    p, y = pctr(model, inputs).astype(np.float64), label.numpy()
+    inputs = batch(path)
+    p, y = pctr(model, inputs).astype(np.float64), inputs.label.numpy()
     expected = -np.mean(np.where(y > 0, np.log(p), np.log1p(-p)))
-    assert float(model.compute_loss((inputs, label))) == pytest.approx(expected, rel=1e-4)
-    assert float(model.test_step((inputs, label))["loss"]) == pytest.approx(expected, rel=1e-4)
+    assert float(model.compute_loss(inputs)) == pytest.approx(expected, rel=1e-4)
+    assert float(model.test_step(inputs)["loss"]) == pytest.approx(expected, rel=1e-4)
 
 
 OMIE, DMIG = "OrthogonalMultiInterestExtractor", "DiffusionMultiInterestGenerator"
@@ -252,7 +251,7 @@ def test_a_part_that_is_switched_off_has_no_weights_and_no_loss(changes, left_ou
 def test_the_tower_sees_of_the_generated_interests_what_the_config_says(how):
     def tower_input(**changes):
         model, path = build(**LEAN, subseq_len=0, **changes)
-        return model.units[0](model.embed(batch(path)[0])).numpy(), model, path
+        return model.units[0](model.embed(batch(path))).numpy(), model, path
 
     whole, model, _ = tower_input()
     other, changed, path = tower_input(generated_input=how)
@@ -267,15 +266,15 @@ def test_the_tower_sees_of_the_generated_interests_what_the_config_says(how):
 @pytest.mark.parametrize("stopped", [False, True])
 def test_auxiliary_losses_train_embeddings_and_channels_unless_they_are_stopped(stopped):
     model, path = build(**LEAN, subseq_len=0, stop_interest_gradient=stopped)
-    inputs, _ = batch(path)
+    inputs = batch(path)
     with tf.GradientTape() as tape:
         model(inputs, training=True)
         auxiliary = tf.add_n(model.losses)
     weights = [model.embedding.table, model.units[0]._extract.projection.kernel]
     table, projection = tape.gradient(auxiliary, weights, unconnected_gradients="zero")
     table = tf.convert_to_tensor(table).numpy()
-    seen = np.unique(np.concatenate([g.rows.numpy().ravel() for g in inputs["histories"]]))
-    alone = np.setdiff1d(seen, np.append(inputs["fields"], 0))
+    seen = np.unique(np.concatenate([g.rows.numpy().ravel() for g in inputs.histories]))
+    alone = np.setdiff1d(seen, np.append(inputs.fields, 0))
     assert len(alone) > 20
     for gradient in (table[alone], table, projection):
         assert (np.abs(gradient).max() > 1e-4) == (not stopped)
@@ -286,10 +285,10 @@ def test_label_smoothing_moves_the_labels_of_training_alone():
     def loss(**changes):
         model, path = build(**LEAN, use_omie=False, **changes)
         compile_model(model, 0.0, 0.0)
-        inputs, label = batch(path)
+        inputs = batch(path)
         logit = model(inputs, training=True).numpy().astype(np.float64)
-        trained = float(model.update((inputs, label))["loss"])
-        return logit, label.numpy(), trained, float(model.test_step((inputs, label))["loss"])
+        trained = float(model.update(inputs)["loss"])
+        return logit, inputs.label.numpy(), trained, float(model.test_step(inputs)["loss"])
 
     logit, label, _, tested = loss()
     *_, trained, tested_too = loss(label_smoothing=0.2)
@@ -322,11 +321,11 @@ def test_every_part_trains(part):
 
 
 def test_a_loss_that_is_not_finite_raises_before_any_weight_changes(step):
-    inputs, label = batch(step.path)
+    inputs = batch(step.path)
     before = [weight.numpy() for weight in step.model.trainable_variables]
-    inputs = {**inputs, "dense": tf.fill(inputs["dense"].shape, np.float32("nan"))}
+    inputs = inputs._replace(dense=tf.fill(inputs.dense.shape, np.float32("nan")))
     with pytest.raises(tf.errors.InvalidArgumentError, match="training loss"):
-        step.function((inputs, label))
+        step.function(inputs)
     for weight, old in zip(step.model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(weight, old)
 

@@ -109,7 +109,7 @@ def trained():
 def test_three_updates_of_a_graph_lead_to_the_weights_of_one_device(trained):
     seen = 0
     for seed, parts in enumerate(trained.data):
-        sizes = [len(x) for x in two_devices.mirrored().experimental_local_results(parts[1])]
+        sizes = [len(x) for x in two_devices.mirrored().experimental_local_results(parts.label)]
         expected = trained.graphs.alone(batches(trained.alone, seed, sizes)[0])
         for losses in two_devices.per_replica(trained.graphs.mirrored(parts)):
             for name, loss in losses.items():
@@ -124,8 +124,7 @@ def test_three_updates_of_a_graph_lead_to_the_weights_of_one_device(trained):
 
 
 def spoilt(batch):
-    inputs, label = batch
-    return {**inputs, "dense": tf.fill(inputs["dense"].shape, np.float32("nan"))}, label
+    return batch._replace(dense=tf.fill(batch.dense.shape, np.float32("nan")))
 
 
 @pytest.mark.parametrize("replica", range(two_devices.COUNT))

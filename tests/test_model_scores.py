@@ -34,14 +34,14 @@ def test_padding_at_the_end_never_changes_a_score_however_long_it_is(scoring):
 def test_what_stands_in_a_masked_place_never_changes_a_score(scoring):
     model, path = scoring
     inputs = path(raw_batch())
-    (group,) = inputs["histories"]
+    (group,) = inputs.histories
     junk = np.random.default_rng(0).integers(1, ROWS, group.rows.shape)
     filled = tf.where(group.mask[:, :, tf.newaxis], group.rows, tf.constant(junk, tf.int32))
     assert (filled != group.rows).numpy().any()
     group = group._replace(rows=filled)
-    masked = {**inputs, "histories": (group,)}
+    masked = inputs._replace(histories=(group,))
     np.testing.assert_allclose(pctr(model, masked), pctr(model, inputs), atol=1e-6)
-    everything = {**inputs, "histories": (group._replace(mask=tf.ones_like(group.mask)),)}
+    everything = inputs._replace(histories=(group._replace(mask=tf.ones_like(group.mask)),))
     assert np.abs(pctr(model, everything) - pctr(model, inputs)).max() > 1e-3
 
 
@@ -60,9 +60,9 @@ def test_batch_mates_never_change_a_score(scoring):
 
 def test_the_user_of_a_sample_never_changes_its_score(scoring):
     model, path = scoring
-    inputs, _ = batch(path)
+    inputs = batch(path)
     np.testing.assert_array_equal(
-        pctr(model, inputs), pctr(model, {**inputs, "user": inputs["user"] + 1})
+        pctr(model, inputs), pctr(model, inputs._replace(user=inputs.user + 1))
     )
 
 
@@ -87,7 +87,7 @@ def test_the_same_request_always_gets_the_same_bits(scoring):
 
 def test_a_score_needs_no_compiled_part_even_if_training_is_compiled():
     model, path = build(**LEAN, jit_compile=True)
-    score = tf.function(model.predict_click).get_concrete_function(batch(path)[0])
+    score = tf.function(model.predict_click).get_concrete_function(batch(path))
     learn = tf.function(lambda: model.compute_loss(batch(path), True)).get_concrete_function()
     assert must_compile(learn) and not must_compile(score)
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.export.saved_model import export
+from diffumin_tf.history import Embedded
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import FieldAlignedProjection, TransformerEncoder
 from diffumin_tf.model import features_of
@@ -69,14 +70,14 @@ def test_only_the_soft_search_has_a_loss_of_its_own_and_it_falls(trained):
 
 def test_scores_are_the_same_alone_in_groups_and_however_padded(trained):
     model, path = trained.model, trained.path
-    inputs, _ = batch(path, seed=1)
+    inputs = batch(path, seed=1)
     expected = pctr(model, inputs)
     assert expected.std() > 0.01
-    (group,) = inputs["histories"]
+    (group,) = inputs.histories
     longer = group._replace(
         rows=tf.pad(group.rows, [[0, 0], [0, 9], [0, 0]]), mask=tf.pad(group.mask, [[0, 0], [0, 9]])
     )
-    for other in ({**inputs, "histories": (longer,)}, grouped_batch(model, seed=1)[0]):
+    for other in (inputs._replace(histories=(longer,)), grouped_batch(model, seed=1)):
         np.testing.assert_allclose(pctr(model, other), expected, atol=2e-6)
     raw = raw_batch(seed=1)
     for row in range(3):
@@ -85,10 +86,10 @@ def test_scores_are_the_same_alone_in_groups_and_however_padded(trained):
 
 
 def test_all_but_the_tower_alone_read_the_history(trained):
-    inputs, _ = batch(trained.path, seed=1)
-    (group,) = inputs["histories"]
+    inputs = batch(trained.path, seed=1)
+    (group,) = inputs.histories
     empty = group._replace(rows=tf.zeros_like(group.rows), mask=tf.zeros_like(group.mask))
-    found = pctr(trained.model, {**inputs, "histories": (empty,)})
+    found = pctr(trained.model, inputs._replace(histories=(empty,)))
     assert np.isfinite(found).all()
     changed = np.abs(found - pctr(trained.model, inputs)).max()
     assert changed == 0 if trained.name == "NoHistory" else changed > 1e-3
@@ -96,13 +97,13 @@ def test_all_but_the_tower_alone_read_the_history(trained):
 
 def test_unknown_ids_and_histories_that_are_all_empty_train_to_finite_numbers(trained):
     model = trained.model
-    inputs, label = batch(trained.path, seed=2, size=6)
-    group = inputs["histories"][0]
+    inputs = batch(trained.path, seed=2, size=6)
+    group = inputs.histories[0]
     empty = (group._replace(rows=0 * group.rows, mask=tf.zeros_like(group.mask)),)
-    for other in (with_unknown_ids(inputs), {**inputs, "histories": empty}):
+    for other in (with_unknown_ids(inputs), inputs._replace(histories=empty)):
         with tf.GradientTape() as tape:
-            logit = model({**other, "label": label}, training=True)
-            total = tf.add_n([model.click_loss(label, logit), *model.losses])
+            logit = model(other, training=True)
+            total = tf.add_n([model.click_loss(other.label, logit), *model.losses])
         gradients = tape.gradient(total, model.trainable_variables)
         assert isinstance(gradients[0], tf.IndexedSlices)
         for gradient, variable in zip(gradients, model.trainable_variables, strict=True):
@@ -112,9 +113,9 @@ def test_unknown_ids_and_histories_that_are_all_empty_train_to_finite_numbers(tr
 
 def test_the_gradient_of_the_table_is_sparse_and_a_search_spares_what_it_drops(trained):
     model = trained.model
-    inputs, label = batch(trained.path, size=BATCH)
+    inputs = batch(trained.path, size=BATCH)
     with tf.GradientTape() as tape:
-        loss = model.click_loss(label, model(inputs, training=True))
+        loss = model.click_loss(inputs.label, model(inputs, training=True))
     gradient = tape.gradient(loss, model.embedding.table)
     assert isinstance(gradient, tf.IndexedSlices)
     # Per sample 4 fields and of each behaviour 2: 3 behaviours of each search, or the 10 of all.
@@ -123,19 +124,11 @@ def test_the_gradient_of_the_table_is_sparse_and_a_search_spares_what_it_drops(t
     assert gradient.indices.shape[0] == BATCH * (4 + 2 * behaviours)
 
 
-def test_the_label_reaches_the_unit_that_wants_it_in_updates_alone(trained, monkeypatch):
-    model, seen = trained.model, []
-    (unit,) = model.units
-    call = unit.call
-    monkeypatch.setattr(unit, "call", lambda i, **k: seen.append("label" in i) or call(i, **k))
-    data = batch(trained.path)
-    model.predict_click(data[0])
-    model.compute_loss(data)
-    model.test_step(data)
-    weights = model.get_weights()
-    model.update(data)
-    model.set_weights(weights)
-    assert seen == [False, False, False, trained.name == "SIM_soft"]
+def test_a_label_never_changes_a_score(trained):
+    inputs = batch(trained.path)
+    expected = pctr(trained.model, inputs._replace(label=()))
+    for label in (inputs.label, 1.0 - inputs.label):
+        np.testing.assert_array_equal(pctr(trained.model, inputs._replace(label=label)), expected)
 
 
 def test_one_model_of_all_of_them_scores_after_export_as_before(tmp_path):
@@ -175,15 +168,15 @@ def test_a_soft_search_on_two_replicas_learns_what_it_learns_on_one_device():
 def embedded(name, seed=0):
     """A unit, its inputs for one group, and its candidates and behaviours as arrays."""
     model, path = peer(name)
-    inputs = model.embed(batch(path, seed)[0])
+    inputs = model.embed(batch(path, seed))
     (unit,) = model.units
     candidate = unit.select(inputs, "candidate")
-    return unit, inputs, candidate, *(x.numpy() for x in inputs["history"].whole())
+    return unit, inputs, candidate, *(x.numpy() for x in inputs.history.whole())
 
 
 def test_mean_pooling_is_the_mean_of_the_valid_behaviours():
     unit, inputs, candidate, behaviours, mask = embedded("MeanPooling")
-    found = unit.interest(inputs["history"], candidate, inputs, False)
+    found = unit.interest(inputs.history, candidate, inputs, False)
     for b, valid in enumerate(mask):
         expected = behaviours[b, valid].mean(axis=0) if valid.any() else np.zeros(8)
         np.testing.assert_allclose(found[b], expected, atol=1e-6)
@@ -191,7 +184,7 @@ def test_mean_pooling_is_the_mean_of_the_valid_behaviours():
 
 def test_din_is_the_weighted_sum_of_the_behaviours():
     unit, inputs, candidate, behaviours, mask = embedded("DIN")
-    found = unit.interest(inputs["history"], candidate, inputs, False)
+    found = unit.interest(inputs.history, candidate, inputs, False)
     weights = unit._weigh(behaviours, candidate, mask).numpy()
     assert np.abs(weights[mask]).max() > 0.1
     expected = (weights[:, :, None] * behaviours).sum(axis=1)
@@ -200,9 +193,9 @@ def test_din_is_the_weighted_sum_of_the_behaviours():
 
 def test_eta_finds_the_behaviours_of_the_nearest_signatures():
     unit, inputs, candidate, behaviours, mask = embedded("ETA")
-    rows, there = unit.found(inputs["history"], candidate, inputs, False)
+    rows, there = unit.found(inputs.history, candidate, inputs, False)
     hyperplanes = unit._hash.hyperplanes.numpy()
-    every, _ = inputs["history"].recent(10)
+    every, _ = inputs.history.recent(10)
     for b in range(len(mask)):
         wanted = signature(candidate[b].numpy(), hyperplanes)
         near = [-hamming(signature(x, hyperplanes), wanted) for x in behaviours[b]]
@@ -212,10 +205,10 @@ def test_eta_finds_the_behaviours_of_the_nearest_signatures():
 
 def test_a_hard_search_sees_the_behaviours_of_the_candidates_category_alone():
     model, path = peer("SIM_hard", search_len=10)
-    inputs, _ = batch(path)
-    (group,) = inputs["histories"]
+    inputs = batch(path)
+    (group,) = inputs.histories
     expected = pctr(model, inputs)
-    category = inputs["fields"][:, model.layout.fields.index("category")]
+    category = inputs.fields[:, model.layout.fields.index("category")]
     same = group.rows[:, :, model.layout.behaviours.index("category_list")] == category[:, None]
     item = model.layout.behaviours.index("item_list")
     other_items = group.rows.numpy()
@@ -223,7 +216,7 @@ def test_a_hard_search_sees_the_behaviours_of_the_candidates_category_alone():
 
     def scores_with_other_items(where):
         rows = tf.where(where[:, :, None], other_items, group.rows)
-        return pctr(model, {**inputs, "histories": (group._replace(rows=rows),)})
+        return pctr(model, inputs._replace(histories=(group._replace(rows=rows),)))
 
     np.testing.assert_allclose(scores_with_other_items(~same), expected, atol=1e-6)
     found = np.any(same & group.mask, axis=1)
@@ -257,7 +250,8 @@ def test_twin_takes_its_inherent_features_from_the_fields_and_not_from_a_project
     assert unit._attention.inherent == [1] and unit._attention.cross == [0]
     fields = tf.reshape(tf.range(16.0), [1, 4, 4])
     place = layout_of(config).fields.index("category")
-    np.testing.assert_array_equal(unit._inherent({"fields": fields}), fields[:, place])
+    inherent = unit._inherent(Embedded(fields, None, None, None))
+    np.testing.assert_array_equal(inherent, fields[:, place])
 
 
 def test_hyperplanes_are_those_of_the_configured_seed():

@@ -10,8 +10,9 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.history import History
-from diffumin_tf.input.features import FeatureLayout, FeaturePath, HistoryGroup
+from diffumin_tf.history import Embedded, History
+from diffumin_tf.input.batch import HistoryGroup
+from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.vocabulary import HashedRows
 from diffumin_tf.layers import FieldAlignedProjection
 from diffumin_tf.model import RankingModel, features_of
@@ -180,7 +181,7 @@ def test_two_units_of_one_config_share_the_batch_and_keep_their_own_features():
     history, table = History([group], model.embedding), model.embedding.table.numpy()
     for unit, names in zip(model.units, own, strict=True):
         places = [model.layout.behaviours.index(name) for name in names]
-        embedded, _ = unit.history({"history": history}).whole()
+        embedded, _ = unit.history(Embedded(None, history, None, None)).whole()
         expected = table[rows[:, :, places]].reshape([1, 8, len(names) * 4])
         np.testing.assert_array_equal(embedded, expected)
 
@@ -200,7 +201,7 @@ def test_a_unit_finds_its_features_wherever_the_layout_put_them():
     fields = tf.reshape(tf.range(16.0), [1, 4, 4])
     expected = tf.gather(fields, [2, 3, 1], axis=1)
     np.testing.assert_array_equal(
-        unit.select({"fields": fields}, "candidate"), tf.reshape(expected, [1, 12])
+        unit.select(Embedded(fields, None, None, None), "candidate"), tf.reshape(expected, [1, 12])
     )
     assert unit.partners() == [0, 1, 2]
 

@@ -67,8 +67,8 @@ def _look(
     """r, r* (or None) [n, C, d], and how many behaviours were kept [n, C]."""
     columns: list[list[np.ndarray]] = [[], [], []]
     read = run.batches(strategy.one_device()).read(files_of(run.config, run.schema, split), _BATCH)
-    for inputs, _ in read:
-        embedded = run.model.embed(inputs)
+    for batch in read:
+        embedded = run.model.embed(batch)
         candidate = unit.as_behaviour(unit.select(embedded, "candidate"))
         interests, channels, kept, _ = unit.extract(unit.history(embedded), candidate)
         count = kept.numpy().sum(axis=2)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.evaluation import metrics
+from diffumin_tf.input.batch import Batch
 from diffumin_tf.layers import replicas
 from diffumin_tf.model import RankingModel, compiled_for_any_batch
 
@@ -32,24 +33,23 @@ class Scores:
 
 
 def predict_function(model: RankingModel):
-    """A compiled (inputs) → pctr; build it once per model and pass it to `score`."""
-
-    return compiled_for_any_batch(lambda inputs: model.predict_click(inputs)["pctr"])
+    """A compiled function from a batch to its pctr; build it once a model, pass it to `score`."""
+    return compiled_for_any_batch(lambda batch: model.predict_click(batch)["pctr"])
 
 
 def score(predict, batches: Iterable) -> Scores:
-    """Scores every batch of (inputs, label).
+    """Scores every batch.
 
     Args:
         predict: from `predict_function`.
-        batches: of (inputs, label), in order.
+        batches: of `Batch`, in order.
     """
     labels, pctr, users = [], [], []
-    for inputs, label in batches:
-        labels.append(label.numpy())
-        pctr.append(predict(inputs).numpy())
-        if "user" in inputs:
-            users.append(inputs["user"].numpy())
+    for batch in batches:
+        labels.append(batch.label.numpy())
+        pctr.append(predict(batch).numpy())
+        if tf.is_tensor(batch.user):
+            users.append(batch.user.numpy())
     return Scores(
         np.concatenate(labels), np.concatenate(pctr), np.concatenate(users) if users else None
     )
@@ -69,7 +69,7 @@ class ReplicaScorer:
         self._graph: Callable[..., Any] | None = None
 
     def __call__(self, batches: Iterable, spec: Callable[[], Any]) -> Scores:
-        """Scores every global batch of (inputs, label).
+        """Scores every global batch.
 
         Args:
             batches: in order, for the replicas of this process.
@@ -84,12 +84,11 @@ class ReplicaScorer:
             columns.append([column.numpy() for column in self._graph(batch)])
         return Scores(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
-    def _on_replicas(self, batch: Any) -> tuple[tf.Tensor, ...]:
-        def on_replica(batch: Any) -> tuple[tf.Tensor, ...]:
-            inputs, label = batch
-            users = (inputs["user"],) if "user" in inputs else ()
-            columns = (label, self._model.predict_click(inputs)["pctr"], *users)
-            return replicas.gather(columns, replicas.batch_rows(tf.shape(label)[0]))
+    def _on_replicas(self, batch: Batch) -> tuple[tf.Tensor, ...]:
+        def on_replica(batch: Batch) -> tuple[tf.Tensor, ...]:
+            users = (batch.user,) if tf.is_tensor(batch.user) else ()
+            columns = (batch.label, self._model.predict_click(batch)["pctr"], *users)
+            return replicas.gather(columns, replicas.batch_rows(tf.shape(batch.label)[0]))
 
         columns = self._strategy.run(on_replica, args=(batch,))
         return tuple(self._strategy.experimental_local_results(column)[0] for column in columns)

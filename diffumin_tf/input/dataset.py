@@ -12,6 +12,7 @@ from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import ConfigError, DataError
 
 # Users import these from here; their code lies by its subject.
+from diffumin_tf.input.batch import Batch
 from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.input.parsing import parse, read_records, user_ids
 from diffumin_tf.input.records import PART_PREFIX
@@ -163,7 +164,7 @@ def batches(
     input_shards: int = 1,
     cuts: Mapping[str, int] | None = None,
 ) -> tf.data.Dataset:
-    """Model inputs and labels, batch by batch; same files and seed, same batches.
+    """Batches for the model; same files and seed, same batches.
 
     With `input_shards` M, the files in their order are dealt to M shards in turn. Each shard is
     read and shuffled on its own and gives batch_size / M samples to a global batch, as long as it
@@ -173,9 +174,9 @@ def batches(
     Args:
         files: part files.
         schema: columns of a record.
-        path: maps raw tensors to model inputs.
+        path: maps raw tensors to a batch.
         batch_size: samples of a global batch; the last ones may be smaller.
-        user_column: column that tells users apart; becomes `inputs["user"]`.
+        user_column: column that tells users apart; becomes `Batch.user`.
         shuffle: (buffer size, seed), or None to keep the order of the files.
         skip: global batches to leave out at the start. They are read, but not parsed.
         part: which replicas to feed. With one shard, every pipeline reads all records and takes its
@@ -185,9 +186,8 @@ def batches(
         cuts: how many records to read of files that are not read to their end.
 
     Returns:
-        A dataset of (inputs, label float32 [B]): for each global batch, one element a replica of
-            the
-        part, which may be empty.
+        A dataset of `Batch`: for each global batch, one element a replica of the part, which may be
+        empty.
 
     Raises:
         ConfigError: the files or the batch cannot be dealt to so many shards.
@@ -207,7 +207,7 @@ def batches(
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return (
         serialised.map(
-            lambda batch: _inputs_and_label(schema, path, user_column, batch),
+            lambda serialised: batch_of(schema, path, user_column, serialised),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         .prefetch(tf.data.AUTOTUNE)
@@ -215,16 +215,15 @@ def batches(
     )
 
 
-def _inputs_and_label(
+def batch_of(
     schema: DataStruct, path: FeaturePath, user_column: str | None, serialised: tf.Tensor
-) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """What the model takes, of serialised examples."""
+) -> Batch:
+    """What the model takes, of serialised samples [B]; see `batches`."""
     raw = parse(schema, serialised)
-    inputs = path.grouped(raw)
     user = user_ids(schema, raw, user_column)
-    if user is not None:
-        inputs["user"] = user
-    return inputs, tf.cast(raw["label"], tf.float32)
+    return path.grouped(raw)._replace(
+        user=() if user is None else user, label=tf.cast(raw["label"], tf.float32)
+    )
 
 
 def _shards(

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct, SequenceField
 from diffumin_tf.config.task import Features
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.input.batch import Batch, HistoryGroup
 
 _LARGEST = 1e18  # of a dense value
 ROLES = ("user", "candidate", "context")
@@ -16,12 +16,12 @@ ROLES = ("user", "candidate", "context")
 
 @dataclasses.dataclass(frozen=True)
 class FeatureLayout:
-    """Where each feature lies in the model inputs.
+    """Where each feature lies in a `Batch`.
 
     Attributes:
-        fields: categorical columns in the order of `inputs["fields"]`.
-        behaviours: history fields in the order of `inputs["behaviours"]`.
-        dense: dense columns in the order of `inputs["dense"]`.
+        fields: categorical columns in the order of `Batch.fields`.
+        behaviours: history fields in the order of `HistoryGroup.rows`.
+        dense: dense columns in the order of `Batch.dense`.
         spaces: id space of every categorical column and history field.
         roles: the fields of `user`, `candidate` and `context`. One of several roles is the
             candidate's, or else the user's.
@@ -53,20 +53,6 @@ class FeatureLayout:
         spaces = {n: schema.id_space(n) for n in fields + features.behaviours}
         roles = {role: tuple(f for f in fields if role_of[f] == role) for role in ROLES}
         return cls(fields, features.behaviours, features.dense, spaces, roles)
-
-
-class HistoryGroup(NamedTuple):
-    """Histories of those b samples of a batch that are padded to one length L.
-
-    Attributes:
-        rows: int32 [b, L, F], most recent first.
-        mask: bool [b, L], true where any field of the behaviour is there.
-        samples: int32 [b], places of the samples in the batch; ascending.
-    """
-
-    rows: tf.Tensor
-    mask: tf.Tensor
-    samples: tf.Tensor
 
 
 class FeaturePath(tf.Module):
@@ -104,7 +90,7 @@ class FeaturePath(tf.Module):
         self._dense = [schema.position("dense_feature", n) for n in layout.dense]
         self._sequences = [schema.sequence(n) for n in layout.behaviours]
 
-    def __call__(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor | tuple]:
+    def __call__(self, raw: dict[str, tf.Tensor]) -> Batch:
         """Picks the columns and maps ids to rows.
 
         Args:
@@ -112,17 +98,17 @@ class FeaturePath(tf.Module):
                 variable-length history field int64 [B, any length].
 
         Returns:
-            `fields` int32 [B, n], `histories`: one `HistoryGroup` as long as the longest field,
-            at most `seq_len`, `dense` float32 [B, m] (0 where not finite, ±1e18 at most).
+            A batch with one `HistoryGroup` as long as the longest history field, at most `seq_len`;
+            dense values are 0 where not finite and ±1e18 at most.
         """
         histories = [self._history(raw, s) for s in self._sequences]
         # One place at least, so that there is a behaviour to look at, if only a masked one.
         longest = tf.reduce_max(tf.stack([1, *(tf.shape(ids)[1] for ids in histories)]))
         samples = tf.range(tf.shape(raw["cat_feature"])[0])
         padded = [tf.pad(ids, [[0, 0], [0, longest - tf.shape(ids)[1]]]) for ids in histories]
-        return self._inputs(raw, (self._group(padded, samples),))
+        return self._batch(raw, (self._group(padded, samples),))
 
-    def grouped(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor | tuple]:
+    def grouped(self, raw: dict[str, tf.Tensor]) -> Batch:
         """The same for training: every history is padded to the shortest bucket that it fits.
 
         Args:
@@ -135,7 +121,7 @@ class FeaturePath(tf.Module):
         if len(self._buckets) == 1:
             samples = tf.range(tf.shape(raw["cat_feature"])[0])
             padded = [_padded(ids, self._seq_len) for ids in histories]
-            return self._inputs(raw, (self._group(padded, samples),))
+            return self._batch(raw, (self._group(padded, samples),))
         lengths = tf.reduce_max(tf.stack([_lengths(ids) for ids in histories]), axis=0)
         places = tf.searchsorted(self._buckets, lengths)
         groups = []
@@ -143,9 +129,9 @@ class FeaturePath(tf.Module):
             samples = tf.cast(tf.where(places == place)[:, 0], tf.int32)
             padded = [_padded(tf.gather(ids, samples), length) for ids in histories]
             groups.append(self._group(padded, samples))
-        return self._inputs(raw, tuple(groups))
+        return self._batch(raw, tuple(groups))
 
-    def request(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor | HistoryGroup]:
+    def request(self, raw: dict[str, tf.Tensor]) -> Batch:
         """The same for one user who is shown N candidates; what is the user's is there once.
 
         Args:
@@ -154,26 +140,23 @@ class FeaturePath(tf.Module):
                 float32 [1 or N, columns]; and each history field int64 [1, any length].
 
         Returns:
-            `fields` and `dense` as in `__call__`, and `shared`: the `HistoryGroup` of the user.
+            A batch of N samples that share one history.
         """
         count = tf.shape(raw["candidate"])[0]
         histories = [raw[s.name][:, : self._seq_len] for s in self._sequences]
         longest = tf.reduce_max(tf.stack([1, *(tf.shape(ids)[1] for ids in histories)]))
         padded = [tf.pad(ids, [[0, 0], [0, longest - tf.shape(ids)[1]]]) for ids in histories]
         by_role = [_to_all(self._rows_of(raw[role]), count) for role in self._roles]
-        return {
-            "fields": tf.gather(tf.concat(by_role, axis=1), self._in_roles, axis=1),
-            "shared": self._group(padded, tf.zeros([1], tf.int32)),
-            "dense": _to_all(self._dense_of(raw, count), count),
-        }
+        return Batch(
+            fields=tf.gather(tf.concat(by_role, axis=1), self._in_roles, axis=1),
+            histories=self._group(padded, tf.zeros([1], tf.int32)),
+            dense=_to_all(self._dense_of(raw, count), count),
+        )
 
-    def _inputs(self, raw: dict[str, tf.Tensor], groups: tuple[HistoryGroup, ...]) -> dict:
+    def _batch(self, raw: dict[str, tf.Tensor], groups: tuple[HistoryGroup, ...]) -> Batch:
         fields = tf.gather(raw["cat_feature"], self._fields, axis=1)
-        return {
-            "fields": self._rows_of(fields),
-            "histories": groups,
-            "dense": self._dense_of(raw, tf.shape(fields)[0]),
-        }
+        dense = self._dense_of(raw, tf.shape(fields)[0])
+        return Batch(self._rows_of(fields), groups, dense)
 
     def _dense_of(self, raw: dict[str, tf.Tensor], count: tf.Tensor) -> tf.Tensor:
         """Dense values, finite and at most ±1e18; [count, 0] when the model reads none."""

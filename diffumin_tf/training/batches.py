@@ -14,7 +14,7 @@ EVALUATION_BATCH = 1024
 
 
 class Batches:
-    """Reads files into batches of (inputs, label), a global batch shared by all replicas.
+    """Reads files into batches, a global batch shared by all replicas.
 
     Args:
         config: seed, shuffling, shards, and the column that tells users apart.

@@ -31,7 +31,7 @@ class TrainingData(Protocol):
     examples: int | None
 
     def epoch(self, number: int, skip: int) -> Iterator:
-        """Batches of (inputs, label) of an epoch, the first `skip` left out."""
+        """Batches of an epoch, the first `skip` left out."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,7 @@ class TrainingStep:
         """Updates the model once.
 
         Args:
-            batch: (inputs, label) for the replicas of this process.
+            batch: a `Batch` for the replicas of this process.
             spec: its type, the same for all batches.
             requests: what this process wants.
 
@@ -63,7 +63,8 @@ class TrainingStep:
             # Layers branch by TensorFlow's own operations; to convert their code takes long.
             self._graph = tf.function(self._update, input_signature=[spec, wishes], autograph=False)
         losses, wished = self._graph(batch, tf.constant(requests, tf.float32))
-        samples = sum(len(label) for label in self._strategy.experimental_local_results(batch[1]))
+        labels = self._strategy.experimental_local_results(batch.label)
+        samples = sum(len(label) for label in labels)
         if self._alone:
             return losses, samples, requests
         return losses, samples * self._workers(), self._settle(wished)

@@ -2,13 +2,12 @@
 
 import abc
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.history import History
+from diffumin_tf.history import Embedded, History
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import (
     BatchNorm,
@@ -41,9 +40,7 @@ class InputUnit(tf.keras.layers.Layer):
         layout: where each feature lies in the batch.
 
     Call arguments:
-        inputs: `fields` float32 [B, n, e], `history`: a `History` of B samples, `dense` float32
-            [B, m] and, outside of serving, `user` int64 [B]. For a unit that `wants` them also
-            `rows` int32 [B, n] of the fields in the table, and in updates `label` float32 [B].
+        inputs: B samples, an `Embedded`.
         training: whether to add losses and noise.
 
     Returns:
@@ -51,8 +48,6 @@ class InputUnit(tf.keras.layers.Layer):
     """
 
     default_features: Features | None = None
-    # What else `inputs` should hold: "rows" and, in training, "label".
-    wants: frozenset[str] = frozenset()
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -82,7 +77,7 @@ class InputUnit(tf.keras.layers.Layer):
         """d = F·e, the width of one behaviour."""
         return self.field_count * self.config.embed_dim
 
-    def select(self, inputs: dict[str, Any], role: str) -> tf.Tensor:
+    def select(self, inputs: Embedded, role: str) -> tf.Tensor:
         """Embeddings of the `user`, `candidate` or `context` features, side by side.
 
         Returns:
@@ -90,16 +85,16 @@ class InputUnit(tf.keras.layers.Layer):
         """
         return self.embedded(inputs, getattr(self.features, role))
 
-    def embedded(self, inputs: dict[str, Any], names: Sequence[str]) -> tf.Tensor:
+    def embedded(self, inputs: Embedded, names: Sequence[str]) -> tf.Tensor:
         """Embeddings of the fields of these names, side by side, float32 [B, names·e]."""
         places = tf.constant([self._layout.fields.index(n) for n in names], tf.int32)
-        picked = tf.gather(inputs["fields"], places, axis=1)
+        picked = tf.gather(inputs.fields, places, axis=1)
         return tf.reshape(picked, [tf.shape(picked)[0], len(names) * self.config.embed_dim])
 
-    def history(self, inputs: dict[str, Any]) -> History:
+    def history(self, inputs: Embedded) -> History:
         """The histories of the batch with the behaviour fields of this unit."""
         places = [self._layout.behaviours.index(n) for n in self.features.behaviours]
-        return inputs["history"].pick(places)
+        return inputs.history.pick(places)
 
     def partners(self) -> list[int | None]:
         """For each behaviour field, the candidate feature of the same id space, if any."""
@@ -145,7 +140,7 @@ class HistoryUnit(InputUnit, abc.ABC):
 
     @abc.abstractmethod
     def long_term(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> list[tf.Tensor]:
         """What the tower sees of the whole history.
 
@@ -159,7 +154,7 @@ class HistoryUnit(InputUnit, abc.ABC):
             Tensors float32 [B, any fixed width].
         """
 
-    def call(self, inputs: dict[str, Any], training: bool = False) -> tf.Tensor:
+    def call(self, inputs: Embedded, training: bool = False) -> tf.Tensor:
         history, selected = self.history(inputs), self.select(inputs, "candidate")
         candidate = self.as_behaviour(selected)
         parts = [selected, self.select(inputs, "user"), self.select(inputs, "context")]
@@ -167,7 +162,7 @@ class HistoryUnit(InputUnit, abc.ABC):
         if self.subseq_len:
             parts.append(self._short_term_interest(history, candidate, training))
         if self.features.dense:
-            parts.append(self._dense_norm(inputs["dense"], training=training))
+            parts.append(self._dense_norm(inputs.dense, training=training))
         return tf.concat(parts, axis=1)
 
     def as_behaviour(self, selected: tf.Tensor) -> tf.Tensor:
@@ -219,12 +214,12 @@ class InterestUnit(HistoryUnit):
 
     @abc.abstractmethod
     def interest(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> tf.Tensor:
         """What becomes of the whole history, float32 [B, any fixed width]; see `long_term`."""
 
     def long_term(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> list[tf.Tensor]:
         interest = self.interest(history, candidate, inputs, training)
         return [self._interest_norm(interest, training=training)]
@@ -248,12 +243,12 @@ class SearchUnit(InterestUnit):
 
     @abc.abstractmethod
     def found(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Rows int32 [B, places, F] and mask bool [B, places] of what the search finds."""
 
     def interest(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> tf.Tensor:
         rows, there = self.found(history, candidate, inputs, training)
         attended = self._attention(candidate[:, tf.newaxis], history.embed(rows), there)

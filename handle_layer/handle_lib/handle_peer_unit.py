@@ -4,13 +4,11 @@ Each is a `HistoryUnit`, so that features, embeddings, short-term encoder and to
 DiffuMIN has under the same configuration.
 """
 
-from typing import Any
-
 import tensorflow as tf
 
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.history import History
+from diffumin_tf.history import Embedded, History
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import (
     ActivationUnit,
@@ -35,7 +33,7 @@ class NoHistory(HistoryUnit):
         return 0
 
     def long_term(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> list[tf.Tensor]:
         return []
 
@@ -48,7 +46,7 @@ class MeanPooling(InterestUnit):
         return False
 
     def interest(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> tf.Tensor:
         behaviours, mask = history.whole()
         total = _weighted_sum(tf.cast(mask, tf.float32), behaviours)
@@ -71,7 +69,7 @@ class DIN(InterestUnit):
         )
 
     def interest(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> tf.Tensor:
         behaviours, mask = history.whole()
         weights = self._weigh(behaviours, candidate, mask, training=training)
@@ -85,8 +83,6 @@ class SIM_hard(SearchUnit):  # noqa: N801  (one of two searches of SIM)
     the behaviour field `search_field`, such as its category. A candidate whose value is unknown
     finds none.
     """
-
-    wants = frozenset({"rows"})
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
@@ -102,9 +98,9 @@ class SIM_hard(SearchUnit):  # noqa: N801  (one of two searches of SIM)
         self._wanted = layout.fields.index(partner)
 
     def found(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        return history.matching(self._field, inputs["rows"][:, self._wanted], self.places)
+        return history.matching(self._field, inputs.rows[:, self._wanted], self.places)
 
 
 class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
@@ -115,8 +111,6 @@ class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
     clicks, as in the paper. The paper's attention also sees how long ago a behaviour was; here it
     does where that is a behaviour field.
     """
-
-    wants = frozenset({"label"})
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
@@ -129,11 +123,11 @@ class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
         self._search.build(tf.TensorShape([None, None, self.width]))
 
     def found(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        if training and "label" in inputs:
+        if training and inputs.label is not None:
             behaviours, mask = history.whole()
-            self._search(behaviours, candidate, mask, inputs["label"], training=True)
+            self._search(behaviours, candidate, mask, inputs.label, training=True)
         return history.choose(self._search.choose, candidate)
 
 
@@ -149,7 +143,7 @@ class ETA(SearchUnit):
         self._hash = SimHash(config.hash_bits, seed=config.seed, name="hash")
 
     def found(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         return history.choose(self._nearest, self._hash(candidate))
 
@@ -178,7 +172,7 @@ class SDIM(InterestUnit):
         )
 
     def interest(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> tf.Tensor:
         behaviours, mask = history.whole()
         return self._attention(behaviours, candidate, mask)
@@ -214,13 +208,13 @@ class TWIN(InterestUnit):
         return False  # by the fields themselves, not by what is projected to the width of all
 
     def interest(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> tf.Tensor:
         directions = self._attention.directions_of(self._inherent(inputs))
         rows, there = history.choose(self._attention.choose, directions)
         return self._attention.attend(history.embed(rows), there, directions)
 
-    def _inherent(self, inputs: dict[str, Any]) -> tf.Tensor:
+    def _inherent(self, inputs: Embedded) -> tf.Tensor:
         """The candidate's inherent features, side by side."""
         names = [self.features.candidate[p] for p in self.partners() if p is not None]
         return self.embedded(inputs, names)

@@ -1,12 +1,12 @@
 """The DiffuMIN input units: they name features and compose the layers of `diffumin_tf.layers`."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.history import History
+from diffumin_tf.history import Embedded, History
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import (
     ChannelShare,
@@ -123,7 +123,7 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
             )
 
     def long_term(
-        self, history: History, candidate: tf.Tensor, inputs: dict[str, Any], training: bool
+        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
     ) -> list[tf.Tensor]:
         if not self.config.use_omie:
             return []
@@ -133,8 +133,7 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         if shares is not None:
             parts.append(self._share(shares, training=training))
         if self.config.use_dmig:
-            user = inputs.get("user")
-            parts += self._generated_interests(interests, channels, live, user, training)
+            parts += self._generated_interests(interests, channels, live, inputs.user, training)
         return parts
 
     def extract(self, history: History, candidate: tf.Tensor) -> Extracted:

@@ -108,7 +108,7 @@ def test_rows_stay_within_the_table_and_few_are_frequent():
 
 def test_both_contenders_get_the_same_samples():
     batch = samples.random_batch(TINY, 0)
-    (group,) = batch.product["histories"]
+    (group,) = batch.product.histories
     np.testing.assert_array_equal(group.rows, batch.reference["behaviours"])
     assert group.rows.shape == (4, 6, 3) and group.mask.numpy().all()
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.straightforward import Straightforward
-from diffumin_tf.input.features import HistoryGroup
+from diffumin_tf.input.batch import Batch, HistoryGroup
 from tests.small_model import build
 
 LENGTH = 10
@@ -35,11 +35,11 @@ HISTORIES = (
 ).split(", ")
 
 
-def product_inputs(rows):
+def product_inputs(rows, label=()):
     """What the model takes, from the dense rows that the reference takes."""
     group = HistoryGroup(rows["behaviours"], rows["mask"], tf.range(len(rows["mask"])))
     rest = {name: rows[name] for name in rows if name not in ("behaviours", "mask")}
-    return {**rest, "histories": (group,)}
+    return Batch(**rest, histories=(group,), label=label)
 
 
 def small(**changes):
@@ -188,8 +188,8 @@ def one_step(model, step):
 def test_one_step_moves_weights_and_averages_as_the_product_does():
     (product, _), (model, reference) = small(), small()
     rows, label = batch()
-    inputs = product_inputs(rows)
-    loss, moves, _ = one_step(product, lambda: product.train_step((inputs, label))["total_loss"])
+    inputs = product_inputs(rows, label)
+    loss, moves, _ = one_step(product, lambda: product.train_step(inputs)["total_loss"])
     expected = one_step(model, lambda: reference.train_step(rows, label))
     assert_close(loss, expected[0])
     assert_same_changes(moves, *expected[1:])

@@ -43,7 +43,7 @@ def write_parts(folder, serialised, parts=1, compression=""):
 
 def users_of(batches):
     """Users of each batch."""
-    return [inputs["user"].numpy().tolist() for inputs, _ in batches]
+    return [batch.user.numpy().tolist() for batch in batches]
 
 
 def users_in(files, schema, path, batch_size=32, shuffle=None, **options):

@@ -252,7 +252,7 @@ def test_a_run_goes_on_with_the_same_batches_once_damage_ahead_is_allowed(
     def users(check):
         check.look(files)
         batches = dataset.batches(files, schema, path, BATCH, "user_id", (40, 3), cuts=check.cuts)
-        return (inputs["user"].numpy().tolist() for inputs, _ in check.read(batches, files))
+        return (batch.user.numpy().tolist() for batch in check.read(batches, files))
 
     order = np.random.default_rng(3).permutation(FILES)
     flip_data(files[order[-1]], contents[order[-1]], 20)

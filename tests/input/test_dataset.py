@@ -157,18 +157,18 @@ def test_files_are_shuffled_too_so_that_a_small_buffer_mixes_days(four_files, sc
 
 def test_labels_are_floats_and_stay_with_their_samples(four_files, schema, path):
     data = numbered(SAMPLES)
-    for inputs, label in dataset.batches(four_files[:2], schema, path, 16, "user_id", (99, 3)):
-        assert label.dtype == tf.float32
-        np.testing.assert_array_equal(label, data.label[inputs["user"].numpy()])
-        np.testing.assert_array_equal(inputs["dense"], data.dense_feature[inputs["user"].numpy()])
+    for batch in dataset.batches(four_files[:2], schema, path, 16, "user_id", (99, 3)):
+        assert batch.label.dtype == tf.float32
+        np.testing.assert_array_equal(batch.label, data.label[batch.user.numpy()])
+        np.testing.assert_array_equal(batch.dense, data.dense_feature[batch.user.numpy()])
 
 
 def test_users_may_be_a_categorical_column_or_unknown(four_files, schema, path):
     data = numbered(SAMPLES)
     by_column = dataset.batches(four_files[:1], schema, path, 99, "user")
-    np.testing.assert_array_equal(next(iter(by_column))[0]["user"], data.cat_feature[::2, 0])
+    np.testing.assert_array_equal(next(iter(by_column)).user, data.cat_feature[::2, 0])
     unknown = dataset.batches(four_files[:1], schema, path, 99, "nobody")
-    assert "user" not in next(iter(unknown))[0]
+    assert next(iter(unknown)).user == ()
 
 
 def test_ids_of_columns_and_of_both_kinds_of_history_are_counted(four_files, schema):

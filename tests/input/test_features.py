@@ -39,7 +39,7 @@ def test_dense_values_are_cut_before_they_overflow():
     largest = np.finfo(np.float32).max
     raw = {**variable_raw(), "dense_feature": np.array([[0, largest], [0, -largest], [0, 2]])}
     raw["dense_feature"] = tf.constant(raw["dense_feature"], tf.float32)
-    dense = path(VARIABLE, 6)(raw)["dense"]
+    dense = path(VARIABLE, 6)(raw).dense
     np.testing.assert_array_equal(dense, np.array([[1e18], [-1e18], [2]], np.float32))
 
 
@@ -68,7 +68,7 @@ def assert_equal(actual, expected):
 
 
 def history(inputs):
-    (group,) = inputs["histories"]
+    (group,) = inputs.histories
     return group
 
 
@@ -79,9 +79,9 @@ def test_fixed_columns_and_variable_length_give_equal_inputs(seq_len):
 
 def test_columns_go_where_the_layout_says():
     inputs = path(VARIABLE, 6)(variable_raw())
-    np.testing.assert_array_equal(inputs["fields"], np.hstack([USERS, CANDIDATES]))
+    np.testing.assert_array_equal(inputs.fields, np.hstack([USERS, CANDIDATES]))
     np.testing.assert_array_equal(history(inputs).rows, np.stack([SHOPS, ITEMS], axis=2))
-    assert inputs["fields"].dtype == history(inputs).rows.dtype == tf.int32
+    assert inputs.fields.dtype == history(inputs).rows.dtype == tf.int32
 
 
 def test_a_history_is_one_group_of_all_samples_in_their_order():
@@ -130,15 +130,15 @@ def test_the_mask_follows_the_ids_and_not_the_rows():
 
 
 def test_dense_values_that_are_not_finite_become_zero():
-    np.testing.assert_array_equal(path(VARIABLE, 6)(variable_raw())["dense"], [[2], [0], [0]])
+    np.testing.assert_array_equal(path(VARIABLE, 6)(variable_raw()).dense, [[2], [0], [0]])
     both = FEATURES.model_copy(update={"dense": ("price", "age")})
     inputs = path(VARIABLE, 6, both)(variable_raw())
-    np.testing.assert_array_equal(inputs["dense"], [[1, 2], [3, 0], [0, 0]])
+    np.testing.assert_array_equal(inputs.dense, [[1, 2], [3, 0], [0, 0]])
 
 
 def test_without_dense_features_the_dense_input_is_empty():
     none = FEATURES.model_copy(update={"dense": ()})
-    assert path(VARIABLE, 6, none)(variable_raw())["dense"].shape == (3, 0)
+    assert path(VARIABLE, 6, none)(variable_raw()).dense.shape == (3, 0)
 
 
 def test_a_column_in_two_roles_is_laid_out_once():

@@ -71,7 +71,7 @@ def grouped(schema, histories, buckets):
 def undo(inputs, count, length):
     """Rows and mask of all samples in their order, by a loop."""
     rows, mask = np.zeros([count, length, 2], np.int32), np.zeros([count, length], bool)
-    for group in inputs["histories"]:
+    for group in inputs.histories:
         for place, sample in enumerate(group.samples.numpy()):
             padded = min(group.rows.shape[1], length)
             assert not group.mask[place, padded:].numpy().any()
@@ -89,8 +89,8 @@ def schema(request):
 def test_groups_hold_what_a_loop_over_samples_puts_there(schema, buckets):
     histories, seq_len = samples(LENGTHS), buckets[-1]
     inputs = grouped(schema, histories, buckets)
-    assert len(inputs["histories"]) == len(buckets)
-    for group, bucket in zip(inputs["histories"], buckets, strict=True):
+    assert len(inputs.histories) == len(buckets)
+    for group, bucket in zip(inputs.histories, buckets, strict=True):
         members, expected = [], []
         for sample, (shops, items) in enumerate(histories):
             length = min(max(len(shops), len(items)), seq_len)
@@ -111,13 +111,13 @@ def test_groups_hold_what_a_loop_over_samples_puts_there(schema, buckets):
 def test_a_sample_lands_in_the_smallest_bucket_that_fits_and_an_empty_one_in_the_smallest(schema):
     lengths = [(4, 4), (0, 0), (3, 3), (9, 9), (1, 5), (12, 2), (0, 1), (8, 0)]
     inputs = grouped(schema, samples(lengths), (3, 4, 8))
-    members = [group.samples.numpy().tolist() for group in inputs["histories"]]
+    members = [group.samples.numpy().tolist() for group in inputs.histories]
     assert members == [[1, 2, 6], [0], [3, 4, 5, 7]]
 
 
 def test_a_history_longer_than_seq_len_keeps_its_most_recent_behaviours(schema):
     histories = [([*range(1, 13)], [*range(21, 33)])]
-    short, long = grouped(schema, histories, (2, 5))["histories"]
+    short, long = grouped(schema, histories, (2, 5)).histories
     assert short.rows.shape == (0, 2, 2)
     np.testing.assert_array_equal(long.rows[0], [[n, 20 + n] for n in range(1, 6)])
 
@@ -125,7 +125,7 @@ def test_a_history_longer_than_seq_len_keeps_its_most_recent_behaviours(schema):
 def test_every_sample_is_in_one_group(schema):
     lengths = np.random.default_rng(0).integers(0, MAX_LEN + 1, [300, 2])
     inputs = grouped(schema, samples(lengths), (2, 3, 7, 12))
-    members = [group.samples.numpy() for group in inputs["histories"]]
+    members = [group.samples.numpy() for group in inputs.histories]
     assert all(len(one) > 5 and (np.diff(one) > 0).all() for one in members)
     np.testing.assert_array_equal(np.sort(np.concatenate(members)), np.arange(300))
 
@@ -133,7 +133,7 @@ def test_every_sample_is_in_one_group(schema):
 def test_a_single_bucket_pads_to_seq_len_in_the_order_of_the_batch(schema):
     for path in (path_to(schema, (9,)), path_to(schema, None, seq_len=9)):
         inputs = path.grouped(raw_of(schema, samples(LENGTHS)))
-        (group,) = inputs["histories"]
+        (group,) = inputs.histories
         assert group.rows.shape == (len(LENGTHS), 9, 2)
         np.testing.assert_array_equal(group.samples, range(len(LENGTHS)))
 
@@ -143,12 +143,12 @@ def test_without_the_groups_the_inputs_are_those_of_a_plain_call(schema, buckets
     path, raw = path_to(schema, buckets), raw_of(schema, samples(LENGTHS, seed=1))
     padded = {n: v.to_tensor() if n.endswith("_list") else v for n, v in raw.items()}
     plain, inputs = path(padded), path.grouped(raw)
-    (group,) = plain["histories"]
+    (group,) = plain.histories
     rows, mask = undo(inputs, *group.mask.shape)
     np.testing.assert_array_equal(rows, group.rows)
     np.testing.assert_array_equal(mask, group.mask)
-    for name in ("fields", "dense"):
-        np.testing.assert_array_equal(inputs[name], plain[name])
+    np.testing.assert_array_equal(inputs.fields, plain.fields)
+    np.testing.assert_array_equal(inputs.dense, plain.dense)
 
 
 SEQ_LEN, BUCKETS = 200, (4, 40, 200)
@@ -185,12 +185,12 @@ def batches(long_log, buckets, size=8):
 
 def test_batches_from_records_come_in_groups(long_log):
     found = batches(long_log, BUCKETS)
-    specs = found.element_spec[0]["histories"]
+    specs = found.element_spec.histories
     assert [spec.rows.shape.as_list() for spec in specs] == [[None, b, 2] for b in BUCKETS]
-    members = [[g.samples.numpy().tolist() for g in i["histories"]] for i, _ in found]
+    members = [[g.samples.numpy().tolist() for g in i.histories] for i in found]
     assert members == [[[1, 3, 4, 7], [0, 5], [2, 6]], [[0], [], [1]]]
-    for inputs, _ in found:
-        for group, bucket in zip(inputs["histories"], BUCKETS, strict=True):
+    for inputs in found:
+        for group, bucket in zip(inputs.histories, BUCKETS, strict=True):
             assert group.rows.shape == (len(group.samples), bucket, 2)
             assert group.mask.shape == (len(group.samples), bucket)
 

@@ -90,7 +90,7 @@ def test_an_empty_part_has_the_types_and_shapes_of_others(files, schema, buckets
         files, schema, small_path(schema, buckets), SAMPLES - 1, "user_id", part=Part(0, 2, 2)
     )
     full, *_, empty, one = batches
-    assert len(full[1]) == 51 and len(empty[1]) == 0 and len(one[1]) == 1
+    assert [len(part.label) for part in (full, empty, one)] == [51, 0, 1]
     for element in (full, empty, one):
         tf.nest.assert_same_structure(batches.element_spec, element)
         for spec, value in zip(

@@ -6,6 +6,7 @@ import re
 import tensorflow as tf
 
 from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.input.batch import Batch
 from diffumin_tf.training import checkpoints, strategy
 from diffumin_tf.training import loop as trainer
 from diffumin_tf.training.preemption import Preemption
@@ -28,8 +29,7 @@ class Counting(tf.Module):
         self.resets = 0
 
     def update(self, batch):
-        inputs, _ = batch
-        loss = tf.debugging.check_numerics(tf.reduce_mean(inputs["x"]), "training loss")
+        loss = tf.debugging.check_numerics(tf.reduce_mean(batch.dense), "training loss")
         with tf.control_dependencies([loss]):
             self.weight.assign_add(1.0)
             self.seen.assign_add(loss)
@@ -44,7 +44,7 @@ class Counting(tf.Module):
 class Values:
     """Epochs of batches that hold one number each; an exception among them is raised."""
 
-    spec = ({"x": tf.TensorSpec([None])}, tf.TensorSpec([None]))
+    spec = Batch((), (), tf.TensorSpec([None]), label=tf.TensorSpec([None]))
 
     def __init__(self, values, examples):
         self.values, self.examples, self.asked = values, examples, []
@@ -54,7 +54,7 @@ class Values:
         for value in self.values[skip:]:
             if callable(value):
                 value = value()
-            yield {"x": tf.fill([SIZE], value)}, tf.zeros([SIZE])
+            yield Batch((), (), tf.fill([SIZE], value), label=tf.zeros([SIZE]))
 
 
 class Training:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,9 +10,11 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DataError
+from diffumin_tf.input.batch import Batch
 from diffumin_tf.input.damage import DAMAGE, FileCheck
+from diffumin_tf.input.dataset import batch_of
 from diffumin_tf.input.features import FeaturePath
-from diffumin_tf.input.parsing import compression_of, parse, user_ids
+from diffumin_tf.input.parsing import compression_of
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.state import TrainingState
 
@@ -63,7 +65,7 @@ class PieceReader:
             seed: scalar, int64.
 
         Returns:
-            A dataset of (inputs, label float32 [B]).
+            A dataset of `Batch`.
         """
         compression, count = compression_of(self.files[0]), self._pieces_of_a_file
         records_of = tf.constant([self.check.cuts.get(f, -1) for f in self.files], tf.int64)
@@ -81,13 +83,8 @@ class PieceReader:
             .prefetch(tf.data.AUTOTUNE)
         )
 
-    def _prepare(self, serialised: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        raw = parse(self.schema, serialised)
-        inputs = self.path.grouped(raw)
-        user = user_ids(self.schema, raw, self.config.user_column)
-        if user is not None:
-            inputs["user"] = user
-        return inputs, tf.cast(raw["label"], tf.float32)
+    def _prepare(self, serialised: tf.Tensor) -> Batch:
+        return batch_of(self.schema, self.path, self.config.user_column, serialised)
 
 
 @dataclasses.dataclass
@@ -219,8 +216,8 @@ class PieceWork:
 
     # `_train_on` needs AutoGraph for its loop; the layers do not, and to convert them takes long.
     @tf.autograph.experimental.do_not_convert
-    def _update(self, batch: Any, worker: tf.Tensor) -> tf.Tensor:
+    def _update(self, batch: Batch, worker: tf.Tensor) -> tf.Tensor:
         losses = self._strategy.run(self._model.update, args=(batch,))
-        samples, loss = tf.size(batch[1]), losses["loss"]
+        samples, loss = tf.size(batch.label), losses["loss"]
         one = [tf.cast(x, tf.float64) for x in (1, samples, tf.cast(samples, loss.dtype) * loss)]
         return self._totals.scatter_add(tf.IndexedSlices([one], [worker]))

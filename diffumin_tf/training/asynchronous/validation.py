@@ -26,7 +26,7 @@ class BackgroundValidation:
         model_dir: folder of the run.
         model: compiled, on one device, used by nobody else; holds the weights that were loaded
             last.
-        batches: gives the batches of (inputs, label) to score; None where nothing is validated.
+        batches: gives the batches to score; None where nothing is validated.
     """
 
     def __init__(

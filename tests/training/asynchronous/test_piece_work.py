@@ -39,9 +39,9 @@ def test_pieces_hold_every_record_once(tmp_path, files, pieces):
     for first in range(0, pieces, config.input_shards):
         together = list(range(first, min(first + config.input_shards, pieces)))
         names = tf.constant([reader.file_of(piece) for piece in together])
-        for inputs, label in reader.batches(tf.constant(together), names, tf.constant(1, tf.int64)):
-            assert len(label) == len(inputs["user"]) <= 4
-            found += inputs["dense"][:, 0].numpy().tolist()
+        for batch in reader.batches(tf.constant(together), names, tf.constant(1, tf.int64)):
+            assert len(batch.label) == len(batch.user) <= 4
+            found += batch.dense[:, 0].numpy().tolist()
     expected = [
         tf.train.Example.FromString(record).features.feature["dense_feature"].float_list.value[0]
         for record in tf.data.TFRecordDataset(paths).as_numpy_iterator()

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DataError, Preempted, TrainingError
+from diffumin_tf.input.batch import Batch
 from diffumin_tf.training import checkpoints
 from diffumin_tf.training.asynchronous import trainer as parameter_server
 from diffumin_tf.training.asynchronous import validation as background
@@ -32,9 +33,9 @@ class Ranked(Counting):
         super().__init__()
         self.tenths = tf.constant(tenths, tf.float32)
 
-    def predict_click(self, inputs):
+    def predict_click(self, batch):
         reached = tf.gather(self.tenths, tf.cast(self.weight, tf.int32) // STEPS)
-        return {"pctr": tf.where(inputs["x"] < 0, reached / 10.0, inputs["x"])}
+        return {"pctr": tf.where(batch.dense < 0, reached / 10.0, batch.dense)}
 
 
 class Work:
@@ -122,7 +123,8 @@ class Run:
         self.scored.append(int(self.plain.weight))
         assert self.gate.wait(10)
         # One click, and ten samples without, as many of which score less as the model knows.
-        yield {"x": tf.constant([-1.0, *np.arange(0.05, 1.0, 0.1)])}, tf.one_hot(0, 11)
+        values = tf.constant([-1.0, *np.arange(0.05, 1.0, 0.1)])
+        yield Batch((), (), values, label=tf.one_hot(0, 11))
 
     def fit(self):
         return self.trainer.fit(EPOCH * SIZE)
