@@ -10,7 +10,7 @@ import pytest
 from diffumin_tf.run.experiment import Experiment
 from diffumin_tf.training.loop import TrainingResult
 from tests import two_devices  # noqa: F401  (splits the CPU before TensorFlow computes anything)
-from tests.garbage import collect_rarely
+from tests.gc_tuning import collect_rarely
 from tests.small_log import write_experiment
 from tests.small_model import build
 

@@ -1,7 +1,5 @@
 """Batch normalisation by the statistics of the global batch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Projection of a candidate onto the width of a behaviour, field by field to begin with."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,13 +73,8 @@ class FieldAlignedProjection(tf.keras.layers.Layer):
         return candidate @ self.kernel + self.bias
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "partners": self.partners,
-            "field_dim": self.field_dim,
-            "noise": self.noise,
-            "seed": self.seed,
-        }
+        config = {"partners": self.partners, "field_dim": self.field_dim}
+        return {**super().get_config(), **config, "noise": self.noise, "seed": self.seed}
 
     def _initial_kernel(self) -> np.ndarray:
         e = self.field_dim

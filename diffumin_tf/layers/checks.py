@@ -1,7 +1,5 @@
 """Checks shared by the layers; each raises a ValueError that echoes what it received."""
 
-from __future__ import annotations
-
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any

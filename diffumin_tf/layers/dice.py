@@ -1,7 +1,5 @@
 """The Dice activation."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tensorflow as tf

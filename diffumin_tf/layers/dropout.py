@@ -1,7 +1,5 @@
 """Dropout whose random state is saved with the checkpoint."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tensorflow as tf

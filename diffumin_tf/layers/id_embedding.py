@@ -1,7 +1,5 @@
 """The embedding table that all id fields share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,12 +84,9 @@ class IdEmbedding(tf.keras.layers.Layer):
         return tf.stop_gradient(scanned)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "rows": self.rows,
-            "dim": self.dim,
-            "initializer": tf.keras.initializers.serialize(self.initializer),
-        }
+        initializer = tf.keras.initializers.serialize(self.initializer)
+        config = {"rows": self.rows, "dim": self.dim, "initializer": initializer}
+        return {**super().get_config(), **config}
 
     @property
     def _shards(self) -> list[tf.Variable]:
@@ -117,17 +112,13 @@ class IdEmbedding(tf.keras.layers.Layer):
         partition_offset: Sequence[int] | None = None,
     ) -> tf.Tensor:
         """The table or, where partition_shape and partition_offset are given, one shard of it."""
-        shard = {}
+        rows, dim = tf.TensorShape(partition_shape or shape).as_list()
+        padding_rows = 0 if partition_offset and partition_offset[0] > 0 else 1
+        shape, shard = [rows - padding_rows, dim], {}
         if partition_shape is not None:
-            shape = tf.TensorShape(partition_shape).as_list()
             shard = {"partition_shape": shape, "partition_offset": partition_offset}
-        if partition_offset is not None and partition_offset[0] > 0:
-            return self.initializer(shape, dtype=dtype, **shard)
-        rows, dim = shape
-        if shard:
-            shard["partition_shape"] = [rows - 1, dim]
-        padding = tf.zeros([1, dim], dtype)
-        return tf.concat([padding, self.initializer([rows - 1, dim], dtype=dtype, **shard)], axis=0)
+        padding = tf.zeros([padding_rows, dim], dtype)
+        return tf.concat([padding, self.initializer(shape, dtype=dtype, **shard)], axis=0)
 
 
 def _known(row_ids: tf.Tensor) -> tf.Tensor:

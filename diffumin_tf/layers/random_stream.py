@@ -1,7 +1,5 @@
 """Random numbers whose whole state is one counter in the checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -59,10 +57,6 @@ class RandomStream(tf.Module):
             Tensor of that shape, float32.
         """
         return self._draw(tf.random.stateless_normal, shape, rows)
-
-    def uniform(self, shape: tf.Tensor, rows: replicas.BatchRows | None = None) -> tf.Tensor:
-        """Uniform numbers in [0, 1); see `normal`."""
-        return self._draw(tf.random.stateless_uniform, shape, rows)
 
     def integers(
         self, shape: tf.Tensor, bound: int, rows: replicas.BatchRows | None = None

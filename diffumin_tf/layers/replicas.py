@@ -5,8 +5,6 @@ then, nothing is communicated, and no operation is added. With more than one rep
 must make the same calls in the same order, outside of XLA and of control flow.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import tensorflow as tf

@@ -1,7 +1,5 @@
 """Layer normalisation of tokens."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 

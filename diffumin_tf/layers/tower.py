@@ -1,7 +1,5 @@
 """The fully connected layers that turn features into a logit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The short-term encoder: transformer blocks over the most recent behaviours."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tensorflow as tf

@@ -1,7 +1,5 @@
 """Division by the length that survives vectors of length zero."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 

@@ -1,7 +1,5 @@
 """Compilation of parts of a training step by XLA."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

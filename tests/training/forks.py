@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 
-from tests.garbage import collect_rarely
+from tests.gc_tuning import collect_rarely
 from tests.training.processes import environment
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG

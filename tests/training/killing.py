@@ -21,7 +21,7 @@ import tensorflow as tf  # noqa: F401  (loaded here, used in the forks)
 from diffumin_tf import cli
 from diffumin_tf.training.checkpoints import Checkpoints
 from diffumin_tf.training.step import TrainingStep
-from tests.garbage import collect_rarely
+from tests.gc_tuning import collect_rarely
 
 STEPS, WRITING = "steps", "writing"
 

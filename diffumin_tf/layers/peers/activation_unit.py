@@ -1,7 +1,5 @@
 """The activation unit of DIN: how much a behaviour has to do with the candidate."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,12 +107,8 @@ class ActivationUnit(tf.keras.layers.Layer):
         return tf.ensure_shape(tf.scatter_nd(positions, weights, shape), mask.shape)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": self.activation,
-            "momentum": self.momentum,
-        }
+        config = {"units": self.units, "activation": self.activation, "momentum": self.momentum}
+        return {**super().get_config(), **config}
 
     def _first_layer(self, candidate: tf.Tensor, valid: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
         """W [q, k, q − k, q ⊙ k] + b of valid behaviours `[n, d]`, without the four side by side.

@@ -1,7 +1,5 @@
 """The attention of SDIM: a behaviour counts as often as its hash meets that of the candidate."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

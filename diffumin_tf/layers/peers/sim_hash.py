@@ -1,7 +1,5 @@
 """SimHash: signatures of vectors that agree the more, the smaller the angle between them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

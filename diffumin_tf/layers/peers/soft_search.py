@@ -1,7 +1,5 @@
 """The general search unit of SIM with soft search: finds behaviours, and learns to by clicks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

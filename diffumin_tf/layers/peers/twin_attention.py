@@ -1,7 +1,5 @@
 """The attention of TWIN: search and attention by one and the same scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
