@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from diffumin_tf import cli
 from diffumin_tf.comparison.cells import choosing_cells, final_cells
 from diffumin_tf.comparison.study import read_study
 from diffumin_tf.config import task as config
@@ -15,6 +16,7 @@ from diffumin_tf.model import features_of
 from diffumin_tf.run import setup as run_setup
 
 ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_every_configuration_key_and_ignored_key_is_documented():
@@ -34,6 +36,14 @@ def test_the_layer_example_of_the_readme_runs():
     names: dict = {}
     exec(example, names)
     assert names["model"].output_shape == (None, 1)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_a_page_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for tool in re.findall(r"\btools/[\w/]+\.py", text):
+        assert (ROOT / tool).is_file(), tool
+    assert set(re.findall(r"(?:^|`)diffumin (\w+)", text, re.MULTILINE)) <= set(cli.COMMANDS)
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "exp" / "user1").iterdir()), ids=lambda f: f.name)

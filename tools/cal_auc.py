@@ -12,21 +12,15 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from diffumin_tf.errors import DiffuminError
 from diffumin_tf.evaluation.report import read_predictions
+from diffumin_tf.terminal import exit_code
 
 
 def main(argv: list[str]) -> int:
     if len(argv) != 1 or argv[0].startswith("-"):
         print(__doc__.strip(), file=sys.stderr)
         return 2
-    try:
-        scores = read_predictions(argv[0])
-    except DiffuminError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(scores.metrics(), indent=2))
-    return 0
+    return exit_code(lambda: print(json.dumps(read_predictions(argv[0]).metrics(), indent=2)))
 
 
 if __name__ == "__main__":

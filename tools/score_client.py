@@ -1,135 +1,195 @@
-"""Scores requests by a running TensorFlow Serving, and says how fast it was.
+"""Scores requests by a running TensorFlow Serving, over REST or gRPC.
 
-usage: python tools/score_client.py --server HOST:PORT --model NAME --input FILE
+usage: python tools/score_client.py --server HOST:PORT --model NAME --input INPUT
          [--protocol rest|grpc] [--signature serving_default|examples|request]
-         [--version N | --label L] [--count N] [--seconds S] [--threads T] [--batch B]
-         [--timeout S] [--output scores.jsonl]
+         [--version N | --label L] [--timeout SECONDS]
 
-FILE holds JSON lines, each the inputs of one request by name, as in {"user": [[3]], …}; for
---signature examples a TFRecord of serialised tf.train.Example, of which --batch go into a request.
-At most 10,000 requests are read, or as many as --count says, and none beyond the 256 MB that they
-take as they are sent. All are sent once; with --count or --seconds, from the first one again until
-there were as many, or the time is up. --output gets a line for each answer. Ctrl-C ends it as if
-the time were up. The exit code is 1 when any request failed, 130 after Ctrl-C. REST needs no more
-than Python, and TensorFlow to read a TFRecord; gRPC needs pip install 'diffumin_tf[serving]'.
+INPUT is a file of JSON lines, each the inputs of one request by name, as in {"user": [[3]], …}; or
+the folder of an exported version, whose warm-up requests are sent, with --signature only those to
+it. Prints the scores of each request as a line of JSON. The first request that fails, or takes
+longer than --timeout (10 seconds), ends it with exit code 1.
 """
 
-import contextlib
-import itertools
+import base64
+import concurrent.futures
+import http.client
 import json
+import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from absl import flags
 
-from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.terminal import UsageError, exit_code, parse
-from tools.serving.client_load import Scores, Transport, send_all
-from tools.serving.client_requests import EXAMPLES, read_requests, typed
+from diffumin_tf.errors import ConfigError, DataError, DiffuminError
+from diffumin_tf.terminal import exit_code, parse, quietly
 
-_HELD = 10_000
-_BYTES = 256 * 10**6
+SIGNATURES = ("serving_default", "examples", "request")
+_LARGEST = 2**28  # bytes of an answer
+
+Inputs = dict[str, Any]
+Outputs = dict[str, Any]
+
+
+class RequestFailed(DiffuminError):
+    """A server did not answer a request with scores."""
+
+    def __init__(self, message: str) -> None:
+        """Keeps the first line, without characters that would control a terminal."""
+        line = (message.splitlines() or [""])[0][:500]
+        super().__init__("".join(c if c.isprintable() else "?" for c in line))
 
 
 def main(argv: list[str]) -> int:
-    """Sends the requests and prints the report; exit code 0 when all were answered."""
+    """Prints the scores; exit code 0 when all requests were answered."""
     values = flags.FlagValues()
     flags.DEFINE_string("server", None, "Host and port.", values)
-    flags.DEFINE_enum("protocol", "rest", ["rest", "grpc"], "How to speak to it.", values)
     flags.DEFINE_string("model", None, "Name of the model.", values)
+    flags.DEFINE_string("input", None, "JSON lines, or a folder.", values)
+    flags.DEFINE_enum("protocol", "rest", ["rest", "grpc"], "How to ask.", values)
+    flags.DEFINE_enum("signature", None, SIGNATURES, "What to ask.", values)
     flags.DEFINE_integer("version", None, "Version of the model.", 1, flag_values=values)
     flags.DEFINE_string("label", None, "Label of a version.", values)
-    signatures = ["serving_default", EXAMPLES, "request"]
-    flags.DEFINE_enum("signature", "serving_default", signatures, "What to ask.", values)
-    flags.DEFINE_string("input", None, "File of requests.", values)
-    flags.DEFINE_integer("count", None, "Requests to send.", 1, flag_values=values)
-    flags.DEFINE_float("seconds", None, "How long to send.", 0.001, flag_values=values)
-    flags.DEFINE_integer("threads", 1, "Requests under way at a time.", 1, flag_values=values)
-    flags.DEFINE_integer("batch", 1, "Examples in a request.", 1, flag_values=values)
     flags.DEFINE_float("timeout", 10.0, "Seconds for one request.", 0.001, flag_values=values)
-    flags.DEFINE_string("output", None, "File for the scores.", values)
     return exit_code(lambda: _score(values, argv))
 
 
-def _score(values: flags.FlagValues, argv: list[str]) -> int:
+def _score(values: flags.FlagValues, argv: list[str]) -> None:
     parse(values, "score_client", argv, ["server", "model", "input"], __doc__)
     if values.version and values.label:
-        raise UsageError("score_client: give --version or --label, not both")
-    transport = _transport(values)
-    encoded = _encoded(values, transport)
-    count = values.count or (None if values.seconds else len(encoded))
-    with _keeping(values.output) as keep:
-        outcome = send_all(transport, encoded, count, values.seconds, values.threads, keep)
-    print("\n".join(outcome.lines()))
-    if outcome.interrupted:
-        return 130
-    return 1 if outcome.failures else 0
+        raise ConfigError("--version, --label: give one of them")
+    ask = ask_by_rest(values) if values.protocol == "rest" else ask_by_grpc(values)
+    for where, signature, inputs in read_requests(values.input, values.signature):
+        try:
+            outputs = ask(signature, inputs)
+            for name, scores in outputs.items():
+                if not isinstance(scores, list) or not all(
+                    isinstance(s, int | float) for s in scores
+                ):
+                    raise RequestFailed(f"output {name!r} holds no scores")
+        except RequestFailed as error:
+            raise RequestFailed(f"{where}: {values.server}: {error}") from None
+        print(json.dumps(outputs), flush=True)
 
 
-def _encoded(values: flags.FlagValues, transport: Transport) -> list[tuple[str, Any]]:
-    """Place and encoded content of each request; says so where the file holds more of them."""
-    types = transport.types()
-    encoded, size = [], 0
-    read = read_requests(values.input, values.signature, values.batch)
-    for request in itertools.islice(read, values.count):
-        if size >= _BYTES or (not values.count and len(encoded) == _HELD):
-            print(f"read {len(encoded):,} requests of {size / 1e6:,.1f} MB; the file has more")
-            break
-        content = request.content
-        if values.signature != EXAMPLES:
-            content = typed(values.input, request, types)
-        encoded.append((request.place, transport.encode(content)))
-        size += transport.size(encoded[-1][1])
-    return encoded
-
-
-def _transport(values: flags.FlagValues) -> Transport:
-    scheme, found, _ = values.server.partition("://")
-    if found:
-        raise ConfigError(
-            f"--server: leave out {scheme + found!r}; it is HOST:PORT, got {values.server!r}"
-        )
-    host, _, port = values.server.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ConfigError(f"--server: must be HOST:PORT, got {values.server!r}")
-    if values.protocol == "rest":
-        from tools.serving.client_rest import Rest as Chosen
-    else:
-        from tools.serving.client_grpc import Grpc as Chosen
-    asked = {"version": values.version, "label": values.label}
-    chosen = {kind: value for kind, value in asked.items() if value}
-    return Chosen((host, int(port)), values.model, chosen, values.signature, values.timeout)
-
-
-@contextlib.contextmanager
-def _keeping(path: str | None) -> Iterator[Callable[[int, str, Scores], None]]:
-    """A function that writes the scores of a request; the file is there when the block ended."""
-    if path is None:
-        yield lambda number, place, scores: None
+def read_requests(path: str, signature: str | None) -> Iterator[tuple[str, str, Inputs]]:
+    """Where a request stands, its signature, and its inputs as nested lists."""
+    if os.path.isdir(path):
+        with quietly():
+            from diffumin_tf.export.warmup import read_warmup
+        for number, (name, tensors) in enumerate(read_warmup(path), 1):
+            if signature in (None, name):
+                yield f"request {number}", name, {n: v.tolist() for n, v in tensors.items()}
         return
-    temporary = f"{path}.incomplete-{os.getpid()}"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-
-            def keep(number: int, place: str, scores: Scores) -> None:
-                line = {"request": number, "place": place, "scores": scores}
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-            yield keep
-        os.replace(temporary, path)
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                inputs = json.loads(line)
+                if not isinstance(inputs, dict):
+                    raise ValueError(f"line {number} holds no inputs by name")
+                yield f"line {number}", signature or SIGNATURES[0], inputs
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a file of JSON lines: {error}") from None
+
+
+def ask_by_rest(values: flags.FlagValues) -> Callable[[str, Inputs], Outputs]:
+    """A function that asks by POST …:predict, with the inputs by column."""
+    url = f"/v1/models/{quote(values.model, safe='')}"
+    if values.version:
+        url += f"/versions/{values.version}"
+    if values.label:
+        url += f"/labels/{quote(values.label, safe='')}"
+
+    def post(body: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(values.server, timeout=values.timeout)
+        connection.request("POST", f"{url}:predict", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read(_LARGEST)
+
+    def ask(signature: str, inputs: Inputs) -> Outputs:
+        body = json.dumps({"signature_name": signature, "inputs": inputs}, default=_base64)
+        try:
+            status, answer = _within(values.timeout, lambda: post(body))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise RequestFailed(f"no answer by REST, usually on port 8501: {error!r}") from None
+        try:
+            content = json.loads(answer)
+            if status != http.client.OK:
+                raise RequestFailed(f"HTTP {status}: {content['error']}")
+            outputs = content["outputs"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise RequestFailed(f"HTTP {status}, not TensorFlow Serving: {answer[:99]}") from None
+        # TensorFlow Serving omits the name of a single output.
+        return outputs if isinstance(outputs, dict) else {"outputs": outputs}
+
+    return ask
+
+
+def ask_by_grpc(values: flags.FlagValues) -> Callable[[str, Inputs], Outputs]:
+    """A function that asks by PredictionService.Predict."""
+    with quietly():
+        import grpc
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+    logging.getLogger("grpc").addHandler(logging.NullHandler())  # it logs what is no proto
+    any_size = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    channel = grpc.insecure_channel(values.server, any_size)
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    types = {"dense_feature": tf.float32, "inputs": tf.string}  # all others are int64
+
+    def ask(signature: str, inputs: Inputs) -> Outputs:
+        request = predict_pb2.PredictRequest()
+        spec = request.model_spec
+        spec.name, spec.signature_name = values.model, signature
+        if values.version:
+            spec.version.value = values.version
+        if values.label:
+            spec.version_label = values.label
+        try:
+            for name, value in inputs.items():
+                tensor = tf.constant(value, types.get(name, tf.int64))  # rounds no decimals
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor.numpy()))
+            answer = stub.Predict(request, timeout=values.timeout)
+            return {name: tf.make_ndarray(t).tolist() for name, t in answer.outputs.items()}
+        except grpc.RpcError as error:
+            raise RequestFailed(f"{error.code().name}: {error.details()}") from None
+        except (TypeError, ValueError, OverflowError) as error:
+            raise RequestFailed(f"not the tensors of the signature: {error}") from None
+
+    return ask
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What a call returns; a socket's own timeout begins anew with every byte that comes."""
+    future: concurrent.futures.Future = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return future.result(seconds)
+    except concurrent.futures.TimeoutError:
+        raise RequestFailed(f"no answer within {seconds:g} seconds") from None
+
+
+def _base64(value: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(value).decode()}
 
 
 if __name__ == "__main__":
-    # TensorFlow only reads and packs here; the memory of a GPU is for the server.
+    # The memory of a GPU is for the server.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     sys.exit(main(sys.argv[1:]))

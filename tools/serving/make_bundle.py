@@ -7,13 +7,13 @@ usage: python tools/serving/make_bundle.py --export FOLDER --output DIR [--stabl
 FOLDER holds versions as `diffumin export` writes them. Served are the version labelled stable, by
 default the newest, the one labelled canary, and those of --hold, which get no label and wait to be
 rolled back to. Ports are open on ADDRESS, by default 127.0.0.1, this machine alone. DIR must not
-exist; it gets compose.yaml, prometheus.yml, models.config, batching.config and monitoring.config,
-and examples/ with a request for each signature. How to start it and how to roll out the next
-version is in docs/serving.md.
+exist; it gets models.config, and the files of tools/serving/bundle with these choices in them.
+Needs pip install 'diffumin_tf[serving]'. How to start it is in docs/serving.md.
 """
 
 import ipaddress
 import os
+import pathlib
 import re
 import shlex
 import sys
@@ -21,23 +21,29 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+import yaml
 from absl import flags
 
-from diffumin_tf.errors import ConfigError
+from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.terminal import exit_code, parse, quietly
 
 with quietly():
-    from diffumin_tf.files import staged_directory
-    from tools.serving.bundle_files import texts
-    from tools.serving.example_requests import write_examples
-    from tools.serving.saved_model import read_version, versions
+    import numpy as np
+    import tensorflow as tf
+    from google.protobuf import text_format
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]*")
+    from diffumin_tf.export.saved_model import versions
+    from diffumin_tf.export.signatures import EXAMPLES, REQUEST, SERVING_DEFAULT
+    from diffumin_tf.files import staged_directory, write_text
+
+FILES = pathlib.Path(__file__).parent / "bundle"
 
 
 def main(argv: list[str]) -> int:
-    """Writes a bundle; exit code 0 when it is there."""
+    """Writes a bundle; exit code 0 when that is done."""
     values = flags.FlagValues()
     flags.DEFINE_string("export", None, "Folder of versions.", values)
     flags.DEFINE_string("output", None, "Folder to write; must not exist.", values)
@@ -52,78 +58,102 @@ def main(argv: list[str]) -> int:
 
 def _make(values: flags.FlagValues, argv: list[str]) -> None:
     parse(values, "make_bundle", argv, ["export", "output"], __doc__)
-    for flag, pattern in (("name", _NAME), ("image", _IMAGE)):
-        if not pattern.fullmatch(values[flag].value):
-            raise ConfigError(
-                f"--{flag}: {values[flag].value!r} must begin with a letter or a digit and consist "
-                f"of these and {'_ . - : / @' if flag == 'image' else '_ . -'}"
-            )
-    publish, output = _address(values.publish), _output(values.output)
-    labels = _labels(values, versions(values.export))
-    numbers = sorted({*labels.values(), *values.hold})
-    served = [read_version(values.export, number) for number in numbers]
-    with staged_directory(output) as staging:
-        for name, text in texts(values.name, values.image, publish, served, labels).items():
-            with open(os.path.join(staging, name), "w", encoding="utf-8") as file:
-                file.write(text)
-        os.mkdir(os.path.join(staging, "examples"))
-        stable = served[numbers.index(labels["stable"])]
-        write_examples(os.path.join(staging, "examples"), stable)
-    told = [f"{label} {number}" for label, number in labels.items()]
-    told += [f"{number} without a label" for number in numbers if number not in labels.values()]
-    models = shlex.quote(f"MODELS={_in_env(os.path.abspath(values.export))}")
-    print(f"{output}: {values.name}: {', '.join(told)}")
-    print(f"start it: cd {shlex.quote(output)} && echo {models} > .env && docker compose up -d")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", values.name):
+        raise ConfigError(f"--name: must be letters, digits and _ . - inside, got {values.name!r}")
+    address, labels = _address(values.publish), _labels(values)
+    served = sorted({*labels.values(), *values.hold})
+    for number in served:
+        _check_version(os.path.join(values.export, str(number)))
+    texts = {file.name: file.read_text(encoding="utf-8") for file in FILES.iterdir()}
+    texts["compose.yaml"] = _compose(texts["compose.yaml"], values.name, values.image, address)
+    texts["models.config"] = _models(values.name, served, labels)
+    try:
+        with staged_directory(values.output) as staging:
+            for name, text in texts.items():
+                write_text(os.path.join(staging, name), text)
+    except tf.errors.OpError as error:
+        raise ConfigError(f"--output: {values.output}: {error.message}") from None
+    label_of = {number: f"{label} {number}" for label, number in labels.items()}
+    print(f"{values.output}: {values.name}: {', '.join(label_of.get(n, str(n)) for n in served)}")
+    models = shlex.quote(os.path.abspath(values.export))
+    print(f"start it: cd {shlex.quote(values.output)} && MODELS={models} docker compose up -d")
 
 
 def _address(publish: str) -> str:
-    """As a port of compose.yaml has it."""
     try:
         address = ipaddress.ip_address(publish)
+        if not getattr(address, "scope_id", None):
+            return str(address)
     except ValueError:
-        raise ConfigError(
-            f"--publish: must be an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all "
-            f"of them, got {publish!r}"
-        ) from None
-    return f"[{address}]" if address.version == 6 else str(address)
+        pass
+    raise ConfigError(
+        "--publish: must be an address of this machine, without a scope, such as 127.0.0.1, or "
+        f"0.0.0.0 for all of them; got {publish!r}"
+    )
 
 
-def _output(path: str) -> str:
-    """The folder to write, without a slash at its end, which would make it its own parent."""
-    output = path.rstrip("/")
-    if not path:
-        raise ConfigError("--output: must not be empty")
-    if not output:
-        raise ConfigError(f"--output: {path} exists already; name a new folder")
-    above = os.path.dirname(os.path.abspath(output))
-    while not os.path.lexists(above):
-        above = os.path.dirname(above)
-    if not os.path.isdir(above):
-        raise ConfigError(f"--output: {path}: {above} is no folder, so that none can be below it")
-    return output
+def _labels(values: flags.FlagValues) -> dict[str, int]:
+    """Version by label, if all versions that are asked for exist."""
+    known = versions(values.export)
+    if not known:
+        raise DataError(
+            f"{values.export}: no versions, that is, folders named by a number, as in "
+            "<model_dir>/export"
+        )
+    labels = {"stable": known[-1] if values.stable is None else values.stable}
+    if values.canary is not None:
+        labels["canary"] = values.canary
+    for flag, number in (*labels.items(), *(("hold", number) for number in values.hold)):
+        if number not in known:
+            raise ConfigError(f"--{flag}: {values.export} has no version {number}, only {known}")
+    if values.canary == labels["stable"]:
+        raise ConfigError(f"--canary: {values.canary} is the stable version; name another --stable")
+    return labels
 
 
-def _in_env(path: str) -> str:
-    """A path as the value of a variable in a file .env, where some signs have a meaning."""
-    if path == shlex.quote(path):
-        return path
-    return "'" + path.replace("'", "\\'") + "'"
+def _check_version(path: str) -> None:
+    """Refuses what is not a complete SavedModel with our signatures; loads no weights."""
+    prefix = os.path.join(path, "variables", "variables")
+    try:
+        with tf.io.gfile.GFile(os.path.join(path, "saved_model.pb"), "rb") as file:
+            (graph,) = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
+        weights = tf.train.load_checkpoint(prefix)
+    except (tf.errors.OpError, DecodeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path}: not a complete SavedModel: {error}") from None
+    types = weights.get_variable_to_dtype_map()
+    shapes = weights.get_variable_to_shape_map().items()
+    wanted = sum(types[n].size * np.prod(s) for n, s in shapes if types[n] != tf.string)
+    found = sum(tf.io.gfile.stat(f).length for f in tf.io.gfile.glob(f"{prefix}.data-*"))
+    assets = [os.path.join(path, "assets", asset.filename) for asset in graph.asset_file_def]
+    wrong = [f"{asset} is missing" for asset in assets if not tf.io.gfile.exists(asset)]
+    wrong += [
+        f"it has no signature {name!r}"
+        for name in (SERVING_DEFAULT, EXAMPLES, REQUEST)
+        if name not in graph.signature_def
+    ]
+    if found < wanted:
+        wrong.append(f"{prefix}.data-* has {found:,} bytes, but the weights {wanted:,.0f}")
+    if wrong:
+        raise DataError(f"{path}: {wrong[0]}; export it anew")
 
 
-def _labels(values: flags.FlagValues, known: list[int]) -> dict[str, int]:
-    """Version by label, once all versions asked for are there."""
-    stable = known[-1] if values.stable is None else values.stable
-    asked = [("stable", stable), ("canary", values.canary), *(("hold", n) for n in values.hold)]
-    for flag, number in asked:
-        if number is not None and number not in known:
-            raise ConfigError(
-                f"--{flag}: {values.export} has no version {number}; there are "
-                f"{', '.join(map(str, known))}"
-            )
-    if values.canary == stable:
-        by_default = "" if values.stable is not None else ", the newest; name the other one"
-        raise ConfigError(f"--canary: {stable} is the stable version as well{by_default}")
-    return {"stable": stable} | ({} if values.canary is None else {"canary": values.canary})
+def _compose(text: str, name: str, image: str, address: str) -> str:
+    compose = yaml.safe_load(text)
+    for service in compose["services"].values():
+        for port in service["ports"]:
+            port["host_ip"] = address
+    for server in ("serving", "batching"):
+        compose["services"][server] |= {"image": image, "environment": {"MODEL_NAME": name}}
+    return yaml.safe_dump(compose, sort_keys=False, width=200)
+
+
+def _models(name: str, served: list[int], labels: dict[str, int]) -> str:
+    config = ModelServerConfig()
+    model = config.model_config_list.config.add()
+    model.name, model.base_path, model.model_platform = name, "/models", "tensorflow"
+    model.model_version_policy.specific.versions.extend(served)
+    model.version_labels.update(labels)
+    return text_format.MessageToString(config)
 
 
 if __name__ == "__main__":

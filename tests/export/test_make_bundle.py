@@ -1,0 +1,245 @@
+"""The bundle for an unmodified TensorFlow Serving, made of a real export."""
+
+import ipaddress
+import os
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from google.protobuf import text_format
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from tests.export.stub import Stub
+from tests.tools import tool
+
+make_bundle = tool("serving/make_bundle")
+
+# Flags of tensorflow_model_server, from its model_servers/main.cc, each with a file or a value.
+FLAGS = {
+    "port": "8500",
+    "rest_api_port": "8501",
+    "model_config_file": "/bundle/models.config",
+    "model_config_file_poll_wait_seconds": "30",
+    "allow_version_labels_for_unavailable_models": "true",
+    "monitoring_config_file": "/bundle/monitoring.config",
+}
+BATCHING_FLAGS = {
+    "enable_batching": "true",
+    "batching_parameters_file": "/bundle/batching.config",
+    "enable_model_warmup": "false",
+}
+# Fields of BatchingParameters (session_bundle_config.proto) and MonitoringConfig
+# (monitoring_config.proto), which are in no package.
+FIELDS = {
+    "batching.config": "max_batch_size value batch_timeout_micros max_enqueued_batches "
+    "num_batch_threads max_execution_batch_size enable_large_batch_splitting "
+    "pad_variable_length_inputs",
+    "monitoring.config": "prometheus_config enable path",
+}
+
+
+def make(export, output, *more):
+    return make_bundle.main([f"--export={export}", f"--output={output}", *more])
+
+
+def compose_of(bundle):
+    return yaml.safe_load((bundle / "compose.yaml").read_text())["services"]
+
+
+def model_of(bundle):
+    config = text_format.Parse((bundle / "models.config").read_text(), ModelServerConfig())
+    (model,) = config.model_config_list.config
+    return model
+
+
+@pytest.fixture(scope="module")
+def export(trained, tmp_path_factory):
+    """An export of three versions, and what else may lie there."""
+    folder = tmp_path_factory.mktemp("somewhere") / "it's $HOME #1"
+    for number in (5, 20, 100):
+        shutil.copytree(trained.export, folder / str(number))
+    (folder / ".200.incomplete").mkdir()
+    (folder / "007").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(export, tmp_path_factory):
+    output = tmp_path_factory.mktemp("bundles") / "bundle"
+    assert make(export, output, "--stable=20", "--canary=100", "--hold=5", "--name=clicks") == 0
+    return output
+
+
+def test_the_versions_asked_for_are_served_under_their_labels(bundle, export, tmp_path):
+    model = model_of(bundle)
+    assert (model.name, model.base_path, model.model_platform) == (
+        "clicks",
+        "/models",
+        "tensorflow",
+    )
+    assert list(model.model_version_policy.specific.versions) == [5, 20, 100]
+    assert dict(model.version_labels) == {"stable": 20, "canary": 100}
+    assert make(export, tmp_path / "b") == 0
+    model = model_of(tmp_path / "b")
+    assert model.name == "diffumin" and dict(model.version_labels) == {"stable": 100}
+    assert list(model.model_version_policy.specific.versions) == [100]
+
+
+def test_two_servers_and_prometheus_find_their_files(bundle):
+    services = compose_of(bundle)
+    assert set(services) == {"serving", "batching", "prometheus"}
+    for name, more in (("serving", {}), ("batching", BATCHING_FLAGS)):
+        service = services[name]
+        flags = dict(flag.removeprefix("--").split("=") for flag in service["command"])
+        assert flags == FLAGS | more
+        files = [path.removeprefix("/bundle/") for path in flags.values() if "/" in path]
+        assert all((bundle / file).is_file() for file in files)
+        assert service["image"] == "tensorflow/serving:2.21.0"
+        assert service["environment"] == {"MODEL_NAME": "clicks"}
+        models, files = service["volumes"]
+        assert models.startswith("${MODELS:?") and models.endswith("}:/models:ro")
+        assert files == ".:/bundle:ro"
+        assert service.get("profiles", []) == ([name] if more else [])
+    jobs = yaml.safe_load((bundle / "prometheus.yml").read_text())["scrape_configs"]
+    monitoring = (bundle / "monitoring.config").read_text()
+    assert [job["job_name"] for job in jobs] == ["serving", "batching"]
+    assert all(f'"{job["metrics_path"]}"' in monitoring for job in jobs)
+
+
+@pytest.mark.parametrize("file", FIELDS)
+def test_files_of_protos_that_no_package_has_name_only_fields_of_them(bundle, file):
+    text = re.sub(r"#.*", "", (bundle / file).read_text())
+    assert set(re.findall(r"(\w+)(?=:| \{)", text)) <= set(FIELDS[file].split())
+    assert "pad_variable_length_inputs: true" not in text  # It would invent behaviours.
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "10.1.2.3", "::1"])
+def test_ports_are_open_on_one_address(export, tmp_path, address):
+    more = [] if address == "127.0.0.1" else [f"--publish={address}"]
+    assert make(export, tmp_path / "b", *more) == 0
+    found = [port for service in compose_of(tmp_path / "b").values() for port in service["ports"]]
+    ports = [(port["published"], port["target"]) for port in found]
+    assert ports == [("8500", 8500), ("8501", 8501), ("8510", 8500), ("8511", 8501), ("9090", 9090)]
+    assert {port["host_ip"] for port in found} == {str(ipaddress.ip_address(address))}
+
+
+def test_the_health_check_asks_for_the_model(bundle, loaded):
+    _, *command = compose_of(bundle)["serving"]["healthcheck"]["test"]
+
+    def exit_code(port, model):
+        asked = [part.replace("8501", str(port)).replace("$$", "$") for part in command]
+        environment = {**os.environ, "MODEL_NAME": model}
+        return subprocess.run(asked, env=environment, stderr=-1, timeout=20, check=False).returncode
+
+    with Stub(loaded) as stub:
+        port = stub.ports["rest"]
+        assert exit_code(port, "diffumin") == 0
+        assert exit_code(port, "another") == 1
+        stub.state = "UNAVAILABLE"
+        assert exit_code(port, "diffumin") == 1
+    assert exit_code(port, "diffumin") == 1
+
+
+def test_it_says_what_is_served_and_how_to_start_it(export, tmp_path, capsys):
+    assert make(export, tmp_path / "a b", "--canary=20", "--hold=5") == 0
+    served, start = capsys.readouterr().out.splitlines()
+    assert served == f"{tmp_path}/a b: diffumin: 5, canary 20, stable 100"
+    words = shlex.split(start.removeprefix("start it: "))
+    assert words == f"cd|{tmp_path}/a b|&&|MODELS={export}|docker|compose|up|-d".split("|")
+
+
+def test_the_same_again_is_the_same_and_names_no_path_of_the_machine(export, bundle, tmp_path):
+    again = tmp_path / "again"
+    options = ["--stable=20", "--canary=100", "--hold=5", "--name=clicks"]
+    assert make(export, f"{again}/", *options) == 0
+    found = {path.name: path.read_bytes() for path in again.iterdir()}
+    assert found == {path.name: path.read_bytes() for path in bundle.iterdir()}
+    assert len(found) == 5 and not any(
+        b"/tmp" in text or b"HOME" in text for text in found.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--stable=7"], "--stable: EXPORT has no version 7, only [5, 20, 100]"),
+        (["--canary=21"], "--canary: EXPORT has no version 21"),
+        (["--hold=5", "--hold=6"], "--hold: EXPORT has no version 6"),
+        (["--canary=100"], "--canary: 100 is the stable version"),
+        (["--name=a/b"], "--name: must be letters, digits"),
+        (["--name="], "--name: must be letters, digits"),
+        (["--publish=localhost"], "--publish: must be an address"),
+        (["--publish=fe80::1%eth0"], "--publish: must be an address"),
+        (["--output=/"], "/: exists already"),
+        (["--output=FILE/b"], "--output: FILE/b: "),
+    ],
+)
+def test_what_cannot_be_served_is_one_error(export, tmp_path, more, message, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    assert make(export, tmp_path / "b", *(word.replace("FILE", str(file)) for word in more)) == 1
+    out, err = capsys.readouterr()
+    err = err.replace(str(export), "EXPORT").replace(str(file), "FILE")
+    assert not out and err.startswith(f"error: {message}") and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_without_versions_is_one_error(export, tmp_path, capsys):
+    for folder, message in (
+        (tmp_path / "none", "cannot be read"),
+        (tmp_path, "no versions"),
+        (export / "20", "no versions"),
+    ):
+        assert make(folder, tmp_path / "b") == 1
+        err = capsys.readouterr().err
+        assert err.startswith(f"error: {folder}: {message}") and err.count("\n") == 1
+
+
+def cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def without_signature(version, name):
+    path = version / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    del saved.meta_graphs[0].signature_def[name]
+    path.write_bytes(saved.SerializeToString())
+
+
+DATA = "variables/variables.data-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda v: (v / "saved_model.pb").unlink(), "not a complete SavedModel"),
+        (lambda v: cut(v / "saved_model.pb", 1000), "not a complete SavedModel"),
+        (lambda v: cut(v / "saved_model.pb", 0), "not a complete SavedModel"),
+        (lambda v: (v / "assets/vocabulary.txt").unlink(), "vocabulary.txt is missing"),
+        (lambda v: (v / "variables/variables.index").unlink(), "not a complete SavedModel"),
+        (lambda v: cut(v / "variables/variables.index", 99), "not a complete SavedModel"),
+        (lambda v: (v / DATA).unlink(), "has 0 bytes, but the weights"),
+        (lambda v: cut(v / DATA, 5000), "has 5,000 bytes, but the weights"),
+        (lambda v: without_signature(v, "request"), "it has no signature 'request'"),
+    ],
+)
+def test_a_version_that_is_not_whole_is_refused_if_it_is_to_be_served(
+    trained, tmp_path, damage, message, capsys
+):
+    for number in (7, 8):
+        shutil.copytree(trained.export, tmp_path / "export" / str(number))
+    damage(tmp_path / "export" / "8")
+    assert make(tmp_path / "export", tmp_path / "b") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {tmp_path}/export/8: ") and message in err, err
+    assert err.count("\n") == 1 and not (tmp_path / "b").exists()
+    assert make(tmp_path / "export", tmp_path / "b", "--stable=7") == 0
+
+
+def test_wrong_usage_is_told(capsys):
+    assert make_bundle.main(["--export=x"]) == 2
+    assert "--output is required" in capsys.readouterr().err
