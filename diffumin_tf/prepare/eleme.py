@@ -18,10 +18,9 @@ from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.records import SampleColumns
 from diffumin_tf.prepare import columns
-from diffumin_tf.prepare.bad_lines import BadLines
 from diffumin_tf.prepare.partitions import Partitions, inputs_digest
 from diffumin_tf.prepare.spec import ElemeSpec
-from diffumin_tf.prepare.tables import Chunk, missing_as_empty, read_table
+from diffumin_tf.prepare.tables import BadLines, Chunk, missing_as_empty, read_table
 
 COLUMNS = tuple(
     "clicked user_id gender visit_city avg_price is_supervip ctr_30 ord_30 total_amt_30 shop_id "

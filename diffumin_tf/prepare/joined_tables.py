@@ -1,13 +1,14 @@
 """The tables of a `TablesSpec` in memory: ids and numbers by field name, no texts."""
 
-import dataclasses
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
 
 from diffumin_tf.prepare import columns
-from diffumin_tf.prepare.bad_lines import BadLines
 from diffumin_tf.prepare.spec import (
     Events,
     FieldRule,
@@ -16,47 +17,34 @@ from diffumin_tf.prepare.spec import (
     SideTable,
     TablesSpec,
 )
-from diffumin_tf.prepare.tables import Chunk, read_table
+from diffumin_tf.prepare.tables import BadLines, Chunk, read_table
 
 _MS = {"ms": 1.0, "s": 1000.0}
 _YEAR_10000_MS = 253_402_300_800_000  # A time beyond it is one in the wrong unit.
 
-_Columns = dict[str, np.ndarray]
+_Faults = Iterator[tuple[str, np.ndarray]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """One table, column by column.
+class Table(NamedTuple):
+    """One table, as frames of equally many rows.
 
     Attributes:
-        keys: user and item ids int64 [n], time in ms int64 [n], …: what joins and orders the rows.
-        ids: categorical fields int64 [n].
-        values: dense fields float32 [n].
-        bad: the account of the file.
+        keys: what joins and orders the rows: user and item ids int64, time in ms int64, …
+        ids: categorical fields int64.
+        values: dense fields float32.
     """
 
-    keys: _Columns
-    ids: _Columns
-    values: _Columns
-    bad: BadLines
+    keys: pd.DataFrame
+    ids: pd.DataFrame
+    values: pd.DataFrame
 
-    def __len__(self) -> int:
-        return len(next(iter(self.keys.values())))
+    def rows(self, indices: np.ndarray) -> "Table":
+        """Some rows."""
+        return Table(*(frame.iloc[indices] for frame in self))
 
-
-@dataclasses.dataclass(frozen=True)
-class Lookup:
-    """A side table: sorted keys int64 [n], fields [n + 1] whose last row is "not there"."""
-
-    keys: np.ndarray
-    ids: _Columns
-    values: _Columns
-
-    def rows(self, keys: np.ndarray) -> np.ndarray:
-        """Row of each key int64 [m]; n where the table has no such key."""
-        at = np.minimum(np.searchsorted(self.keys, keys), max(len(self.keys) - 1, 0))
-        found = self.keys[at] == keys if len(self.keys) else np.zeros(len(keys), bool)
-        return np.where(found, at, len(self.keys))
+    def of(self, keys: pd.Series) -> "Table":
+        """The row of each key of a side table; 0 where it has none."""
+        return Table(*(frame.reindex(keys, fill_value=0) for frame in self))
 
 
 class TableReader:
@@ -74,7 +62,6 @@ class TableReader:
     def __init__(self, spec: TablesSpec, input_dir: str) -> None:
         self._spec = spec
         self._input_dir = input_dir
-        self._categories = {*spec.cat_feature, *spec.behaviour}
         self.bad: dict[str, BadLines] = {}
         self.dropped: dict[str, int] = {}
 
@@ -83,119 +70,109 @@ class TableReader:
         shown = self._spec.impressions
         as_events = self._spec.impressions_are_events
         keep_where = as_events.keep_where if as_events else None
+        label, least = shown.label.column, shown.label.at_least
 
-        def keys(chunk: Chunk) -> _Columns:
-            value = columns.numbers(chunk.columns[shown.label.column])
-            least = shown.label.at_least
-            own = self._keys(chunk, shown, shown.time)
+        def keys(chunk: Chunk) -> dict[str, np.ndarray]:
+            value = columns.numbers(chunk.columns[label])
+            found = self._keys(chunk, shown, shown.time)
             if shown.day:
-                own["day"] = columns.named_days(chunk.columns[shown.day])
+                found["day"] = columns.named_days(chunk.columns[shown.day])
             else:
-                own["day"] = columns.local_days(own["time"], self._spec.utc_offset_hours)
-            return {
-                **own,
-                "label": (value == 1 if least is None else value >= least).astype(np.int64),
-                "is_event": np.full(len(chunk), bool(as_events)) & _matches(chunk, keep_where),
-            }
+                found["day"] = columns.local_days(found["time"], self._spec.utc_offset_hours)
+            found["label"] = (value == 1 if least is None else value >= least).astype(np.int64)
+            found["is_event"] = _matches(chunk, keep_where) & bool(as_events)
+            return found
 
-        def faults(chunk: Chunk) -> Iterator[tuple[str, np.ndarray]]:
+        def faults(chunk: Chunk) -> _Faults:
             yield from _key_faults(chunk, shown, [shown.time])
             if shown.day:
                 yield f"{shown.day} is no day", columns.named_days(chunk.columns[shown.day]) == 0
-            value = columns.numbers(chunk.columns[shown.label.column])
-            if shown.label.at_least is None:
-                yield f"label {shown.label.column} is neither 0 nor 1", ~np.isin(value, (0, 1))
+            value = columns.numbers(chunk.columns[label])
+            if least is None:
+                yield f"label {label} is neither 0 nor 1", ~np.isin(value, (0, 1))
             else:
-                yield f"label {shown.label.column} is no number", np.isnan(value)
+                yield f"label {label} is no number", np.isnan(value)
 
-        wanted = [shown.user, shown.item, shown.time, shown.label.column]
-        wanted += [shown.day] if shown.day else []
+        wanted = [shown.user, shown.item, shown.time, label, shown.day]
         return self._read(shown, wanted, keep_where, keys, faults)
 
     def events(self, table: Events) -> Table:
         """Behaviours, older to newer where times are equal: keys `user`, `item`, `time`."""
+        time, *ties = table.order_by
 
-        def keys(chunk: Chunk) -> _Columns:
-            order = {str(i): columns.numbers(chunk.columns[c]) for i, c in enumerate(order_by)}
+        def keys(chunk: Chunk) -> dict[str, np.ndarray]:
+            order = {f"tie {i}": columns.numbers(chunk.columns[c]) for i, c in enumerate(ties)}
             kept = {"is_event": _matches(chunk, table.keep_where)}
-            return {**self._keys(chunk, table, table.order_by[0]), **order, **kept}
+            return {**self._keys(chunk, table, time), **order, **kept}
 
-        def faults(chunk: Chunk) -> Iterator[tuple[str, np.ndarray]]:
+        def faults(chunk: Chunk) -> _Faults:
             yield from _key_faults(chunk, table, table.order_by)
 
-        order_by = table.order_by[1:]
         wanted = [table.user, table.item, *table.order_by]
         read = self._read(table, wanted, table.keep_where, keys, faults)
-        rows = np.flatnonzero(read.keys["is_event"])
+        kept = read.rows(np.flatnonzero(read.keys["is_event"]))
         if table.keep_where:
-            self.dropped[f"{table.file}: not kept by keep_where"] = len(read) - len(rows)
-        if order_by:
-            last_is_primary = [read.keys[str(i)][rows] for i in reversed(range(len(order_by)))]
-            rows = rows[np.lexsort(last_is_primary)]
-        kept = {name: read.keys[name][rows] for name in ("user", "item", "time")}
-        return Table(kept, {n: v[rows] for n, v in read.ids.items()}, {}, read.bad)
+            self.dropped[f"{table.file}: not kept by keep_where"] = len(read.keys) - len(kept.keys)
+        if ties:
+            last_is_primary = [kept.keys[f"tie {i}"] for i in reversed(range(len(ties)))]
+            kept = kept.rows(np.lexsort(last_is_primary))
+        return kept
 
-    def side_table(self, table: SideTable | None, space: str) -> Lookup:
-        """A side table whose key lies in the id space `space`; empty for None."""
+    def side_table(self, table: SideTable | None, space: str) -> Table:
+        """A side table, indexed by its key in the id space `space`; empty for None."""
         if table is None:
-            return Lookup(np.zeros(0, np.int64), {}, {})
+            return Table(*(pd.DataFrame(index=np.zeros(0, np.int64)) for _ in range(3)))
 
-        def keys(chunk: Chunk) -> _Columns:
+        def keys(chunk: Chunk) -> dict[str, np.ndarray]:
             return {"key": columns.text_ids(space, chunk.columns[table.key])}
 
-        def faults(chunk: Chunk) -> Iterator[tuple[str, np.ndarray]]:
-            missing = columns.is_missing(chunk.columns[table.key])
-            yield f"{table.key} is missing", missing
-            key = keys(chunk)["key"].tolist()
-            # `add` returns None: a key is a repetition unless it has just been added.
-            twice = [k in seen or seen.add(k) is not None for k in key]
-            yield f"{table.key} stands twice", np.array(twice, bool)
+        def faults(chunk: Chunk) -> _Faults:
+            yield f"{table.key} is missing", columns.is_missing(chunk.columns[table.key])
+            key = pd.Series(keys(chunk)["key"])
+            yield f"{table.key} stands twice", (key.duplicated() | key.isin(seen)).to_numpy()
+            seen.update(key)
 
         seen: set[int] = set()
         read = self._read(table, [table.key], None, keys, faults)
-        order = np.argsort(read.keys["key"])
-        return Lookup(
-            read.keys["key"][order],
-            {name: np.append(column[order], 0) for name, column in read.ids.items()},
-            {name: np.append(column[order], np.float32(0)) for name, column in read.values.items()},
-        )
+        return Table(*(frame.set_index(read.keys["key"]) for frame in read))
 
     def _read(
         self,
         table: Impressions | Events | SideTable,
-        wanted: Sequence[str],
+        wanted: Sequence[str | None],
         keep_where: RowFilter | None,
-        keys: Callable[[Chunk], _Columns],
-        faults: Callable[[Chunk], Iterator[tuple[str, np.ndarray]]],
+        keys: Callable[[Chunk], dict[str, np.ndarray]],
+        faults: Callable[[Chunk], _Faults],
     ) -> Table:
         spec = self._spec
-        categories = [f for f in table.fields if f.name in self._categories]
+        categories = [f for f in table.fields if f.name in (*spec.cat_feature, *spec.behaviour)]
         dense = [f for f in table.fields if f.name in spec.dense_feature]
         numeric = [f.source for f in (*(f for f in categories if f.bucket), *dense)]
-        sources = [f.source for f in (*categories, *dense) if f.source]
-        filtered = [keep_where.column] if keep_where else []
+        wanted = [*wanted, *(f.source for f in (*categories, *dense))]
+        wanted += [keep_where.column] if keep_where else []
         path = posixpath.join(self._input_dir, table.file)
         bad = self.bad[table.file] = BadLines(path, spec.max_bad_fraction)
-        parts: list[tuple[_Columns, _Columns, _Columns]] = []
+        parts = []
         for chunk in read_table(
             path,
-            list(dict.fromkeys([*wanted, *sources, *filtered])),
+            list(dict.fromkeys(filter(None, wanted))),
             bad,
             delimiter=table.delimiter,
             missing=spec.missing,
         ):
-            chunk = chunk.without(list(faults(chunk)), bad)
-            not_numbers = [
+            not_numbers = (
                 (f"{c} is no number", columns.not_numbers(chunk.columns[c])) for c in numeric
-            ]
-            chunk = chunk.without(not_numbers, bad)
+            )
+            chunk = chunk.without([*faults(chunk), *not_numbers], bad)
             key = keys(chunk)
             ids = {f.name: self._ids(f, chunk, key.get("time")) for f in categories}
-            parts.append((key, ids, {f.name: _dense(f, chunk) for f in dense}))
+            values = {f.name: _dense(f, chunk) for f in dense}
+            index = range(len(chunk))
+            parts.append([pd.DataFrame(c, index=index) for c in (key, ids, values)])
         bad.check()
-        return Table(*(_concatenate([part[i] for part in parts]) for i in range(3)), bad)
+        return Table(*(pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True)))
 
-    def _keys(self, chunk: Chunk, table: Impressions | Events, time: str) -> _Columns:
+    def _keys(self, chunk: Chunk, table: Impressions | Events, time: str) -> dict[str, np.ndarray]:
         shown = self._spec.impressions
         ms = columns.numbers(chunk.columns[time]) * _MS[table.time_unit]
         return {
@@ -212,8 +189,7 @@ class TableReader:
         texts = chunk.columns[field.source]
         if field.bucket:
             edges = None if field.bucket == "log2" else field.bucket
-            bucket = columns.buckets(columns.numbers(texts), edges)
-            return columns.integer_ids(space, bucket)
+            return columns.integer_ids(space, columns.buckets(columns.numbers(texts), edges))
         return columns.text_ids(
             space, columns.first_value(texts, field.split) if field.split else texts
         )
@@ -229,13 +205,11 @@ def _matches(chunk: Chunk, where: RowFilter | None) -> np.ndarray:
         return np.ones(len(chunk), bool)
     texts = chunk.columns[where.column]
     if isinstance(where.equals, str):
-        return np.array([text == where.equals for text in texts.to_pylist()], bool)
+        return pc.equal(texts, where.equals).to_numpy(zero_copy_only=False)
     return columns.numbers(texts) == where.equals
 
 
-def _key_faults(
-    chunk: Chunk, table: Impressions | Events, order_by: Sequence[str]
-) -> Iterator[tuple[str, np.ndarray]]:
+def _key_faults(chunk: Chunk, table: Impressions | Events, order_by: Sequence[str]) -> _Faults:
     for column in (table.user, table.item):
         yield f"{column} is missing", columns.is_missing(chunk.columns[column])
     for column in order_by:
@@ -243,7 +217,3 @@ def _key_faults(
     ms = columns.numbers(chunk.columns[order_by[0]]) * _MS[table.time_unit]
     never = (ms < 0) | (ms >= _YEAR_10000_MS)
     yield f"{order_by[0]} is no time in {table.time_unit} since 1970", never
-
-
-def _concatenate(parts: list[_Columns]) -> _Columns:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,5 +1,6 @@
 """Tables on disk → chunks of text columns: CSV, CSV.gz, a CSV inside a zip, Parquet."""
 
+import collections
 import contextlib
 import csv
 import dataclasses
@@ -10,6 +11,7 @@ import posixpath
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +19,64 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from diffumin_tf.errors import DataError, did_you_mean
-from diffumin_tf.prepare.bad_lines import BadLines
 
 CHUNK_ROWS = 8192
 ALWAYS_MISSING = ("", "NaN", "nan")
+QUOTED_LINES = 5
+QUOTE_LENGTH = 120
 
 _Row = tuple[int, Sequence[str]]
+
+
+class BadLines:
+    """The lines of one input file that cannot be used: counted by reason, a few quoted.
+
+    Args:
+        source: path of the file, for messages.
+        max_fraction: share of bad lines above which `check` fails.
+
+    Attributes:
+        lines: lines read so far, good and bad, without the header; kept by the reader.
+        by_reason: number of bad lines by reason.
+        first: the first bad lines as `{"line", "reason", "text"}`, by line number from 1.
+    """
+
+    def __init__(self, source: str, max_fraction: float = 0.01) -> None:
+        self.source = source
+        self.max_fraction = max_fraction
+        self.lines = 0
+        self.by_reason: collections.Counter[str] = collections.Counter()
+        self.first: list[dict[str, Any]] = []
+
+    def add(self, reason: str, line: int, text: str, lines: int = 1) -> None:
+        """Counts a bad record that begins at `line` and spans `lines` lines."""
+        self.by_reason[reason] += lines
+        if len(self.first) < QUOTED_LINES or line < self.first[-1]["line"]:
+            self.first.append({"line": line, "reason": reason, "text": _quote(text)})
+            self.first = sorted(self.first, key=lambda entry: entry["line"])[:QUOTED_LINES]
+
+    def check(self) -> None:
+        """Fails when too many lines are bad, or when there is no good one.
+
+        Raises:
+            DataError: one message with the counts and the quoted lines.
+        """
+        if not self.lines:
+            raise DataError(f"{self.source}: holds no rows")
+        bad = self.by_reason.total()
+        if bad < self.lines and bad <= self.max_fraction * self.lines:
+            return
+        counts = ", ".join(f"{reason}: {n}" for reason, n in self.by_reason.items())
+        quotes = "".join(f"\n  line {e['line']}: {e['reason']}: {e['text']}" for e in self.first)
+        raise DataError(
+            f"{self.source}: {bad} of {self.lines} lines are bad, more than max_bad_fraction "
+            f"{self.max_fraction:g} allows ({counts}); nothing of this file was kept{quotes}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The account as JSON content."""
+        bad = self.by_reason.total()
+        return {"lines": self.lines, "bad": bad, "by_reason": self.by_reason, "first": self.first}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +96,8 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def keep(self, mask: np.ndarray) -> "Chunk":
-        """The rows where `mask` bool [n] is true."""
-        if mask.all():
-            return self
-        columns = {name: texts.filter(pa.array(mask)) for name, texts in self.columns.items()}
-        return Chunk(self.lines[mask], columns, list(itertools.compress(self.rows, mask)))
-
     def without(self, faults: Iterable[tuple[str, np.ndarray]], bad: BadLines) -> "Chunk":
-        """Leaves out faulty rows and books each under its first fault.
+        """Leaves out faulty rows and counts each under its first fault.
 
         Args:
             faults: pairs of a reason and a mask bool [n].
@@ -61,7 +108,8 @@ class Chunk:
             for row in np.flatnonzero(mask & good):
                 bad.add(reason, int(self.lines[row]), ",".join(self.rows[row]))
             good &= ~mask
-        return self.keep(good)
+        columns = {name: texts.filter(pa.array(good)) for name, texts in self.columns.items()}
+        return Chunk(self.lines[good], columns, list(itertools.compress(self.rows, good)))
 
 
 def read_table(
@@ -75,7 +123,7 @@ def read_table(
     missing: Sequence[str] = (),
     chunk_rows: int = CHUNK_ROWS,
 ) -> Iterator[Chunk]:
-    """Reads columns of a table as text, chunk by chunk, and books lines that do not parse.
+    """Reads columns of a table as text, chunk by chunk, and counts lines that do not parse.
 
     Args:
         path: a file; `.gz`, `.zip` (holding one file) and `.parquet` say how to open it.
@@ -92,14 +140,11 @@ def read_table(
     """
     with _reading(path):
         if path.endswith(".parquet"):
-            names, rows = list(columns), _parquet_rows(path, columns, bad)
+            names, rows = columns, _parquet_rows(path, columns, bad)
         else:
             names, rows = _csv_rows(path, header, delimiter, quoting, bad)
         positions = {name: _position(path, names, name) for name in columns}
-        while True:
-            read = list(itertools.islice(rows, chunk_rows))
-            if not read:
-                return
+        while read := list(itertools.islice(rows, chunk_rows)):
             try:
                 yield _chunk(read, positions, missing)
             except UnicodeEncodeError:
@@ -125,37 +170,34 @@ def _reading(path: str) -> Iterator[None]:
 
 def _csv_rows(
     path: str, header: Sequence[str] | None, delimiter: str, quoting: int, bad: BadLines
-) -> tuple[list[str], Iterator[_Row]]:
+) -> tuple[Sequence[str], Iterator[_Row]]:
     """The column names, and a stream of the rows that have as many columns as there are names."""
     text = io.TextIOWrapper(_open(path), "utf-8-sig", errors="surrogateescape", newline="")
     reader = csv.reader(text, delimiter=delimiter, quoting=quoting)
-    if header:
-        return list(header), _whole_rows(reader, list(header), delimiter, bad)
-    names = next(reader, None)
+    names = header or next(reader, None)
     if not names:
         raise DataError(f"{path}: holds no header line")
-    return names, _whole_rows(reader, names, delimiter, bad)
+    return names, _whole_rows(reader, list(names), delimiter, bad)
 
 
 def _whole_rows(reader, names: list[str], delimiter: str, bad: BadLines) -> Iterator[_Row]:
-    width = len(names)
     while True:
         before = reader.line_num
         try:
             row = next(reader)
+            fault = f"{len(row)} columns instead of {len(names)}" if len(row) != len(names) else ""
         except StopIteration:
             return
         except csv.Error as error:
-            row, reason = [], f"not CSV: {error}"
+            row, fault = [], f"not CSV: {error}"
+        if before == 0 and row == names:
+            continue
+        if fault:
+            spanned = reader.line_num - before
+            bad.lines += spanned
+            bad.add(fault, before + 1, delimiter.join(row), spanned)
         else:
-            if before == 0 and row == names:
-                continue
-            reason = f"{len(row)} columns instead of {width}" if len(row) != width else ""
-        spanned = reader.line_num - before
-        bad.lines += spanned if reason else 1
-        if reason:
-            bad.add(reason, before + 1, delimiter.join(row), spanned)
-        else:
+            bad.lines += 1
             yield before + 1, row
 
 
@@ -204,10 +246,9 @@ def _decodable(read: list[_Row], bad: BadLines) -> list[_Row]:
         text = ",".join(row)
         try:
             text.encode()
+            good.append((line, row))
         except UnicodeEncodeError:
             bad.add("bytes that are not UTF-8", line, text)
-        else:
-            good.append((line, row))
     return good
 
 
@@ -218,3 +259,9 @@ def _chunk(read: list[_Row], positions: dict[str, int], missing: Sequence[str]) 
         for name, position in positions.items()
     }
     return Chunk(np.array([line for line, _ in read], np.int64), columns, rows)
+
+
+def _quote(text: str) -> str:
+    """The text, shortened, with undecodable bytes written as escapes."""
+    printable = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return printable if len(printable) <= QUOTE_LENGTH else printable[: QUOTE_LENGTH - 1] + "…"
