@@ -159,7 +159,7 @@ class RankingModel(tfrs.Model):
         super().compile(optimizer=optimizer, **kwargs)
         self.table_optimizer = table_optimizer
         if self.embedding.built:
-            table, rest = self._table_and_rest()
+            table, rest = self.table_and_rest()
             table_optimizer.build(table)
             optimizer.build(rest)
 
@@ -203,7 +203,7 @@ class RankingModel(tfrs.Model):
         with tf.control_dependencies([checked]):
             share = tf.constant(1.0 / replicas.count())
             self.auc.update_state(batch.label, logit)
-        table, rest = self._table_and_rest()
+        table, rest = self.table_and_rest()
         gradients = tape.gradient(total, table + rest, output_gradients=share)
         with tf.control_dependencies([checked]):
             self.table_optimizer.apply_gradients(zip(gradients[: len(table)], table, strict=True))
@@ -225,7 +225,7 @@ class RankingModel(tfrs.Model):
         smoothing = self._label_smoothing
         return label * (1 - smoothing) + smoothing / 2 if smoothing else label
 
-    def _table_and_rest(self) -> tuple[list[tf.Variable], list[tf.Variable]]:
+    def table_and_rest(self) -> tuple[list[tf.Variable], list[tf.Variable]]:
         """What the optimiser of the table trains, one variable or its shards, and all else."""
         table = self.embedding.trainable_variables
         return table, [v for v in self.trainable_variables if all(v is not t for t in table)]

@@ -2,7 +2,7 @@
 
 import contextlib
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from diffumin_tf.evaluation.scoring import ReplicaScorer
@@ -12,15 +12,17 @@ from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run import setup as run_setup
 from diffumin_tf.run.warm_start import warm_start
 from diffumin_tf.training import checkpoints, optimizers, strategy
+from diffumin_tf.training.asynchronous.engine import AsynchronousEngine
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, PieceReader, PieceWork
 from diffumin_tf.training.asynchronous.servers import Attendance
-from diffumin_tf.training.asynchronous.trainer import AsynchronousTrainer
-from diffumin_tf.training.asynchronous.validation import BackgroundValidation
 from diffumin_tf.training.batches import EVALUATION_BATCH, EpochBatches
-from diffumin_tf.training.loop import Trainer, TrainingResult
+from diffumin_tf.training.engine import Engine
+from diffumin_tf.training.loop import Schedule, TrainingLoop, TrainingResult
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.summaries import Summaries
+from diffumin_tf.training.synchronous import SynchronousEngine
+from diffumin_tf.training.validation import BackgroundValidation, Validation, WaitingValidation
 
 if TYPE_CHECKING:
     from diffumin_tf.run.experiment import Experiment
@@ -53,24 +55,39 @@ class RunTraining:
             stack.enter_context(spread.lost_workers_named())
             if spread.is_asynchronous:
                 return self._asynchronously(preemption)
-            return self.trainer(preemption).fit(self.epochs())
+            return self._synchronously(preemption)
 
-    def trainer(self, preemption: Preemption) -> Trainer:
-        """A trainer at the place where the run is."""
+    def _synchronously(self, preemption: Preemption) -> TrainingResult:
         config, spread = self._run.config, self._run.distribution
         with spread.strategy.scope():
             model = self._run.new_model() if spread.is_distributed else self._run.model
             optimizers.compile_model(model, config)
         state = TrainingState()
         saved = self._begin(model, state)
+        data = self.epochs()
+        validation = None
+        if has_split(config, "valid"):
+            validation = WaitingValidation(self._validation(model), saved)
+        engine = SynchronousEngine(model, data, state, spread)
+        return self._loop(engine, state, saved, validation, preemption).fit(data.examples)
+
+    def _loop(
+        self,
+        engine: Engine,
+        state: TrainingState,
+        saved: checkpoints.Checkpoints,
+        validation: Validation | None,
+        preemption: Preemption,
+    ) -> TrainingLoop:
+        spread = self._run.distribution
         logs = posixpath.join(self._run.model_dir, "logs")
-        return Trainer(
-            model,
-            config,
+        return TrainingLoop(
+            engine,
+            Schedule.of(self._run.config),
             state,
             saved,
             Summaries(logs if spread.is_chief else None),
-            self._validation(model) if has_split(config, "valid") else None,
+            validation,
             spread,
             preemption,
             self._report,
@@ -103,26 +120,26 @@ class RunTraining:
         state = AsynchronousState()
         saved = self._begin(model, state)
         reader = PieceReader(config, self._run.schema, path, files, self._run.check)
-        self._run.model.compile(*optimizers.build(config))
-        return AsynchronousTrainer(
-            model,
-            config,
-            state,
-            saved,
-            PieceWork(model, spread.strategy, len(spread.cluster.tasks["worker"]), reader),
-            BackgroundValidation(self._run.model_dir, self._run.model, self._valid_batches()),
-            Summaries(posixpath.join(self._run.model_dir, "logs")),
-            Attendance(spread.cluster, self._report),
-            preemption,
-            self._report,
-        ).fit(count_examples(config, files))
+        work = PieceWork(model, spread.strategy, len(spread.cluster.tasks["worker"]), reader)
+        engine = AsynchronousEngine(model, state, work, Attendance(spread.cluster, self._report))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(engine.explained())
+            validation = None
+            if has_split(config, "valid"):
+                validation = stack.enter_context(self._background_validation())
+            loop = self._loop(engine, state, saved, validation, preemption)
+            result = loop.fit(count_examples(config, files))
+        self._report(f"updates by worker: {', '.join(map(str, work.counts().by_worker))}")
+        return result
 
-    def _valid_batches(self) -> Callable[[], Iterator] | None:
-        if not has_split(self._run.config, "valid"):
-            return None
-        files = files_of(self._run.config, self._run.schema, "valid")
-        batches = self._run.batches(strategy.one_device())
-        return lambda: batches.read(files, EVALUATION_BATCH)
+    def _background_validation(self) -> BackgroundValidation:
+        run = self._run
+        files = files_of(run.config, run.schema, "valid")
+        batches = run.batches(strategy.one_device())
+        run.model.compile(*optimizers.build(run.config))
+        return BackgroundValidation(
+            run.model_dir, run.model, lambda: batches.read(files, EVALUATION_BATCH)
+        )
 
     def _start_from_earlier_run(self, model: RankingModel) -> None:
         config = self._run.config

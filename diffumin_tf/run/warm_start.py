@@ -1,6 +1,8 @@
 """Starts a run from an earlier one: weights by name, embedding rows by id, state of optimisers."""
 
+import collections
 import difflib
+import posixpath
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,19 +10,20 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.input import vocabulary
 from diffumin_tf.model import RankingModel
-from diffumin_tf.run.earlier_run import (
-    TABLE,
-    EarlierRun,
-    named_variables,
-    slots_of,
-    whole_shape,
-)
+from diffumin_tf.run import folder as run_folder
+from diffumin_tf.training import checkpoints, optimizers
 
+TABLE = "embedding/table"
+_NOT_CARRIED = "draws"  # position of a random stream: a run begins its own
 _ROWS_AT_ONCE = 1_000_000  # written to a table at once
 _SUGGESTIONS = 3
+
+# A variable, or its parts in the order of their rows where servers share it.
+Parts = list[tf.Variable]
 
 
 class WarmStart(NamedTuple):
@@ -60,8 +63,7 @@ def warm_start(
         model: compiled by `optimizers.compile_model`; nothing was trained.
         earlier_dir: folder of the earlier run.
         patterns: regular expressions, looked for anywhere in a variable's name, which is its path
-            in the model (`earlier_run.named_variables`); those that one of them matches are taken
-            over.
+            in the model (`named_variables`); those that one of them matches are taken over.
         vocabulary_path: vocabulary of the new run; None with hashed ids.
 
     Raises:
@@ -71,7 +73,7 @@ def warm_start(
     """
     ours = named_variables(model)
     chosen = _choose(list(ours), [patterns] if isinstance(patterns, str) else patterns)
-    earlier = EarlierRun(earlier_dir)
+    earlier = _EarlierRun(earlier_dir)
     _check_shapes(ours, chosen, earlier)
     rows = None
     kept = new = 0
@@ -81,8 +83,128 @@ def warm_start(
         new = len(rows) - 1 - kept
     for name in chosen:
         _assign(ours[name], earlier.weight(name), rows if name == TABLE else None)
-    with_slots = _take_slots(model, chosen, earlier, rows)
+    with_slots = earlier.has_slots
+    if with_slots:
+        _take_slots(model, chosen, earlier, rows)
     return WarmStart(chosen, [n for n in ours if n not in chosen], kept, new, with_slots)
+
+
+def named_variables(model: RankingModel) -> dict[str, Parts]:
+    """The variables that a run can take over, by their path in the model.
+
+    The path is that of the attributes, such as `tower/hidden/0/kernel`, breadth first, as in the
+    keys of a checkpoint; Keras' own names are not unique.
+    """
+    found: dict[str, Parts] = {}
+    seen: dict[int, object] = {
+        id(optimizer): optimizer for optimizer in _optimizers(model).values()
+    }
+    queue: collections.deque[tuple[str, object]] = collections.deque([("", model)])
+    while queue:
+        path, node = queue.popleft()
+        for name, child in tf.train.TrackableView.children(node).items():
+            if id(child) in seen or isinstance(child, tf.keras.metrics.Metric):
+                continue
+            seen[id(child)] = child
+            child_path = posixpath.join(path, name)
+            if parts := _parts(child):
+                seen |= {id(part): part for part in parts}
+                if name != _NOT_CARRIED:
+                    found[child_path] = parts
+            else:
+                queue.append((child_path, child))
+    return found
+
+
+def slots_of(model: RankingModel) -> dict[str, list[Parts]]:
+    """What the optimisers of a compiled model keep of each variable that they train."""
+    optimizer_variables = {name: o.variables for name, o in _optimizers(model).items()}
+    return {
+        name: [_parts(optimizer_variables[optimizer][number]) for number in numbers]
+        for name, (optimizer, numbers) in _slot_numbers(model).items()
+    }
+
+
+class _EarlierRun:
+    """Weights and slots of an earlier run, read when they are asked for."""
+
+    def __init__(self, folder: str) -> None:
+        if not run_folder.is_run(folder):
+            raise ConfigError(
+                f"pretrain_model_dir {folder!r}: no trained run ({run_folder.CONFIG} is missing)"
+            )
+        self.folder = folder
+        self.config = run_folder.load_config(folder)
+        best, latest = checkpoints.best(folder), checkpoints.latest(folder)
+        if best is None:
+            raise DataError(
+                f"pretrain_model_dir {folder!r}: no checkpoint in {checkpoints.BEST} or "
+                f"{checkpoints.LATEST}; did `diffumin train` finish?"
+            )
+        self._weights = _Values(best)
+        self._state = _Values(latest) if latest else None
+        self._slots = self._slot_numbers() if latest else {}
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether there is a checkpoint that holds the optimisers."""
+        return self._state is not None
+
+    def ids(self) -> np.ndarray:
+        """Its vocabulary in the order of rows 1 and up."""
+        return vocabulary.read_ids(posixpath.join(self.folder, run_folder.VOCABULARY))
+
+    def shape(self, name: str) -> list[int] | None:
+        """Shape of a variable; None where there is no such variable."""
+        return self._weights.shape(f"model/{name}")
+
+    def weight(self, name: str) -> np.ndarray:
+        """Value of a variable."""
+        return self._weights.value(f"model/{name}")
+
+    def slots(self, name: str) -> list[np.ndarray]:
+        """What its optimiser keeps of a variable, e.g. both moments."""
+        optimizer, numbers = self._slots[name]
+        keys = [f"{optimizer}/_variables/{number}" for number in numbers]
+        if any(self._state.shape(key) != self._state.shape(f"model/{name}") for key in keys):
+            raise DataError(f"{self._state.path}: {keys[0]} does not fit the run's config.json")
+        return [self._state.value(key) for key in keys]
+
+    def updates(self, optimizer: str) -> np.ndarray:
+        """How many updates an optimiser made."""
+        return self._state.value(f"{optimizer}/_iterations")
+
+    def _slot_numbers(self) -> dict[str, tuple[str, range]]:
+        """Of its model, built once more with a small table, to learn the order of its slots."""
+        schema = DataStruct.load(posixpath.join(self.folder, SCHEMA_FILE))
+        model = RankingModel(self.config, schema, rows=2)
+        model.create_weights()
+        optimizers.compile_model(model, self.config)
+        return _slot_numbers(model)
+
+
+class _Values:
+    """Values in a checkpoint by their key."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._reader = tf.train.load_checkpoint(path)
+        except checkpoints.UNREADABLE as error:
+            raise self._unreadable(error) from None
+        self._shapes = self._reader.get_variable_to_shape_map()
+
+    def shape(self, key: str) -> list[int] | None:
+        return self._shapes.get(f"{key}/{checkpoints.VALUE}")
+
+    def value(self, key: str) -> np.ndarray:
+        try:
+            return self._reader.get_tensor(f"{key}/{checkpoints.VALUE}")
+        except checkpoints.UNREADABLE as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> DataError:
+        return DataError(f"{self.path}: cannot be read, nothing can start from it: {error}")
 
 
 def _choose(names: list[str], patterns: Sequence[str]) -> list[str]:
@@ -105,16 +227,14 @@ def _choose(names: list[str], patterns: Sequence[str]) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-def _check_shapes(
-    ours: dict[str, list[tf.Variable]], chosen: list[str], earlier: EarlierRun
-) -> None:
+def _check_shapes(ours: dict[str, Parts], chosen: list[str], earlier: _EarlierRun) -> None:
     """Raises ConfigError when a variable has another shape in the earlier run, or is missing."""
     faults = {}
     for name in chosen:
-        here, there = whole_shape(ours[name]), earlier.shape(name)
+        shape, before = _whole_shape(ours[name]), earlier.shape(name)
         from_axis = 1 if name == TABLE else 0  # its rows follow the ids
-        if there is None or there[from_axis:] != here[from_axis:]:
-            faults[name] = f"{name} has shape {here} here and {there or 'is missing'} there"
+        if before is None or before[from_axis:] != shape[from_axis:]:
+            faults[name] = f"{name} has shape {shape} here and {before or 'is missing'} there"
     if faults:
         others = f", and {len(faults) - 1} more differ" if len(faults) > 1 else ""
         raise ConfigError(
@@ -124,7 +244,12 @@ def _check_shapes(
         )
 
 
-def _earlier_rows(rows: int, earlier: EarlierRun, vocabulary_path: str | None) -> np.ndarray:
+def _whole_shape(parts: Parts) -> list[int]:
+    first, *others = (part.shape.as_list() for part in parts)
+    return [first[0] + sum(shape[0] for shape in others), *first[1:]] if others else first
+
+
+def _earlier_rows(rows: int, earlier: _EarlierRun, vocabulary_path: str | None) -> np.ndarray:
     """For each row of the table its row in the earlier run's table; −1 for a new id."""
     before = earlier.shape(TABLE)[0]
     kind = "hash" if vocabulary_path is None else "vocabulary"
@@ -145,11 +270,11 @@ def _earlier_rows(rows: int, earlier: EarlierRun, vocabulary_path: str | None) -
     ids = vocabulary.read_ids(vocabulary_path)
     if rows != len(ids) + 1:
         raise DataError(f"{vocabulary_path}: {len(ids)} ids for a table of {rows} rows")
-    positions = vocabulary.find_ids(earlier.ids, ids)
+    positions = vocabulary.find_ids(earlier.ids(), ids)
     return np.concatenate([[0], np.where(positions >= 0, positions + 1, -1)])
 
 
-def _assign(parts: Sequence[tf.Variable], value: np.ndarray, rows: np.ndarray | None) -> None:
+def _assign(parts: Parts, value: np.ndarray, rows: np.ndarray | None) -> None:
     """Assigns a value; or, where `rows` are given, the value's row `rows[r]` to row r."""
     first = 0
     for part in parts:
@@ -165,18 +290,40 @@ def _assign(parts: Sequence[tf.Variable], value: np.ndarray, rows: np.ndarray | 
 
 
 def _take_slots(
-    model: RankingModel, chosen: list[str], earlier: EarlierRun, rows: np.ndarray | None
-) -> bool:
+    model: RankingModel, chosen: list[str], earlier: _EarlierRun, rows: np.ndarray | None
+) -> None:
     """Takes over what the optimisers keep of the chosen variables."""
-    if not earlier.has_slots:
-        return False
     slots = slots_of(model)
-    for name in chosen:
-        if name in slots:
-            for parts, value in zip(slots[name], earlier.slots(name), strict=True):
-                _assign(parts, value, rows if name == TABLE else None)
-    if any(name in slots for name in chosen if name != TABLE):
+    trained = [name for name in chosen if name in slots]
+    for name in trained:
+        for parts, value in zip(slots[name], earlier.slots(name), strict=True):
+            _assign(parts, value, rows if name == TABLE else None)
+    if any(name != TABLE for name in trained):
         model.optimizer.iterations.assign(earlier.updates("optimizer"))
-    if TABLE in chosen:
+    if TABLE in trained:
         model.table_optimizer.iterations.assign(earlier.updates("table_optimizer"))
-    return True
+
+
+def _optimizers(model: RankingModel) -> dict[str, tf.keras.optimizers.Optimizer]:
+    return {"optimizer": model.optimizer, "table_optimizer": model.table_optimizer}
+
+
+def _slot_numbers(model: RankingModel) -> dict[str, tuple[str, range]]:
+    """For each variable that is trained, its optimiser, and the numbers of its slots there."""
+    names = {id(part): name for name, parts in named_variables(model).items() for part in parts}
+    table, rest = model.table_and_rest()
+    found = {}
+    for optimizer, trained in (("optimizer", rest), ("table_optimizer", table)):
+        order = list(dict.fromkeys(names[id(variable)] for variable in trained))
+        # After the number of updates.
+        kinds = (len(getattr(model, optimizer).variables) - 1) // len(order)
+        for position, name in enumerate(order):
+            found[name] = optimizer, range(1 + position * kinds, 1 + (position + 1) * kinds)
+    return found
+
+
+def _parts(node: object) -> Parts:
+    """A variable, or what servers share it as; empty for anything else."""
+    if isinstance(node, tf.__internal__.distribute.ShardedVariable):
+        return list(node.variables)
+    return [node] if isinstance(node, tf.Variable) else []

@@ -3,7 +3,7 @@
 import contextlib
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -14,9 +14,10 @@ from diffumin_tf.training.state import TrainingState
 
 BEST = "best"
 LATEST = "checkpoints"
+VALUE = ".ATTRIBUTES/VARIABLE_VALUE"  # how the key of a variable in a checkpoint ends
 _PREFIX = "ckpt"
 # What TensorFlow raises on reading a file that is cut short, damaged, gone, or of another model.
-_UNREADABLE = (
+UNREADABLE = (
     tf.errors.OpError,
     AssertionError,
     ValueError,
@@ -54,18 +55,18 @@ class Checkpoints:
         self._keep = keep
         self._scratch = worker and posixpath.join(model_dir, f".{worker.replace(' ', '-')}")
         self._folder = posixpath.join(model_dir, LATEST)
+        self._best_folder = posixpath.join(model_dir, BEST)
         self._whole = tf.train.Checkpoint(
             model=model,
             optimizer=model.optimizer,
             table_optimizer=model.table_optimizer,
             state=state,
         )
-        self._weights = tf.train.Checkpoint(weights=model.variables)
-        self._best_folder = best_folder(model_dir)
+        self._weights = _weights_of(model)
         self._saved_step = -1
 
     def save(self) -> str:
-        """Saves the state of training; once a step at most.
+        """Saves the state of training, once a step at most; returns the path.
 
         Raises:
             NotFiniteError: a weight is not finite; nothing is saved.
@@ -81,9 +82,9 @@ class Checkpoints:
             self._saved_step = self._state.step
         return self._path(self._folder)
 
-    def save_best(self) -> str:
+    def save_best(self) -> None:
         """Saves the weights as the best ones so far."""
-        return self._write(self._weights, self._best_folder, keep=1)
+        self._write(self._weights, self._best_folder, keep=1)
 
     def restore(self, report: Callable[[str], None]) -> bool:
         """Puts everything back as the newest readable checkpoint has it; False without any.
@@ -97,7 +98,7 @@ class Checkpoints:
         for path in reversed(paths):
             try:
                 self._whole.read(path).assert_existing_objects_matched()
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 report(f"{path}: cannot be read, trying the one before: {_first_line(error)}")
                 damaged.append(path)
                 continue
@@ -112,11 +113,6 @@ class Checkpoints:
             )
         return False
 
-    def restore_best(self) -> None:
-        """Puts the best weights back into the model."""
-        for path in complete(self._best_folder)[-1:]:
-            self._weights.read(path).assert_existing_objects_matched()
-
     @property
     def last_good(self) -> str:
         """Path of the latest checkpoint, or words that there is none."""
@@ -125,12 +121,12 @@ class Checkpoints:
     def _path(self, folder: str) -> str:
         return posixpath.join(folder, f"{_PREFIX}-{self._state.step}")
 
-    def _write(self, content: tf.train.Checkpoint, folder: str, keep: int) -> str:
+    def _write(self, content: tf.train.Checkpoint, folder: str, keep: int) -> None:
         path = self._path(self._scratch or folder)
         tf.io.gfile.makedirs(posixpath.dirname(path))
         try:
             content.write(path)
-            sync([*_files(path), posixpath.dirname(path)])
+            sync([*tf.io.gfile.glob(path + ".*"), posixpath.dirname(path)])
         except (tf.errors.OpError, OSError) as error:
             _remove(path)
             if not is_disk_full(error):
@@ -141,17 +137,11 @@ class Checkpoints:
             ) from None
         if self._scratch:
             tf.io.gfile.rmtree(self._scratch)
-            return path
+            return
         paths = complete(folder)
         for old in paths[:-keep]:
             _remove(old)
         _list_for_others(folder, paths[-keep:])
-        return path
-
-
-def best_folder(model_dir: str) -> str:
-    """Where the best weights of a run lie."""
-    return posixpath.join(model_dir, BEST)
 
 
 def complete(folder: str) -> list[str]:
@@ -163,14 +153,37 @@ def complete(folder: str) -> list[str]:
     return [posixpath.join(folder, name) for _, name in names]
 
 
+def latest(model_dir: str) -> str | None:
+    """Path of the latest checkpoint of a run; None without any."""
+    return (complete(posixpath.join(model_dir, LATEST)) or [None])[-1]
+
+
+def best(model_dir: str) -> str | None:
+    """Path of the best weights of a run, or of its latest checkpoint where it never validated.
+
+    Raises:
+        DataError: the weights are of an earlier version, which numbered them.
+    """
+    paths = complete(posixpath.join(model_dir, BEST))
+    if not paths:
+        return latest(model_dir)
+    if _is_numbered(paths[-1]):
+        raise DataError(
+            f"{paths[-1]}: written by an earlier version, which numbered the weights; remove "
+            f"{posixpath.join(model_dir, BEST)} to take those of the latest checkpoint, or use "
+            "the version that trained the run"
+        )
+    return paths[-1]
+
+
 def has_any(model_dir: str) -> bool:
     """Whether training has saved anything there."""
-    return bool(complete(posixpath.join(model_dir, LATEST)) or complete(best_folder(model_dir)))
+    return any(complete(posixpath.join(model_dir, folder)) for folder in (LATEST, BEST))
 
 
 def clean(model_dir: str) -> None:
     """Removes what a killed process left of checkpoints that it was writing."""
-    for folder in (posixpath.join(model_dir, LATEST), best_folder(model_dir)):
+    for folder in (posixpath.join(model_dir, LATEST), posixpath.join(model_dir, BEST)):
         if not tf.io.gfile.isdir(folder):
             continue
         whole = {posixpath.basename(path) for path in complete(folder)}
@@ -181,32 +194,41 @@ def clean(model_dir: str) -> None:
                     tf.io.gfile.remove(posixpath.join(folder, name))
 
 
-def restore_weights(model_dir: str, model: RankingModel) -> str:
+def read_weights(path: str, model: RankingModel) -> None:
+    """Puts the weights of a checkpoint into a model, into however many parts each was cut."""
+    status = _weights_of(model).read(path)
+    status.assert_existing_objects_matched().expect_partial()
+
+
+def restore_weights(model_dir: str, model: RankingModel) -> None:
     """Loads the best weights of a run into a model whose weights exist.
-
-    A run that ended before its first validation has none; then its latest checkpoint serves.
-
-    Returns:
-        Path of the checkpoint.
 
     Raises:
         DataError: the run has no checkpoint, or one of another model.
     """
-    paths = complete(best_folder(model_dir))
-    state = tf.train.Checkpoint(weights=model.variables)
-    if not paths:
-        paths = complete(posixpath.join(model_dir, LATEST))
-        state = tf.train.Checkpoint(model=model)
-    if not paths:
+    path = best(model_dir)
+    if path is None:
         raise DataError(
             f"{model_dir}: no checkpoint in {BEST} or {LATEST}; did `diffumin train` finish?"
         )
     try:
-        status = state.read(paths[-1])
-        status.assert_existing_objects_matched().expect_partial()
-    except _UNREADABLE as error:
-        raise DataError(f"{paths[-1]}: does not fit {model_dir}/config.json: {error}") from None
-    return paths[-1]
+        read_weights(path, model)
+    except UNREADABLE as error:
+        raise DataError(f"{path}: does not fit {model_dir}/config.json: {error}") from None
+
+
+def _weights_of(model: RankingModel) -> tf.train.Checkpoint:
+    """A model without its optimisers, by the names that it has in a whole checkpoint."""
+    children = tf.train.TrackableView.children(model)
+    parts = {name: child for name, child in children.items() if "optimizer" not in name}
+    return tf.train.Checkpoint(model=tf.train.Checkpoint(**parts))
+
+
+def _is_numbered(path: str) -> bool:
+    try:
+        return tf.train.load_checkpoint(path).has_tensor(f"weights/0/{VALUE}")
+    except UNREADABLE:
+        return False  # whoever reads it says so
 
 
 def _is_finite(variable: tf.Variable) -> bool:
@@ -222,13 +244,9 @@ def _list_for_others(folder: str, paths: list[str]) -> None:
     write_text(posixpath.join(folder, "checkpoint"), "\n".join(lines) + "\n")
 
 
-def _files(path: str) -> Iterator[str]:
-    yield from tf.io.gfile.glob(path + ".*")
-
-
 def _remove(path: str) -> None:
     """Removes a checkpoint, its index first, so that the rest is never taken for one."""
-    for file in [f"{path}.index", *_files(path)]:
+    for file in [f"{path}.index", *tf.io.gfile.glob(path + ".*")]:
         with contextlib.suppress(tf.errors.OpError):
             tf.io.gfile.remove(file)
 

@@ -1,37 +1,44 @@
-"""The training loop: epochs of steps, progress, validation, early stopping, checkpoints."""
+"""The training loop: epochs of updates, progress, validation, early stopping, checkpoints."""
 
+import concurrent.futures
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import NotFiniteError
-from diffumin_tf.model import RankingModel
 from diffumin_tf.training.checkpoints import Checkpoints
+from diffumin_tf.training.engine import Engine, Wishes
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.progress import Progress
 from diffumin_tf.training.state import TrainingState
-from diffumin_tf.training.step import Requests, TrainingStep
 from diffumin_tf.training.strategy import Distribution
 from diffumin_tf.training.summaries import Summaries
+from diffumin_tf.training.validation import Validation
+
+_POLL_SECONDS = 0.2
 
 
-class TrainingData(Protocol):
-    """Where the batches of an epoch come from.
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long a run lasts and what is done how often, by the names of the configuration."""
 
-    Attributes:
-        spec: types of a batch, known once an epoch was begun.
-        examples: samples of an epoch; None when unknown.
-    """
+    epoch: int
+    batch_size: int
+    early_stopping_patience: int
+    evaluate_every_steps: int
+    save_summary_steps: int
+    save_checkpoints_steps: int
+    save_checkpoints_secs: float
+    max_rollbacks: int
 
-    spec: Any
-    examples: int | None
-
-    def epoch(self, number: int, skip: int) -> Iterator:
-        """Batches of an epoch, the first `skip` left out."""
+    @classmethod
+    def of(cls, config: TaskConfig) -> "Schedule":
+        """The schedule of a configuration."""
+        return cls(**{f.name: getattr(config, f.name) for f in dataclasses.fields(cls)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,140 +58,156 @@ class TrainingResult:
     samples_per_second: float
 
 
-class Trainer:
-    """Trains a compiled model from where its state says to the end.
+class TrainingLoop:
+    """Trains from where the state says to the end.
 
     Args:
-        model: compiled, its weights created.
-        config: epochs, validation, early stopping, checkpoint and summary intervals.
+        engine: makes the updates.
+        schedule: epochs, validation, early stopping, intervals of checkpoints and summaries.
         state: where training is; from a checkpoint, or fresh.
         checkpoints: where states go.
         summaries: takes scalars for TensorBoard.
-        validate: computes the validation metrics of the model as it is; None without validation.
-        distribution: how the model is spread over devices.
+        validation: validates the model; None without a validation split.
+        distribution: devices and processes.
         preemption: tells that the process must end.
         report: takes a line of progress.
     """
 
     def __init__(
         self,
-        model: RankingModel,
-        config: TaskConfig,
+        engine: Engine,
+        schedule: Schedule,
         state: TrainingState,
         checkpoints: Checkpoints,
         summaries: Summaries,
-        validate: Callable[[], dict[str, float]] | None,
+        validation: Validation | None,
         distribution: Distribution,
         preemption: Preemption,
         report: Callable[[str], None] = print,
     ) -> None:
-        self._model = model
-        self._config = config
+        self._engine = engine
+        self._schedule = schedule
         self._state = state
         self._checkpoints = checkpoints
         self._summaries = summaries
-        self._validate = validate
+        self._validation = validation
+        self._distribution = distribution
         self._preemption = preemption
         self._report = report
-        self._step = TrainingStep(model, distribution)
-        self._distribution = distribution
-        self._reported_step = -1
+        self._reported_step = state.step
         self._last_save = time.monotonic()
+        self._validating: tuple[int, concurrent.futures.Future[dict[str, Any]]] | None = None
+        # A result that was found beside training after the checkpoint was lost with its process.
+        self._is_validation_due = validation is not None and validation.is_beside and state.step > 0
 
-    def fit(self, data: TrainingData) -> TrainingResult:
+    def fit(self, examples: int | None) -> TrainingResult:
         """Runs the epochs that are left.
+
+        Args:
+            examples: samples of an epoch; None when unknown.
 
         Raises:
             TrainingError: the loss is not finite, and `max_rollbacks` are used up; names the step
                 and the last good checkpoint.
             Preempted, KeyboardInterrupt: the process was told to end; everything is saved.
         """
-        state = self._state
-        progress = Progress(
-            self._config.epoch,
-            data.examples,
-            state.samples,
-            state.batch * self._config.batch_size,
+        state, schedule = self._state, self._schedule
+        self._progress = Progress(
+            schedule.epoch, examples, state.samples, state.batch * schedule.batch_size
         )
         with self._preemption.deferred():
-            while state.epoch < self._config.epoch and not state.stopped:
+            while state.epoch < schedule.epoch and not state.stopped:
                 try:
-                    self._epoch(data, progress)
+                    self._epoch()
                 except NotFiniteError as error:
                     self._roll_back(error)
-        if self._validate is None and state.best_step != state.step:
+            self._await_validation()
+            self._validate_if_due()
+            self._await_validation()
+        if self._validation is None and state.best_step != state.step:
             state.best_step = state.step
             self._checkpoints.save_best()
         self._summaries.flush()
-        return TrainingResult(state.step, state.best_step, state.best_auc, progress.overall_speed())
+        speed = self._progress.overall_speed()
+        return TrainingResult(state.step, state.best_step, state.best_auc, speed)
 
-    def _epoch(self, data: TrainingData, progress: Progress) -> None:
+    def _epoch(self) -> None:
         """What is left of an epoch, with the validation at its end."""
-        state, every = self._state, self._config.evaluate_every_steps
-        if every and state.batch and state.step % every == 0 and not self._evaluated(progress):
+        state, schedule = self._state, self._schedule
+        if state.batch == 0 or state.step % schedule.save_summary_steps == 0:
+            self._engine.restart_metrics()
+        self._reported_step, every = state.step, schedule.evaluate_every_steps
+        self._is_validation_due |= bool(every and state.batch and state.step % every == 0)
+        self._validate_if_due()
+        if state.stopped:
             return
-        logs: dict[str, Any] = {}
-        for batch in data.epoch(state.epoch, state.batch):
-            logs, samples, requests = self._updated(batch, data, progress)
-            state.advance(samples)
-            progress.count(samples)
-            self._after_step(requests, logs, progress)
-            if every and state.step % every == 0 and not self._evaluated(progress):
+        step, samples = state.step, state.samples
+        for wishes in self._engine.epoch(self._wishes):
+            now = state.step, state.samples
+            self._progress.count(now[1] - samples)
+            self._after_updates(step, wishes)
+            step, samples = now
+            if state.stopped:
+                self._engine.end_updates()
+                self._save()
                 return
-        if logs and self._reported_step != state.step:
-            self._tell(logs, progress)
+        if self._reported_step != state.step:
+            self._tell()
         self._save()
-        if self._evaluated(progress):
-            progress.end_of_epoch()
+        self._is_validation_due = True
+        self._validate_if_due()
+        if not state.stopped:
+            self._progress.end_of_epoch()
             state.next_epoch()
 
-    def _updated(self, batch: Any, data: TrainingData, progress: Progress) -> tuple:
-        state = self._state
-        if state.step % self._config.save_summary_steps == 0 or state.batch == 0:
-            self._model.reset_metrics()
-        try:
-            return self._step(batch, data.spec, self._requests(progress))
-        except tf.errors.InvalidArgumentError as error:
-            if "training loss" not in error.message:
-                raise
-            self._state.batch += 1
-            raise NotFiniteError(f"step {self._state.step + 1}: the loss is not finite") from None
-
-    def _requests(self, progress: Progress) -> Requests:
-        """What this process wants done after the step; with several workers, all will do it."""
+    def _wishes(self) -> Wishes:
+        """What this process wants done after the step."""
         seconds = time.monotonic() - self._last_save
-        return Requests(
+        return Wishes(
             stop=self._preemption.requested,
-            save=seconds > self._config.save_checkpoints_secs,
-            report=progress.is_due(),
+            save=seconds > self._schedule.save_checkpoints_secs,
+            report=self._progress.is_due(),
         )
 
-    def _after_step(self, requests: Requests, logs: dict[str, Any], progress: Progress) -> None:
-        step, config = self._state.step, self._config
-        if step % config.save_summary_steps == 0:
-            speed = {"samples_per_second": progress.recent_speed()}
-            self._summaries.write("train/", step, {**self._step.values(logs), **speed})
-        if requests.report:
-            self._tell(logs, progress)
-        by_steps = config.save_checkpoints_steps
-        if requests.stop:
-            saved = self._checkpoints.save()
-            told = f"saved {saved}; start the same command again to go on"
-            if self._preemption.interrupted:
-                self._report(f"step {step}: interrupted; {told}")
-            self._distribution.end_together(lambda: tf.io.gfile.exists(f"{saved}.index"))
-            self._preemption.stop(f"step {step}: stopped by SIGTERM; {told}")
-        if requests.save or (by_steps and step % by_steps == 0):
-            self._save()
+    def _after_updates(self, before: int, wishes: Wishes) -> None:
+        """All that is due now and then; `before` is the step when this was called last."""
+        state, schedule = self._state, self._schedule
 
-    def _tell(self, logs: dict[str, Any], progress: Progress) -> None:
+        def passed(interval: int) -> bool:
+            return interval > 0 and state.step // interval > before // interval
+
+        if passed(schedule.save_summary_steps):
+            speed = {"samples_per_second": self._progress.recent_speed()}
+            self._summaries.write("train/", state.step, {**self._engine.metrics(), **speed})
+        if wishes.report and self._reported_step != state.step:
+            self._tell()
+        if passed(schedule.save_summary_steps):
+            self._engine.restart_metrics()
+        if wishes.stop:
+            self._stop()
+        if wishes.save or passed(schedule.save_checkpoints_steps):
+            self._save()
+        self._is_validation_due |= passed(schedule.evaluate_every_steps)
+        self._validate_if_due()
+
+    def _tell(self) -> None:
         state = self._state
         self._reported_step = state.step
-        self._report(progress.line(state.epoch, state.step, self._step.values(logs)))
+        self._report(self._progress.line(state.epoch, state.step, self._engine.metrics()))
+
+    def _stop(self) -> None:
+        """Saves and ends, because the process was told to."""
+        self._engine.end_updates()
+        path, step = self._save(), self._state.step
+        remedy = f"saved {path}; start the same command again to go on"
+        if self._preemption.interrupted:
+            self._report(f"step {step}: interrupted; {remedy}")
+        self._distribution.end_together(lambda: tf.io.gfile.exists(f"{path}.index"))
+        self._preemption.stop(f"step {step}: stopped by SIGTERM; {remedy}")
 
     def _roll_back(self, error: NotFiniteError) -> None:
         """Back to the last checkpoint, past the data since then; or the end of the run."""
-        state, allowed = self._state, self._config.max_rollbacks
+        state, allowed = self._state, self._schedule.max_rollbacks
         before = dataclasses.replace(state)
         if state.rollbacks >= allowed or not self._checkpoints.restore(self._report):
             used = f", or raise max_rollbacks {allowed}" if before.rollbacks >= allowed > 0 else ""
@@ -203,22 +226,52 @@ class Trainer:
             f"(rollback {state.rollbacks} of {allowed})"
         )
 
-    def _evaluated(self, progress: Progress) -> bool:
-        """Validates, once a step; False when there was no improvement for too long."""
-        state = self._state
-        if self._validate is None or state.validated_step == state.step:
-            return True
-        self._save()  # before anything can go wrong with the validation data
-        with progress.paused(), self._preemption.deferred(self._distribution.workers > 1):
-            metrics = self._validate()
-        self._summaries.write("valid/", state.step, metrics)
-        improved, lines = state.judge(state.step, metrics, self._config.early_stopping_patience)
+    def _validate_if_due(self) -> None:
+        """Begins the validation that is due, if none is under way; takes the result if it is in."""
+        state, validation = self._state, self._validation
+        if validation is None:
+            return
+        if self._is_validation_due and not self._validating and not state.stopped:
+            self._is_validation_due = False
+            if state.validated_step != state.step:
+                path = self._save()  # before anything can go wrong with the validation data
+                self._validating = state.step, self._start_validation(path)
+        if self._validating and self._validating[1].done():
+            (step, done), self._validating = self._validating, None
+            self._judge(step, done.result())
+
+    def _start_validation(self, path: str) -> concurrent.futures.Future[dict[str, Any]]:
+        step, validation = self._state.step, self._validation
+        if validation.is_beside:
+            return validation.start(step, path)
+        # All is saved: SIGTERM may end the process at once, unless others wait for it.
+        with self._progress.paused(), self._preemption.deferred(self._distribution.workers > 1):
+            return validation.start(step, path)
+
+    def _judge(self, step: int, metrics: dict[str, Any]) -> None:
+        """Keeps the best weights; notes when there was no improvement for too long."""
+        self._summaries.write("valid/", step, metrics)
+        patience = self._schedule.early_stopping_patience
+        improved, lines = self._state.judge(step, metrics, patience)
         for line in lines:
             self._report(line)
         if improved:
-            self._checkpoints.save_best()
-        return not state.stopped
+            self._validation.save_best()
 
-    def _save(self) -> None:
-        self._checkpoints.save()
+    def _await_validation(self) -> None:
+        while self._validating:
+            time.sleep(_POLL_SECONDS)
+            if self._preemption.requested:
+                self._stop()
+            self._validate_if_due()
+
+    def _save(self) -> str:
+        """Saves; returns the path.
+
+        The position is noted first: what is trained on while the weights are being written is done
+        twice after a restart, never left out.
+        """
+        self._engine.catch_up()
+        path = self._checkpoints.save()
         self._last_save = time.monotonic()
+        return path

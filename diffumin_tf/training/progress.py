@@ -1,13 +1,14 @@
 """How fast training goes, how far it is, and the line that says so."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 PROGRESS_SECONDS = 10.0
 
 
 class Progress:
-    """Counts samples and time; says how fast it goes and how long it takes.
+    """Counts samples and time.
 
     Args:
         epochs: epochs of the run.
@@ -26,13 +27,12 @@ class Progress:
         self._epochs = epochs
         self._per_epoch = examples_per_epoch
         self._before = done_before
-        self._done = 0
-        self._first = 0
-        self._start = self._window_start = time.monotonic()
-        self._window_done = 0
         self._this_epoch = done_in_epoch
+        self._done = self._first = self._window_done = 0
+        self._start = self._window_start = time.monotonic()
 
     def count(self, samples: int) -> None:
+        """Counts samples that were trained on."""
         if not self._done:  # the first step compiles; it says nothing about the speed
             self._first = self._window_done = samples
             self._start = self._window_start = time.monotonic()
@@ -40,29 +40,38 @@ class Progress:
         self._this_epoch += samples
 
     def end_of_epoch(self) -> None:
+        """Begins to count the next epoch."""
         self._per_epoch = self._this_epoch
         self._this_epoch = 0
 
-    def paused(self) -> "_Pause":
-        return _Pause(self)
-
-    def shift(self, seconds: float) -> None:
-        self._start += seconds
-        self._window_start += seconds
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time of a block out."""
+        entered = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - entered
+            self._start += seconds
+            self._window_start += seconds
 
     def is_due(self) -> bool:
+        """Whether it is time for another line."""
         return time.monotonic() - self._window_start > PROGRESS_SECONDS
 
     def overall_speed(self) -> float:
+        """Samples a second since the first step."""
         return (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
     def recent_speed(self) -> float:
+        """Samples a second since the last line."""
         samples = self._done - self._window_done
         if not samples:
             return self.overall_speed()
         return samples / max(time.monotonic() - self._window_start, 1e-9)
 
     def line(self, epoch: int, step: int, values: Mapping[str, float]) -> str:
+        """Epoch, step, values, speed and the time that is left."""
         speed = self.recent_speed()
         self._window_start, self._window_done = time.monotonic(), self._done
         parts = [f"epoch {epoch + 1}/{self._epochs} step {step}"]
@@ -73,16 +82,3 @@ class Progress:
             left = max(self._per_epoch * self._epochs - done, 0) / self.overall_speed()
             parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
         return "  ".join(parts)
-
-
-class _Pause:
-    """Leaves the time of a block out of the progress."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def __enter__(self) -> None:
-        self._entered = time.monotonic()
-
-    def __exit__(self, *exception) -> None:
-        self._progress.shift(time.monotonic() - self._entered)

@@ -56,10 +56,10 @@ class TrainingState(tf.train.experimental.PythonState):
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"training state {string_value!r}: {error}") from None
 
-    def advance(self, samples: int) -> None:
-        """Counts one update."""
-        self.step += 1
-        self.batch += 1
+    def advance(self, steps: int, samples: int) -> None:
+        """Counts updates, each of one batch."""
+        self.step += steps
+        self.batch += steps
         self.samples += samples
 
     def next_epoch(self) -> None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.model import RankingModel
 from diffumin_tf.run import folder as run_folder
-from diffumin_tf.run.earlier_run import named_variables
+from diffumin_tf.run.warm_start import named_variables
 from diffumin_tf.training import checkpoints, optimizers
 from diffumin_tf.training.state import TrainingState
 from tests.small_log import CONFIG, SCHEMA

@@ -17,7 +17,7 @@ from diffumin_tf.run import daily
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.experiment import Experiment
 from diffumin_tf.training import checkpoints
-from diffumin_tf.training.step import TrainingStep
+from diffumin_tf.training.synchronous import SynchronousEngine
 from tests.small_log import write_experiment
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -137,7 +137,7 @@ def test_a_day_that_was_cut_short_goes_on_where_it_was(days, exp, tmp_path, monk
     """And a call for the next day alone goes on after the day before."""
     again = Days(tmp_path / "days", exp)
     assert again.next(DAYS[0], DAYS[0]) is False
-    step, done = TrainingStep.__call__, []
+    step, done = SynchronousEngine._step, []
 
     def crashing(*arguments):
         if len(done) == 3:
@@ -146,7 +146,7 @@ def test_a_day_that_was_cut_short_goes_on_where_it_was(days, exp, tmp_path, monk
         return step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingStep, "__call__", crashing)
+        patch.setattr(SynchronousEngine, "_step", crashing)
         with pytest.raises(Crash):
             again.next(DAYS[1], DAYS[1])
     noted = again.noted()["20240102"]

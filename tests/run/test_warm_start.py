@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.run import warm_start
-from diffumin_tf.run.earlier_run import TABLE, named_variables, slots_of
+from diffumin_tf.run.warm_start import TABLE, named_variables, slots_of
 from diffumin_tf.training import optimizers
 from tests.run.earlier_runs import (
     IDS,

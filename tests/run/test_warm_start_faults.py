@@ -6,7 +6,7 @@ import pytest
 
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.run import warm_start
-from diffumin_tf.run.earlier_run import TABLE
+from diffumin_tf.run.warm_start import TABLE
 from tests.run.earlier_runs import (
     IDS,
     assert_same,
@@ -42,7 +42,7 @@ def test_a_pattern_that_is_no_expression_is_named(earlier):
 @pytest.mark.parametrize(
     "changes, told",
     [
-        ({"deep_layers": [5]}, "tower/hidden/0/kernel has shape [17, 5] here and [17, 4] there"),
+        ({"deep_layers": [5]}, "tower/logit/kernel has shape [5, 1] here and [4, 1] there"),
         ({"subseq_len": 3}, "tower/hidden/0/kernel has shape"),
         ({"embed_dim": 6}, "embedding/table has shape [997, 6] here and [997, 4] there"),
     ],

@@ -20,7 +20,7 @@ import tensorflow as tf  # noqa: F401  (loaded here, used in the forks)
 
 from diffumin_tf import cli
 from diffumin_tf.training.checkpoints import Checkpoints
-from diffumin_tf.training.step import TrainingStep
+from diffumin_tf.training.synchronous import SynchronousEngine
 from tests.gc_tuning import collect_rarely
 
 STEPS, WRITING = "steps", "writing"
@@ -34,7 +34,7 @@ def fork_training(arguments, log):
         os.close(writer)
         return child, reader
     os.close(reader)
-    for owner, name, letter in ((TrainingStep, "__call__", b"s"), (Checkpoints, "_write", b"w")):
+    for owner, name, letter in ((SynchronousEngine, "_step", b"s"), (Checkpoints, "_write", b"w")):
         setattr(owner, name, telling(getattr(owner, name), writer, letter))
     with open(log, "a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)

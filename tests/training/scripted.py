@@ -8,10 +8,12 @@ import tensorflow as tf
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.input.batch import Batch
 from diffumin_tf.training import checkpoints, strategy
-from diffumin_tf.training import loop as trainer
+from diffumin_tf.training.loop import Schedule, TrainingLoop
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.summaries import Summaries
+from diffumin_tf.training.synchronous import SynchronousEngine
+from diffumin_tf.training.validation import WaitingValidation
 
 BATCHES, SIZE = 4, 8
 
@@ -46,8 +48,8 @@ class Values:
 
     spec = Batch((), (), tf.TensorSpec([None]), label=tf.TensorSpec([None]))
 
-    def __init__(self, values, examples):
-        self.values, self.examples, self.asked = values, examples, []
+    def __init__(self):
+        self.values, self.asked = (), []
 
     def epoch(self, number, skip):
         self.asked.append((number, skip))
@@ -68,15 +70,15 @@ class Training:
             self.folder, self.model, self.state, self.config.keep_checkpoint_max
         )
         self.restored = self.checkpoints.restore(self.lines.append)
-        self.aucs = None if aucs is None else iter(aucs)
-        self.preemption = Preemption()
-        self.trainer = trainer.Trainer(
-            self.model,
-            self.config,
+        self.aucs, self.preemption, self.data = iter(aucs or ()), Preemption(), Values()
+        self.engine = SynchronousEngine(self.model, self.data, self.state, strategy.one_device())
+        self.loop = TrainingLoop(
+            self.engine,
+            Schedule.of(self.config),
             self.state,
             self.checkpoints,
             Summaries(f"{self.folder}/logs"),
-            None if aucs is None else self.validate,
+            WaitingValidation(self.validate, self.checkpoints) if aucs else None,
             strategy.one_device(),
             self.preemption,
             self.lines.append,
@@ -90,8 +92,8 @@ class Training:
         return {"auc": auc, "logloss": 0.5, "calibration": 1.0, "gauc": None}
 
     def fit(self, values=(1.0,) * BATCHES, examples=BATCHES * SIZE):
-        self.data = Values(values, examples)
-        return self.trainer.fit(self.data)
+        self.data.values = values
+        return self.loop.fit(examples)
 
     def saved_steps(self, name=checkpoints.LATEST):
         files = glob.glob(f"{self.folder}/{name}/ckpt-*.index")

@@ -14,7 +14,7 @@ import tensorflow as tf
 from diffumin_tf.errors import DataError, NotFiniteError, Preempted, TrainingError
 from diffumin_tf.run.experiment import Experiment
 from diffumin_tf.training import checkpoints, progress
-from diffumin_tf.training import loop as trainer
+from diffumin_tf.training import loop as loop_module
 from tests.small_log import write_experiment
 from tests.training.events import scalars
 from tests.training.scripted import BATCHES, SIZE, Counting, Training
@@ -86,18 +86,17 @@ def clock(monkeypatch):
     """Time that passes in steps alone: each takes 2 s."""
     clock = types.SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr(trainer, "time", clock)
+    monkeypatch.setattr(loop_module, "time", clock)
     monkeypatch.setattr(progress, "time", clock)
 
     def step_of(training):
-        step = training.trainer._step
+        step = training.engine._step
 
         def slow(*arguments):
             clock.now += 2.0
             return step(*arguments)
 
-        slow.values = step.values
-        training.trainer._step = slow
+        training.engine._step = slow
 
     clock.slow_down = step_of
     return clock
@@ -225,13 +224,13 @@ def test_without_a_known_size_the_time_left_is_told_from_the_second_epoch_on(tmp
 def test_the_speed_leaves_validation_out(tmp_path, clock):
     training = Training(tmp_path, [0.5, 0.6], evaluate_every_steps=2)
     clock.slow_down(training)
-    validate = training.trainer._validate
+    validate = training.validate
 
     def slow_validate():
         clock.now += 1000.0
         return validate()
 
-    training.trainer._validate = slow_validate
+    training.loop._validation._validate = slow_validate
     assert training.fit().samples_per_second == pytest.approx(SIZE / 2.0)
 
 

@@ -97,6 +97,11 @@ class AsynchronousState(TrainingState):
 
     pieces_done: list[int] = dataclasses.field(default_factory=list)
 
+    def advance(self, steps: int, samples: int) -> None:
+        """Counts updates."""
+        self.step += steps
+        self.samples += samples
+
     def next_epoch(self) -> None:
         """Moves to the start of the next epoch."""
         super().next_epoch()

@@ -1,5 +1,6 @@
 """The chief's loop with scripted workers."""
 
+import contextlib
 import math
 import os
 import signal
@@ -12,13 +13,15 @@ import tensorflow as tf
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DataError, Preempted, TrainingError
 from diffumin_tf.input.batch import Batch
-from diffumin_tf.training import checkpoints
-from diffumin_tf.training.asynchronous import trainer as parameter_server
-from diffumin_tf.training.asynchronous import validation as background
+from diffumin_tf.training import checkpoints, strategy
+from diffumin_tf.training import loop as loop_module
+from diffumin_tf.training.asynchronous import engine as engine_module
+from diffumin_tf.training.asynchronous.engine import AsynchronousEngine
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, Counts
-from diffumin_tf.training.asynchronous.trainer import AsynchronousTrainer
+from diffumin_tf.training.loop import Schedule, TrainingLoop
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.summaries import Summaries
+from diffumin_tf.training.validation import BackgroundValidation
 from tests.training.events import scalars
 from tests.training.scripted import Counting
 
@@ -106,15 +109,16 @@ class Run:
         self.gate.set()
         self.attendance = Attendance()
         self.work, self.preemption = Work(self.model, on_piece), Preemption()
-        self.trainer = AsynchronousTrainer(
-            self.model,
-            self.config,
+        self.engine = AsynchronousEngine(self.model, self.state, self.work, self.attendance)
+        self.validation = tenths and BackgroundValidation(self.folder, self.plain, self.batches)
+        self.loop = TrainingLoop(
+            self.engine,
+            Schedule.of(self.config),
             self.state,
             self.checkpoints,
-            self.work,
-            background.BackgroundValidation(self.folder, self.plain, tenths and self.batches),
             Summaries(f"{self.folder}/logs"),
-            self.attendance,
+            self.validation,
+            strategy.one_device(),
             self.preemption,
             self.lines.append,
         )
@@ -127,7 +131,8 @@ class Run:
         yield Batch((), (), values, label=tf.one_hot(0, 11))
 
     def fit(self):
-        return self.trainer.fit(EPOCH * SIZE)
+        with self.engine.explained(), self.validation or contextlib.nullcontext():
+            return self.loop.fit(EPOCH * SIZE)
 
     def best_weight(self):
         other = Counting()
@@ -141,7 +146,8 @@ class Run:
 
 @pytest.fixture(autouse=True)
 def busy_chief(monkeypatch):
-    monkeypatch.setattr(parameter_server, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(engine_module, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(loop_module, "_POLL_SECONDS", 0.001)
 
 
 def waiting_for(run, scored):
@@ -149,7 +155,7 @@ def waiting_for(run, scored):
 
     def wait():
         for _ in range(5000):
-            if len(run.scored) >= scored and run.trainer._validation._running.done():
+            if len(run.scored) >= scored and run.loop._validating[1].done():
                 return
             threading.Event().wait(0.001)
         raise AssertionError(run.scored)
@@ -164,7 +170,6 @@ def test_every_piece_is_done_in_every_epoch(tmp_path):
     assert (result.steps, result.best_step, result.best_auc) == (3 * EPOCH, 3 * EPOCH, None)
     assert run.best_weight() == 3 * EPOCH
     assert run.state.samples == 3 * EPOCH * SIZE
-    assert run.lines[-1] == f"updates by worker: {3 * EPOCH}"
 
 
 def test_workers_go_on_while_a_checkpoint_is_validated(tmp_path):
@@ -188,30 +193,31 @@ def test_workers_go_on_while_a_checkpoint_is_validated(tmp_path):
 
 
 def test_the_best_weights_are_those_that_were_validated(tmp_path):
-    run = Run(tmp_path, [0] * 5 + [9, 0, 0, 4], epoch=2)
+    run = Run(tmp_path, [0] * 4 + [9, 0, 0, 0, 4], epoch=2)
     run.work.on_piece = lambda steps: steps == 2 * EPOCH and waiting_for(run, 1)()
     result = run.fit()
-    # The end of the first epoch is noticed when the first piece of the second is done.
-    assert run.scored == [EPOCH + STEPS, 2 * EPOCH]
-    assert (result.best_step, result.best_auc) == (EPOCH + STEPS, pytest.approx(0.9))
-    assert run.best_weight() == EPOCH + STEPS
+    assert run.scored == [EPOCH, 2 * EPOCH]
+    assert (result.best_step, result.best_auc) == (EPOCH, pytest.approx(0.9))
+    assert run.best_weight() == EPOCH
 
 
 def test_early_stopping_ends_the_steps_under_way(tmp_path):
-    run = Run(tmp_path, [8] * 6 + [6] * 20, epoch=25, early_stopping_patience=1)
+    run = Run(tmp_path, [8] * 5 + [6] * 20, epoch=25, early_stopping_patience=1)
     first, second = waiting_for(run, 1), waiting_for(run, 2)
 
     def on_piece(steps):
         if steps == 2 * EPOCH:
             first()
+            run.gate.clear()
         if steps == 2 * EPOCH + 2 * STEPS:
+            run.gate.set()
             second()
 
     run.work.on_piece = on_piece
     result = run.fit()
     assert run.state.stopped and any("stopping early" in line for line in run.lines)
     assert result.steps == 2 * EPOCH + 2 * STEPS and run.work.is_stopped
-    assert run.best_weight() == EPOCH + STEPS
+    assert run.best_weight() == EPOCH
 
 
 def test_a_checkpoint_knows_the_pieces_that_are_done(tmp_path):
@@ -236,7 +242,7 @@ def test_more_epochs_may_follow_later(tmp_path):
     Run(tmp_path, epoch=1).fit()
     again = Run(tmp_path, epoch=2)
     assert again.fit().steps == 2 * EPOCH
-    assert again.work.begun == [(1, [])]
+    assert again.work.begun == [(0, [0, 1, 2, 3]), (1, [])]
 
 
 def test_the_position_is_older_than_the_weights_that_are_saved_with_it(tmp_path, monkeypatch):
@@ -304,7 +310,7 @@ def test_a_server_that_dies_is_named_although_it_still_listened_when_its_connect
     def fail(steps):
         raise tf.errors.UnknownError(None, None, "Connection reset by peer")
 
-    monkeypatch.setattr(parameter_server, "_DYING_SECONDS", 0.0)
+    monkeypatch.setattr(engine_module, "_DYING_SECONDS", 0.0)
     run = Run(tmp_path, on_piece=fail)
     run.attendance.checks_left = 1
     with pytest.raises(TrainingError, match="ps 1 is gone"):

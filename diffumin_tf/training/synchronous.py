@@ -1,0 +1,141 @@
+"""Synchronous training: one update for each batch, made by all replicas together."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from diffumin_tf.errors import NotFiniteError
+from diffumin_tf.input.batch import Batch
+from diffumin_tf.layers import replicas
+from diffumin_tf.model import RankingModel
+from diffumin_tf.training.engine import Wishes
+from diffumin_tf.training.state import TrainingState
+from diffumin_tf.training.strategy import Distribution
+
+
+class TrainingData(Protocol):
+    """Where the batches of an epoch come from.
+
+    Attributes:
+        spec: type of a batch, the same for all, known once an epoch was begun.
+    """
+
+    spec: Any
+
+    def epoch(self, number: int, skip: int) -> Iterator:
+        """Batches of an epoch, the first `skip` left out."""
+
+
+class SynchronousEngine:
+    """`model.update` on every replica, as one graph for all batch sizes.
+
+    Several processes must save, validate and stop at the same step. Each says with every step what
+    it wishes; what one of them wishes all do, one step later, when the sum of the wishes has
+    arrived without anybody waiting for it.
+
+    Args:
+        model: compiled; built in the scope of the strategy.
+        data: batches for the replicas of this process.
+        state: where training is.
+        distribution: devices and processes.
+    """
+
+    def __init__(
+        self,
+        model: RankingModel,
+        data: TrainingData,
+        state: TrainingState,
+        distribution: Distribution,
+    ) -> None:
+        self._model = model
+        self._data = data
+        self._state = state
+        self._strategy = distribution.strategy
+        self._is_alone = distribution.workers == 1
+        self._losses: dict[str, tf.Tensor] = {}
+        self._restarts_metrics = False
+        self._sum_of_wishes: tf.Tensor | None = None
+        self._agreed = Wishes()
+
+    def epoch(self, wishes: Callable[[], Wishes]) -> Iterator[Wishes]:
+        state = self._state
+        for batch in self._data.epoch(state.epoch, state.batch):
+            if self._restarts_metrics:
+                self._model.reset_metrics()
+                self._restarts_metrics = False
+            agreed = self._step(batch, wishes())
+            labels = self._strategy.experimental_local_results(batch.label)
+            samples = sum(len(label) for label in labels)
+            state.advance(1, samples * self._workers())
+            yield agreed
+
+    def restart_metrics(self) -> None:
+        self._restarts_metrics = True
+
+    def metrics(self) -> dict[str, float]:
+        results = self._metrics_of_replicas() | self._losses
+        return {name: float(value) for name, value in results.items()}
+
+    def catch_up(self) -> None:
+        """Nothing happens between two steps."""
+
+    def end_updates(self) -> None:
+        """No update is under way between two steps."""
+
+    def _step(self, batch: Batch, wishes: Wishes) -> Wishes:
+        """Updates the model once; returns what to do now."""
+        try:
+            self._losses, total = self._graph(batch, tf.constant(wishes, tf.float32))
+        except tf.errors.InvalidArgumentError as error:
+            if "training loss" not in error.message:
+                raise
+            self._state.batch += 1
+            raise NotFiniteError(f"step {self._state.step + 1}: the loss is not finite") from None
+        return wishes if self._is_alone else self._agree(total)
+
+    @functools.cached_property
+    def _graph(self) -> Callable[..., Any]:
+        wishes = tf.TensorSpec([len(Wishes._fields)], tf.float32)
+        # Layers branch by TensorFlow's own operations; to convert their code takes long.
+        return tf.function(self._update, input_signature=[self._data.spec, wishes], autograph=False)
+
+    def _update(self, batch: Batch, wishes: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        def on_replica(batch: Batch, wishes: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            if not self._is_alone:
+                # A copy, since what is reduced must have a device, and arguments have none.
+                wishes = replicas.total(tf.identity(wishes))
+            return self._model.update(batch), wishes
+
+        results = self._strategy.run(on_replica, args=(batch, wishes))
+        return tf.nest.map_structure(self._first, results)
+
+    def _agree(self, total: tf.Tensor) -> Wishes:
+        """What was wished for with the step before, and is not done yet."""
+        before, self._sum_of_wishes = self._sum_of_wishes, total
+        wishes = Wishes() if before is None else Wishes(*(before.numpy() > 0))
+        # A wish is repeated until it is heard, one step after it came true.
+        self._agreed = Wishes(*(w and not a for w, a in zip(wishes, self._agreed, strict=True)))
+        return self._agreed
+
+    @functools.cached_property
+    def _metrics_of_replicas(self) -> Callable[[], dict[str, tf.Tensor]]:
+        """Metrics of all replicas as a graph; outside of one, each variable is summed by itself."""
+
+        def results() -> dict[str, tf.Tensor]:
+            return {metric.name: metric.result() for metric in self._model.metrics}
+
+        def on_replicas() -> dict[str, tf.Tensor]:
+            return tf.nest.map_structure(self._first, self._strategy.run(results))
+
+        return tf.function(on_replicas, input_signature=[], autograph=False)
+
+    def _first(self, value: Any) -> tf.Tensor:
+        """What is the same on all replicas."""
+        return self._strategy.experimental_local_results(value)[0]
+
+    def _workers(self) -> int:
+        if self._is_alone:
+            return 1
+        return self._strategy.num_replicas_in_sync // len(self._strategy.extended.worker_devices)
