@@ -14,10 +14,9 @@ import pytest
 
 from diffumin_tf import cli
 from diffumin_tf.errors import ConfigError, DataError, NotFiniteError
+from diffumin_tf.input.splits import files_of
 from diffumin_tf.run.experiment import Experiment
-from diffumin_tf.run.training import RunTraining
 from diffumin_tf.training import checkpoints
-from diffumin_tf.training.preemption import Preemption
 from tests.small_log import write_experiment
 from tests.training.processes import ended, environment, start
 from tests.training.test_kills import assert_same_bits, weights
@@ -59,18 +58,16 @@ def test_damaged_records_are_left_out_up_to_a_limit(tmp_path):
     assert [s["samples"] for s in state] == [320 - left_out]
 
 
-def test_a_file_that_vanishes_is_named_and_the_run_goes_on_once_it_is_back(tmp_path):
+def test_a_file_that_vanishes_is_named_and_the_run_goes_on_once_it_is_back(tmp_path, monkeypatch):
     exp = write_experiment(tmp_path, **SETTINGS)
     _, whole = train(exp, tmp_path / "whole")
     part = tmp_path / "data" / "20240102" / "part-00000"
     experiment = Experiment.create(str(exp), str(tmp_path / "cut"), report=lambda line: None)
+    listed = files_of(experiment.config, experiment.schema, "train")
     part.rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="20240102/part-00000"):
-        training = RunTraining(experiment, print)
-        epochs = training.epochs()
-        # As they were listed before the file went away.
-        epochs._files = sorted([*epochs._files, str(part)])
-        training.trainer(Preemption()).fit(epochs)
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="20240102/part-00000"):
+        patch.setattr("diffumin_tf.run.training.files_of", lambda *arguments: listed)
+        experiment.train(lambda line: None)
     (tmp_path / "elsewhere").rename(part)
     _, continued = train(exp, tmp_path / "cut")
     assert_same_bits(whole, continued)
