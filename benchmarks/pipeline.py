@@ -15,8 +15,8 @@ from benchmarks.measuring import Spread, table
 from benchmarks.samples import mixed_lengths, random_ids, write_records
 from benchmarks.settings import Plan, Setting
 from diffumin_tf.files import write_text
-from diffumin_tf.input import dataset
 from diffumin_tf.input.batch import Batch
+from diffumin_tf.input.dataset import Batches
 from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.input.vocabulary import VocabularyRows
 from diffumin_tf.model import compiled_for_any_batch
@@ -76,9 +76,8 @@ def _batches(setting: Setting, files: list[str], rows_of: Callable) -> tf.data.D
     config = setting.config
     path = FeaturePath(setting.schema, setting.layout, _LENGTH, rows_of, config.buckets)
     # Not shuffled: with so few records, filling the buffer would be all there is to see.
-    return dataset.batches(
-        files, setting.schema, path, setting.batch_size, config.user_column, shuffle=None
-    )
+    batches = Batches(files, setting.schema, path, setting.batch_size, config.user_column)
+    return batches.dataset()
 
 
 def _speeds(plan: Plan, batches: tf.data.Dataset, update: Callable, samples: int) -> dict:

@@ -17,10 +17,8 @@ import numpy as np
 from absl import flags
 
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.input.splits import files_of
 from diffumin_tf.run.experiment import Experiment
 from diffumin_tf.terminal import exit_code, parse
-from diffumin_tf.training import strategy
 from handle_layer.handle_lib.handle_rec_unit import Long_term_DiffuMIN
 
 _BATCH = 256
@@ -66,8 +64,7 @@ def _look(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """r, r* (or None) [n, C, d], and how many behaviours were kept [n, C]."""
     columns: list[list[np.ndarray]] = [[], [], []]
-    read = run.batches(strategy.one_device()).read(files_of(run.config, run.schema, split), _BATCH)
-    for batch in read:
+    for batch in run.batches(split, _BATCH).epoch():
         embedded = run.model.embed(batch)
         candidate = unit.as_behaviour(unit.select(embedded, "candidate"))
         interests, channels, kept, _ = unit.extract(unit.history(embedded), candidate)

@@ -1,84 +1,20 @@
-"""Records to batches with tf.data: pick the files, read, shuffle, parse, map ids to rows."""
+"""Records to batches with tf.data: read, shuffle, deal out, parse, map ids to rows."""
 
 import dataclasses
-import posixpath
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
-from diffumin_tf.errors import ConfigError, DataError
-
-# Users import these from here; their code lies by its subject.
+from diffumin_tf.errors import ConfigError
 from diffumin_tf.input.batch import Batch
+from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.input.parsing import parse, read_records, user_ids
-from diffumin_tf.input.records import PART_PREFIX
 
-_DAY = re.compile(r"^\d{8}$")
-
-
-def list_files(path: str | None, start: int | None, end: int | None, split: str) -> list[str]:
-    """The part files of a split, in order.
-
-    Args:
-        path: a folder of day partitions (`<path>/<yyyymmdd>/part-*`) or a glob of files.
-        start, end: first and last day, inclusive; None leaves that end open.
-        split: name of the split, for messages.
-
-    Raises:
-        DataError: nothing is there; says what was looked for and what there is.
-    """
-    key = f"{split}_data_path"
-    if not path:
-        raise DataError(f"{key} is not set: give a folder of <yyyymmdd>/{PART_PREFIX}* or a glob")
-    if any(c in path for c in "*?["):
-        files = sorted(tf.io.gfile.glob(path))
-        if not files:
-            raise DataError(f"{key}: no file matches {path!r}")
-        return files
-    if not tf.io.gfile.isdir(path):
-        raise DataError(f"{key}: {path!r} is no folder")
-    days = _days(path)
-    files = [file for day in _picked(days, start, end) for file in _parts(path, day)]
-    if not files:
-        there = f"{days[0]} to {days[-1]} ({len(days)} days)" if days else "no day at all"
-        raise DataError(
-            f"{key}: {path!r} holds no records from {start or 'the first day'} to "
-            f"{end or 'the last day'}; there is {there}"
-        )
-    return files
-
-
-def empty_days(path: str, start: int | None, end: int | None) -> list[str]:
-    """Day folders from start to end that hold no part file, or only files without a byte.
-
-    Args:
-        path: a folder of day partitions; a glob of files has no days.
-        start, end: first and last day, inclusive; None leaves that end open.
-    """
-    if any(c in path for c in "*?["):
-        return []
-    return [
-        day
-        for day in _picked(_days(path), start, end)
-        if not any(tf.io.gfile.stat(file).length for file in _parts(path, day))
-    ]
-
-
-def _days(path: str) -> list[str]:
-    names = (name.rstrip("/") for name in tf.io.gfile.listdir(path))
-    return sorted(name for name in names if _DAY.match(name))
-
-
-def _picked(days: list[str], start: int | None, end: int | None) -> list[str]:
-    return [day for day in days if (start or 0) <= int(day) <= (end or 99999999)]
-
-
-def _parts(path: str, day: str) -> list[str]:
-    return sorted(tf.io.gfile.glob(posixpath.join(path, day, PART_PREFIX + "*")))
+EVALUATION_BATCH = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,84 +77,120 @@ def check_input_shards(input_shards: int, batch_size: int, files: int, pipelines
         )
 
 
-def own_files(
-    files: Sequence[str],
-    shuffle: tuple[int, int] | None = None,
-    part: Part = WHOLE,
-    input_shards: int = 1,
-) -> list[str]:
-    """The files that `batches` with these arguments reads."""
-    return sum(_shards(files, shuffle, part, input_shards).values(), [])
-
-
-def batches(
-    files: Sequence[str],
-    schema: DataStruct,
-    path: FeaturePath,
-    batch_size: int,
-    user_column: str | None,
-    shuffle: tuple[int, int] | None = None,
-    *,
-    skip: int = 0,
-    part: Part = WHOLE,
-    input_shards: int = 1,
-    cuts: Mapping[str, int] | None = None,
-) -> tf.data.Dataset:
-    """Batches for the model; same files and seed, same batches.
+@dataclasses.dataclass
+class Batches:
+    """Batches for the model, epoch by epoch; same files and seed, same batches.
 
     With `input_shards` M, the files in their order are dealt to M shards in turn. Each shard is
     read and shuffled on its own and gives batch_size / M samples to a global batch, as long as it
     has them; a global batch is what the shards give, in their order. Global batches are the same
     for whatever parts read them.
 
-    Args:
+    Attributes:
         files: part files.
         schema: columns of a record.
         path: maps raw tensors to a batch.
         batch_size: samples of a global batch; the last ones may be smaller.
         user_column: column that tells users apart; becomes `Batch.user`.
-        shuffle: (buffer size, seed), or None to keep the order of the files.
-        skip: global batches to leave out at the start. They are read, but not parsed.
+        shuffle: (buffer size, seed of the first epoch), or None to keep the order of the files.
+        input_shards: M, a multiple of the pipelines.
         part: which replicas to feed. With one shard, every pipeline reads all records and takes its
             replicas' rows. With more, it reads the files of its own shards alone, ends when they
-            do, and its replicas share what those give in the way that `Part` tells.
-        input_shards: M, a multiple of the pipelines.
-        cuts: how many records to read of files that are not read to their end.
-
-    Returns:
-        A dataset of `Batch`: for each global batch, one element a replica of the part, which may be
-        empty.
+            do, and its replicas share what those give in the way that `Part` says.
+        check: knows damaged files.
+        distribute: makes of a dataset what the replicas of a strategy iterate.
+        examples: samples of an epoch, None when unknown.
+        spec: types of a batch, known once an epoch was begun.
 
     Raises:
         ConfigError: the files or the batch cannot be dealt to so many shards.
     """
-    check_input_shards(input_shards, batch_size, len(files), part.pipelines)
-    shards = [
-        _shard(of_shard, shard, batch_size, shuffle, skip, input_shards, cuts)
-        for shard, of_shard in _shards(files, shuffle, part, input_shards).items()
-    ]
-    serialised = shards[0] if len(shards) == 1 else _side_by_side(shards)
-    if input_shards > 1 and part.pipelines > 1:  # what it reads is for its own replicas alone
-        part = Part(0, part.count, part.count)
-    if part.total > 1:
-        serialised = _cut(serialised, part)
-    options = tf.data.Options()
-    # The parts are cut here; tf.distribute must not deal them out once more.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return (
-        serialised.map(
-            lambda serialised: batch_of(schema, path, user_column, serialised),
-            num_parallel_calls=tf.data.AUTOTUNE,
+
+    files: Sequence[str]
+    schema: DataStruct
+    path: FeaturePath
+    batch_size: int
+    user_column: str | None
+    shuffle: tuple[int, int] | None = None
+    _: dataclasses.KW_ONLY
+    input_shards: int = 1
+    part: Part = WHOLE
+    check: FileCheck | None = None
+    distribute: Callable[[tf.data.Dataset], Any] = lambda dataset: dataset
+    examples: int | None = None
+    spec: Any = dataclasses.field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        pipelines = self.part.pipelines
+        check_input_shards(self.input_shards, self.batch_size, len(self.files), pipelines)
+        self.check = self.check or FileCheck(self.schema)
+
+    def epoch(self, number: int = 0, skip: int = 0) -> Iterator:
+        """Batches of an epoch, the first `skip` left out.
+
+        Raises:
+            DataError: a file is gone or damaged, or more records would be left out than allowed.
+        """
+        self.check.look(self.files)  # all of them, so that all workers come to the same cuts
+        batches = self.distribute(self.dataset(number, skip))
+        self.spec = batches.element_spec
+        return self.check.read(batches, sum(self._files(number).values(), []), skip)
+
+    def dataset(self, epoch: int = 0, skip: int = 0) -> tf.data.Dataset:
+        """The batches of `epoch` as a dataset, whose errors are TensorFlow's.
+
+        For each global batch it has one element a replica of the part, which may be empty. Batches
+        that are left out are read, but not parsed.
+        """
+        shards = [
+            self._shard(shard, files, epoch, skip) for shard, files in self._files(epoch).items()
+        ]
+        part = self.part
+        if self.input_shards > 1 and part.pipelines > 1:  # it reads for its own replicas alone
+            part = Part(0, part.count, part.count)
+        options = tf.data.Options()
+        # The parts are cut here; tf.distribute must not deal them out once more.
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return (
+            _cut(_side_by_side(shards), part)
+            .map(
+                lambda batch: batch_of(self.schema, self.path, self.user_column, batch),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+            .prefetch(tf.data.AUTOTUNE)
+            .with_options(options)
         )
-        .prefetch(tf.data.AUTOTUNE)
-        .with_options(options)
-    )
+
+    def _files(self, epoch: int) -> dict[int, list[str]]:
+        """Files of each shard that the part reads, in the order in which they are read."""
+        files = list(self.files)
+        if self.shuffle:
+            order = np.random.default_rng(self.shuffle[1] + epoch).permutation(len(files))
+            files = [files[i] for i in order]
+        if self.input_shards == 1:
+            return {0: files}
+        count = self.input_shards // self.part.pipelines
+        first = self.part.pipeline * count
+        return {shard: files[shard :: self.input_shards] for shard in range(first, first + count)}
+
+    def _shard(self, shard: int, files: list[str], epoch: int, skip: int) -> tf.data.Dataset:
+        """What one shard gives to each global batch: strings [at most batch_size / M]."""
+        records, share = read_records(files, self.check.cuts), self.batch_size // self.input_shards
+        if self.shuffle:
+            buffer_size, seed = self.shuffle[0], self.shuffle[1] + epoch
+            if self.input_shards > 1:
+                # Neighbouring epochs have neighbouring seeds, which shards must not share.
+                seed = int(
+                    np.random.SeedSequence([seed, shard]).generate_state(1, np.uint64)[0] >> 1
+                )
+            records = records.shuffle(max(1, buffer_size // self.input_shards), seed=seed)
+        return records.skip(skip * share).batch(share)
 
 
 def batch_of(
     schema: DataStruct, path: FeaturePath, user_column: str | None, serialised: tf.Tensor
 ) -> Batch:
-    """What the model takes, of serialised samples [B]; see `batches`."""
+    """What the model takes, of serialised samples [B]; see `Batches`."""
     raw = parse(schema, serialised)
     user = user_ids(schema, raw, user_column)
     return path.grouped(raw)._replace(
@@ -226,42 +198,10 @@ def batch_of(
     )
 
 
-def _shards(
-    files: Sequence[str], shuffle: tuple[int, int] | None, part: Part, input_shards: int
-) -> dict[int, list[str]]:
-    """Files of each shard that a part reads, in the order in which they are read."""
-    if shuffle:
-        order = np.random.default_rng(shuffle[1]).permutation(len(files))
-        files = [files[i] for i in order]
-    if input_shards == 1:
-        return {0: list(files)}
-    each = input_shards // part.pipelines
-    own = range(part.pipeline * each, (part.pipeline + 1) * each)
-    return {shard: list(files[shard::input_shards]) for shard in own}
-
-
-def _shard(
-    files: list[str],
-    shard: int,
-    batch_size: int,
-    shuffle: tuple[int, int] | None,
-    skip: int,
-    input_shards: int,
-    cuts: Mapping[str, int] | None,
-) -> tf.data.Dataset:
-    """What one shard gives to each global batch: strings [at most batch_size / M]."""
-    records, share = read_records(files, cuts), batch_size // input_shards
-    if shuffle:
-        buffer_size, seed = shuffle
-        if input_shards > 1:
-            # Spread out: the seeds of neighbouring epochs are neighbours.
-            seed = int(np.random.SeedSequence([seed, shard]).generate_state(1, np.uint64)[0] >> 1)
-        records = records.shuffle(max(1, buffer_size // input_shards), seed=seed)
-    return records.skip(skip * share).batch(share)
-
-
 def _side_by_side(shards: list[tf.data.Dataset]) -> tf.data.Dataset:
     """Joins what the shards give to each batch, until all have ended."""
+    if len(shards) == 1:
+        return shards[0]
     nothing = tf.data.Dataset.from_tensors(tf.constant([], tf.string)).repeat()
     # Each reads ahead in a thread of its own.
     endless = [shard.prefetch(tf.data.AUTOTUNE).concatenate(nothing) for shard in shards]
@@ -274,6 +214,8 @@ def _side_by_side(shards: list[tf.data.Dataset]) -> tf.data.Dataset:
 
 def _cut(serialised: tf.data.Dataset, part: Part) -> tf.data.Dataset:
     """Each batch as the rows of the part's replicas, one after the other."""
+    if part.total == 1:
+        return serialised
 
     def parts(batch: tf.Tensor) -> tf.data.Dataset:
         size = tf.size(batch, out_type=tf.int64)

@@ -2,6 +2,7 @@
 
 import itertools
 import posixpath
+import re
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -10,9 +11,11 @@ from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.files import read_json
-from diffumin_tf.input import dataset, parsing
+from diffumin_tf.input import parsing
+from diffumin_tf.input.records import PART_PREFIX
 
 SPLITS = ("train", "valid", "test")
+_DAY = re.compile(r"^\d{8}$")
 
 
 def has_split(config: TaskConfig, split: str) -> bool:
@@ -27,7 +30,7 @@ def files_of(config: TaskConfig, schema: DataStruct, split: str) -> list[str]:
     if not has_split(config, split):
         raise DataError(f"the {split} split is not configured: set {split}_data_start and _end")
     start, end = getattr(config, f"{split}_data_start"), getattr(config, f"{split}_data_end")
-    files = dataset.list_files(path, start, end, split)
+    files = list_files(path, start, end, split)
     beside = posixpath.join(path, SCHEMA_FILE)
     if tf.io.gfile.exists(beside):
         written, here = DataStruct.load(beside).to_dict(), schema.to_dict()
@@ -38,6 +41,67 @@ def files_of(config: TaskConfig, schema: DataStruct, split: str) -> list[str]:
                     f"were written: {here.get(group)} against {written.get(group)}"
                 )
     return files
+
+
+def list_files(path: str | None, start: int | None, end: int | None, split: str) -> list[str]:
+    """The part files of a split, in order.
+
+    Args:
+        path: a folder of day partitions (`<path>/<yyyymmdd>/part-*`) or a glob of files.
+        start, end: first and last day, inclusive; None leaves that end open.
+        split: name of the split, for messages.
+
+    Raises:
+        DataError: nothing is there; says what was looked for and what there is.
+    """
+    key = f"{split}_data_path"
+    if not path:
+        raise DataError(f"{key} is not set: give a folder of <yyyymmdd>/{PART_PREFIX}* or a glob")
+    if any(c in path for c in "*?["):
+        files = sorted(tf.io.gfile.glob(path))
+        if not files:
+            raise DataError(f"{key}: no file matches {path!r}")
+        return files
+    if not tf.io.gfile.isdir(path):
+        raise DataError(f"{key}: {path!r} is no folder")
+    days = _days(path)
+    files = [file for day in _picked(days, start, end) for file in _parts(path, day)]
+    if not files:
+        there = f"{days[0]} to {days[-1]} ({len(days)} days)" if days else "no day at all"
+        raise DataError(
+            f"{key}: {path!r} holds no records from {start or 'the first day'} to "
+            f"{end or 'the last day'}; there is {there}"
+        )
+    return files
+
+
+def empty_days(path: str, start: int | None, end: int | None) -> list[str]:
+    """Day folders from start to end that hold no part file, or only files without a byte.
+
+    Args:
+        path: a folder of day partitions; a glob of files has no days.
+        start, end: first and last day, inclusive; None leaves that end open.
+    """
+    if any(c in path for c in "*?["):
+        return []
+    return [
+        day
+        for day in _picked(_days(path), start, end)
+        if not any(tf.io.gfile.stat(file).length for file in _parts(path, day))
+    ]
+
+
+def _days(path: str) -> list[str]:
+    names = (name.rstrip("/") for name in tf.io.gfile.listdir(path))
+    return sorted(name for name in names if _DAY.match(name))
+
+
+def _picked(days: list[str], start: int | None, end: int | None) -> list[str]:
+    return [day for day in days if (start or 0) <= int(day) <= (end or 99999999)]
+
+
+def _parts(path: str, day: str) -> list[str]:
+    return sorted(tf.io.gfile.glob(posixpath.join(path, day, PART_PREFIX + "*")))
 
 
 def refuse_overlap(files: dict[str, list[str]]) -> None:

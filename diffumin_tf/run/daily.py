@@ -17,7 +17,7 @@ from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.report import metric_lines
 from diffumin_tf.files import read_json, write_json
-from diffumin_tf.input import dataset
+from diffumin_tf.input.splits import list_files
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.experiment import Experiment
 from diffumin_tf.run.lock import run_lock
@@ -173,7 +173,7 @@ def _days(config: TaskConfig, first: int, last: int) -> list[int]:
         raise ConfigError(f"--first {first} is after --last {last}")
     days = [int(f"{start + datetime.timedelta(days=n):%Y%m%d}") for n in range(count)]
     for day in days:
-        dataset.list_files(config.train_data_path, day, day, "train")
+        list_files(config.train_data_path, day, day, "train")
     return days
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from diffumin_tf.errors import DataError
 from diffumin_tf.evaluation import metrics
 from diffumin_tf.files import write_text
-from diffumin_tf.input import dataset
+from diffumin_tf.input.splits import list_files
 from diffumin_tf.prepare.command import prepare
 from diffumin_tf.prepare.spec import SyntheticSpec
 from diffumin_tf.prepare.synthetic import prepare_synthetic
@@ -209,9 +209,9 @@ def _show_export(
     """Scores the first test samples with the export alone and shows them beside the truth."""
     export = experiment.export()
     config = experiment.config
-    file = dataset.list_files(
-        config.train_data_path, config.test_data_start, config.test_data_end, "test"
-    )[0]
+    file = list_files(config.train_data_path, config.test_data_start, config.test_data_end, "test")[
+        0
+    ]
     command = [sys.executable, "-I", "-c", _SCORE_EXPORT, export, file, str(_SCORED)]
     # This process may hold all memory of a GPU.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}

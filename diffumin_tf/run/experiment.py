@@ -19,6 +19,7 @@ from diffumin_tf.export.inputs import SignatureInputs, recorded_inputs
 from diffumin_tf.export.saved_model import export
 from diffumin_tf.files import write_text
 from diffumin_tf.input.damage import FileCheck
+from diffumin_tf.input.dataset import EVALUATION_BATCH, Batches
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.model import RankingModel, features_of
@@ -26,7 +27,6 @@ from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run import setup as run_setup
 from diffumin_tf.run.training import RunTraining
 from diffumin_tf.training import checkpoints, strategy
-from diffumin_tf.training.batches import EVALUATION_BATCH, Batches
 from diffumin_tf.training.loop import TrainingResult
 from diffumin_tf.training.strategy import Distribution
 
@@ -151,9 +151,7 @@ class Experiment:
         Raises:
             DataError: the split is not configured, empty or damaged.
         """
-        files = files_of(self.config, self.schema, split)
-        batches = self.batches(strategy.one_device())
-        return score(self._predict, batches.read(files, EVALUATION_BATCH))
+        return score(self._predict, self.batches(split).epoch())
 
     def evaluate(self, splits: Sequence[str], write: bool = True) -> dict[str, dict]:
         """Metrics by split, written to `metrics.json` too, whose other entries stay."""
@@ -217,9 +215,24 @@ class Experiment:
         model.create_weights()
         return model
 
-    def batches(self, distribution: Distribution) -> Batches:
-        """What reads batches for the replicas of this process."""
-        return Batches(self.config, self.schema, self.path, distribution, self.check)
+    def batches(
+        self,
+        split: str,
+        batch_size: int = EVALUATION_BATCH,
+        distribution: Distribution | None = None,
+    ) -> Batches:
+        """A split in the order of its records; on one device if no other is given."""
+        distribution = distribution or strategy.one_device()
+        return Batches(
+            files_of(self.config, self.schema, split),
+            self.schema,
+            self.path,
+            batch_size,
+            self.config.user_column,
+            part=distribution.part,
+            check=self.check,
+            distribute=distribution.distribute,
+        )
 
     @functools.cached_property
     def _predict(self):

@@ -12,7 +12,14 @@ from diffumin_tf.errors import ConfigError, did_you_mean
 from diffumin_tf.input import dataset, vocabulary
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeatureLayout
-from diffumin_tf.input.splits import SPLITS, files_of, first_record, has_split, refuse_overlap
+from diffumin_tf.input.splits import (
+    SPLITS,
+    empty_days,
+    files_of,
+    first_record,
+    has_split,
+    refuse_overlap,
+)
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.training.strategy import Distribution
 
@@ -50,7 +57,7 @@ def checked_splits(
         report(f"{split}: {len(files[split])} files, {files[split][0]} … {files[split][-1]}")
         start, end = getattr(config, f"{split}_data_start"), getattr(config, f"{split}_data_end")
         path = getattr(config, f"{split}_data_path") or config.train_data_path
-        for day in dataset.empty_days(path, start, end):
+        for day in empty_days(path, start, end):
             report(f"{split}: no records on {day}")
         check.look(files[split])
         next(check.read(first_record(files[split], schema, check.cuts), files[split]))

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from diffumin_tf.evaluation.scoring import ReplicaScorer
+from diffumin_tf.input.dataset import Batches
 from diffumin_tf.input.splits import count_examples, files_of, has_split
 from diffumin_tf.model import RankingModel
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run import setup as run_setup
 from diffumin_tf.run.warm_start import warm_start
-from diffumin_tf.training import checkpoints, optimizers, strategy
+from diffumin_tf.training import checkpoints, optimizers
 from diffumin_tf.training.asynchronous.engine import AsynchronousEngine
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, PieceReader, PieceWork
 from diffumin_tf.training.asynchronous.servers import Attendance
-from diffumin_tf.training.batches import EVALUATION_BATCH, EpochBatches
 from diffumin_tf.training.engine import Engine
 from diffumin_tf.training.loop import Schedule, TrainingLoop, TrainingResult
 from diffumin_tf.training.preemption import Preemption
@@ -134,12 +134,8 @@ class RunTraining:
 
     def _background_validation(self) -> BackgroundValidation:
         run = self._run
-        files = files_of(run.config, run.schema, "valid")
-        batches = run.batches(strategy.one_device())
         run.model.compile(*optimizers.build(run.config))
-        return BackgroundValidation(
-            run.model_dir, run.model, lambda: batches.read(files, EVALUATION_BATCH)
-        )
+        return BackgroundValidation(run.model_dir, run.model, run.batches("valid").epoch)
 
     def _start_from_earlier_run(self, model: RankingModel) -> None:
         config = self._run.config
@@ -155,12 +151,22 @@ class RunTraining:
             + ("" if taken.with_slots else "; the optimisers start afresh")
         )
 
-    def epochs(self) -> EpochBatches:
+    def epochs(self) -> Batches:
         """The training split, epoch by epoch."""
-        files = files_of(self._run.config, self._run.schema, "train")
-        batches = self._run.batches(self._run.distribution)
-        return EpochBatches(
-            batches, self._run.config, files, count_examples(self._run.config, files)
+        run, config = self._run, self._run.config
+        files = files_of(config, run.schema, "train")
+        return Batches(
+            files,
+            run.schema,
+            run.path,
+            config.batch_size,
+            config.user_column,
+            (config.shuffle_buffer_size, config.seed),
+            input_shards=config.input_shards,
+            part=run.distribution.part,
+            check=run.check,
+            distribute=run.distribution.distribute,
+            examples=count_examples(config, files),
         )
 
     def _validation(self, model: RankingModel) -> Callable[[], dict[str, Any]]:
@@ -168,11 +174,9 @@ class RunTraining:
         if not self._run.distribution.is_distributed:
             return lambda: self._run.score("valid").metrics()
         scorer = ReplicaScorer(model, self._run.distribution.strategy)
-        files = files_of(self._run.config, self._run.schema, "valid")
+        batches = self._run.batches("valid", distribution=self._run.distribution)
 
         def validate() -> dict[str, Any]:
-            batches = self._run.batches(self._run.distribution)
-            read = batches.read(files, EVALUATION_BATCH)
-            return scorer(read, lambda: batches.spec).metrics()
+            return scorer(batches.epoch(), lambda: batches.spec).metrics()
 
         return validate

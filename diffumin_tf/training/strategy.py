@@ -5,12 +5,14 @@ import dataclasses
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, TrainingError
 from diffumin_tf.input.damage import plain_text
+from diffumin_tf.input.dataset import Part
 from diffumin_tf.terminal import quietly
 from diffumin_tf.training import cluster as cluster_lib
 from diffumin_tf.training.asynchronous import servers
@@ -55,6 +57,18 @@ class Distribution:
     def is_chief(self) -> bool:
         """Whether this process writes the files of the run."""
         return self.cluster is None or self.cluster.is_chief
+
+    @property
+    def part(self) -> Part:
+        """What the input pipeline of this process feeds."""
+        count = self.replicas // self.workers
+        return Part(self.place * count, count, self.replicas, self.place, self.workers)
+
+    def distribute(self, dataset: tf.data.Dataset) -> Any:
+        """What the replicas of this process iterate."""
+        if self.replicas == 1:
+            return dataset
+        return self.strategy.distribute_datasets_from_function(lambda _: dataset)
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from diffumin_tf.errors import ExportError
 from diffumin_tf.export import saved_model as export_lib
-from diffumin_tf.input import dataset
+from diffumin_tf.input import parsing
 
 # Runs where TensorFlow is and none of our code.
 SERVE = """
@@ -44,8 +44,8 @@ np.savez(answers, **{name: value.numpy() for name, value in found.items()})
 def raw(trained):
     """The test split as tensors, in the order of its records."""
     files = sorted(str(p) for p in (trained.exp.parent / "data" / "20240104").glob("part-*"))
-    (serialised,) = dataset.read_records(files).batch(1000)
-    parsed = dataset.parse(trained.experiment.schema, serialised, labelled=False)
+    (serialised,) = parsing.read_records(files).batch(1000)
+    parsed = parsing.parse(trained.experiment.schema, serialised, labelled=False)
     for name in ("item_list", "category_list"):
         parsed[name] = parsed[name].to_tensor()
     return files, {name: value.numpy() for name, value in parsed.items()}

@@ -7,7 +7,8 @@ import numpy as np
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features
-from diffumin_tf.input import dataset, records
+from diffumin_tf.input import records
+from diffumin_tf.input.dataset import Batches
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.vocabulary import HashedRows
 from tests.small_log import CONFIG, SCHEMA, samples
@@ -46,9 +47,10 @@ def users_of(batches):
     return [batch.user.numpy().tolist() for batch in batches]
 
 
-def users_in(files, schema, path, batch_size=32, shuffle=None, **options):
-    """Users of each batch of `dataset.batches`."""
-    return users_of(dataset.batches(files, schema, path, batch_size, "user_id", shuffle, **options))
+def users_in(files, schema, path, batch_size=32, shuffle=None, skip=0, **options):
+    """Users of each batch."""
+    batches = Batches(files, schema, path, batch_size, "user_id", shuffle, **options)
+    return users_of(batches.dataset(skip=skip))
 
 
 def offsets(serialised):

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.input import dataset
 from diffumin_tf.input.damage import FileCheck, frames, look_through
+from diffumin_tf.input.dataset import Batches, Part
 from tests.input.part_files import (
     encoded,
     flip,
@@ -67,12 +67,8 @@ def read(schema, path):
     """Users of each batch."""
 
     def users(files, check=None, shuffle=None, skip=0, **options):
-        check = check or FileCheck(schema)
-        check.look(files)
-        batches = dataset.batches(
-            files, schema, path, BATCH, "user_id", shuffle, skip=skip, cuts=check.cuts, **options
-        )
-        return users_of(check.read(batches, files, skip))
+        batches = Batches(files, schema, path, BATCH, "user_id", shuffle, check=check, **options)
+        return users_of(batches.epoch(skip=skip))
 
     return users
 
@@ -250,9 +246,8 @@ def test_a_run_goes_on_with_the_same_batches_once_damage_ahead_is_allowed(
     files, contents, schema, path, check_of, read
 ):
     def users(check):
-        check.look(files)
-        batches = dataset.batches(files, schema, path, BATCH, "user_id", (40, 3), cuts=check.cuts)
-        return (batch.user.numpy().tolist() for batch in check.read(batches, files))
+        batches = Batches(files, schema, path, BATCH, "user_id", (40, 3), check=check)
+        return (batch.user.numpy().tolist() for batch in batches.epoch())
 
     order = np.random.default_rng(3).permutation(FILES)
     flip_data(files[order[-1]], contents[order[-1]], 20)
@@ -318,7 +313,7 @@ def test_a_worker_that_reads_some_of_the_files_knows_the_cuts_of_all(
 ):
     flip_data(files[0], contents[0], 10)
     flip_data(files[1], contents[1], 20)
-    parts = [dataset.Part(n, 1, 2, n, 2) for n in range(2)]
+    parts = [Part(n, 1, 2, n, 2) for n in range(2)]
     found = [read(files, check_of(80), part=part, input_shards=2) for part in parts]
     whole = read(files, check_of(80), input_shards=2)
     both = [sum(step, []) for step in zip(*found, strict=False)]
@@ -328,7 +323,7 @@ def test_a_worker_that_reads_some_of_the_files_knows_the_cuts_of_all(
 def test_a_file_that_is_gone_is_named(files, schema, path, check_of):
     with pytest.raises(DataError, match="cannot be read: .*gone; No such file"):
         check_of().look(["gone"])
-    batches = check_of().read(dataset.batches(files, schema, path, 1, "user_id"), files)
+    batches = Batches(files, schema, path, 1, "user_id").epoch()
     next(batches)
     # Batches are read ahead, but not by as much as all the records of the files in between.
     os.remove(files[3])

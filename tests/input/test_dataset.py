@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.input import dataset
+from diffumin_tf.input import parsing
+from diffumin_tf.input.dataset import Batches, id_batches
+from diffumin_tf.input.splits import empty_days, list_files
 from tests.input.part_files import (
     encoded,
     numbered,
@@ -26,7 +28,7 @@ def schema():
 
 
 def days_of(path, start, end):
-    files = dataset.list_files(str(path), start, end, "train")
+    files = list_files(str(path), start, end, "train")
     return [os.path.basename(os.path.dirname(file)) for file in files]
 
 
@@ -56,12 +58,12 @@ def test_first_and_last_day_are_picked_and_nothing_outside(days, start, end, pic
 
 
 def test_parts_come_in_order_and_other_files_are_left_alone(days):
-    files = dataset.list_files(str(days), 20240101, 20240101, "train")
+    files = list_files(str(days), 20240101, 20240101, "train")
     assert [os.path.basename(file) for file in files] == ["part-00000", "part-00001"]
 
 
 def test_a_glob_picks_its_files_in_order(days):
-    files = dataset.list_files(f"{days}/2024*/part-*0", None, None, "test")
+    files = list_files(f"{days}/2024*/part-*0", None, None, "test")
     assert files == [f"{days}/2024010{n}/part-00000" for n in (1, 2)]
 
 
@@ -83,7 +85,7 @@ def test_a_glob_picks_its_files_in_order(days):
 )
 def test_where_there_is_no_file_the_message_says_what_there_is(days, path, bounds, message):
     with pytest.raises(DataError) as error:
-        dataset.list_files(path and path.format(days=days), *bounds, "valid")
+        list_files(path and path.format(days=days), *bounds, "valid")
     assert message.format(days=days) in str(error.value)
 
 
@@ -92,8 +94,8 @@ def test_values_come_back_as_they_were_written(schema, tmp_path, compression):
     data = numbered(SAMPLES)
     files = write_parts(tmp_path / "d", encoded(schema, SAMPLES), compression=compression)
     assert files[0].endswith(".gz") == (compression == "GZIP")
-    (serialised,) = dataset.read_records(files).batch(SAMPLES)
-    raw = dataset.parse(schema, serialised)
+    (serialised,) = parsing.read_records(files).batch(SAMPLES)
+    raw = parsing.parse(schema, serialised)
     np.testing.assert_array_equal(raw["label"], data.label)
     for group in ("auxiliary_info", "cat_feature", "dense_feature"):
         np.testing.assert_array_equal(raw[group], getattr(data, group))
@@ -107,7 +109,7 @@ def test_a_request_needs_neither_label_nor_auxiliary_columns(schema, tmp_path):
     example = tf.train.Example.FromString(encoded(schema, 1)[0])
     for name in ("label", "auxiliary_info", "item_list"):
         example.features.feature.pop(name, None)
-    raw = dataset.parse(schema, tf.constant([example.SerializeToString()]), labelled=False)
+    raw = parsing.parse(schema, tf.constant([example.SerializeToString()]), labelled=False)
     assert sorted(raw) == ["cat_feature", "category_list", "dense_feature", "item_list"]
     np.testing.assert_array_equal(raw["item_list"].row_lengths(), [0])
 
@@ -116,7 +118,7 @@ def test_plain_and_zipped_files_do_not_mix(schema, tmp_path):
     files = write_parts(tmp_path / "a", encoded(schema, 2))
     files += write_parts(tmp_path / "b", encoded(schema, 2), compression="GZIP")
     with pytest.raises(DataError, match="part-00000 … .*part-00000.gz: plain and .gz files"):
-        dataset.read_records(files)
+        parsing.read_records(files)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +159,7 @@ def test_files_are_shuffled_too_so_that_a_small_buffer_mixes_days(four_files, sc
 
 def test_labels_are_floats_and_stay_with_their_samples(four_files, schema, path):
     data = numbered(SAMPLES)
-    for batch in dataset.batches(four_files[:2], schema, path, 16, "user_id", (99, 3)):
+    for batch in Batches(four_files[:2], schema, path, 16, "user_id", (99, 3)).dataset():
         assert batch.label.dtype == tf.float32
         np.testing.assert_array_equal(batch.label, data.label[batch.user.numpy()])
         np.testing.assert_array_equal(batch.dense, data.dense_feature[batch.user.numpy()])
@@ -165,15 +167,15 @@ def test_labels_are_floats_and_stay_with_their_samples(four_files, schema, path)
 
 def test_users_may_be_a_categorical_column_or_unknown(four_files, schema, path):
     data = numbered(SAMPLES)
-    by_column = dataset.batches(four_files[:1], schema, path, 99, "user")
+    by_column = Batches(four_files[:1], schema, path, 99, "user").dataset()
     np.testing.assert_array_equal(next(iter(by_column)).user, data.cat_feature[::2, 0])
-    unknown = dataset.batches(four_files[:1], schema, path, 99, "nobody")
+    unknown = Batches(four_files[:1], schema, path, 99, "nobody").dataset()
     assert next(iter(unknown)).user == ()
 
 
 def test_ids_of_columns_and_of_both_kinds_of_history_are_counted(four_files, schema):
     data = numbered(SAMPLES)
-    found = dataset.id_batches(four_files[:2], schema, ["item", "fixed_list", "item_list"], 16)
+    found = id_batches(four_files[:2], schema, ["item", "fixed_list", "item_list"], 16)
     ids = np.concatenate(list(found))
     expected = [data.cat_feature[:, 1], data.cat_feature[:, 4:].ravel()]
     expected = np.concatenate([*expected, data.sequences["item_list"][0]])
@@ -184,11 +186,11 @@ def test_days_without_records_are_named_and_others_are_read(days):
     for part in ("20231231/part-00001", "20240102/part-00000"):
         (days / part).write_bytes(b"something")
     (days / "20240103").mkdir()
-    assert dataset.empty_days(str(days), None, None) == ["20240101", "20240103"]
-    assert dataset.empty_days(str(days), 20240102, None) == ["20240103"]
-    assert dataset.empty_days(str(days), None, 20231231) == []
+    assert empty_days(str(days), None, None) == ["20240101", "20240103"]
+    assert empty_days(str(days), 20240102, None) == ["20240103"]
+    assert empty_days(str(days), None, 20231231) == []
     assert days_of(days, 20240102, 20240103) == ["20240102"] * 2
-    assert dataset.empty_days(f"{days}/*/part-*", None, None) == []
+    assert empty_days(f"{days}/*/part-*", None, None) == []
 
 
 def test_batches_left_out_at_the_start_leave_the_rest_as_it_is(four_files, schema, path):

@@ -7,7 +7,8 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features
 from diffumin_tf.evaluation.scoring import score
-from diffumin_tf.input import dataset, records
+from diffumin_tf.input import records
+from diffumin_tf.input.dataset import Batches
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from tests.small_log import SCHEMA
 from tests.small_model import LEAN, build, path_of
@@ -180,7 +181,7 @@ def long_log(tmp_path_factory):
 
 def batches(long_log, buckets, size=8):
     model, schema, files = long_log
-    return dataset.batches(files, schema, path_of(model, schema, buckets), size, "user_id")
+    return Batches(files, schema, path_of(model, schema, buckets), size, "user_id").dataset()
 
 
 def test_batches_from_records_come_in_groups(long_log):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.input import dataset
-from diffumin_tf.input.dataset import Part
+from diffumin_tf.input.dataset import Batches, Part
 from tests.input.part_files import encoded, small_path, small_schema, users_in, write_parts
 
 # 103 samples in 6 files of 17 or 18; batches of 12 leave 7 for the last one.
@@ -32,7 +32,7 @@ def files(schema, tmp_path_factory):
 
 @pytest.fixture
 def read(files, schema, path):
-    """Users of each element of `dataset.batches`."""
+    """Users of each element of a dataset of batches."""
 
     def users(*parts, of=files, batch_size=BATCH, **options):
         (part,) = parts or [dataset.WHOLE]
@@ -86,9 +86,9 @@ def test_more_replicas_than_samples_leave_some_parts_empty_but_all_take_each_ste
 
 @pytest.mark.parametrize("buckets", [None, (3, 10)])
 def test_an_empty_part_has_the_types_and_shapes_of_others(files, schema, buckets):
-    batches = dataset.batches(
+    batches = Batches(
         files, schema, small_path(schema, buckets), SAMPLES - 1, "user_id", part=Part(0, 2, 2)
-    )
+    ).dataset()
     full, *_, empty, one = batches
     assert [len(part.label) for part in (full, empty, one)] == [51, 0, 1]
     for element in (full, empty, one):
@@ -101,17 +101,10 @@ def test_an_empty_part_has_the_types_and_shapes_of_others(files, schema, buckets
 
 @pytest.mark.parametrize("options", [{}, {"part": Part(1, 2, 3)}, {"input_shards": 3}])
 def test_the_number_of_samples_is_open_and_nothing_is_dealt_out_twice(files, schema, path, options):
-    batches = dataset.batches(files, schema, path, BATCH, "user_id", **options)
+    batches = Batches(files, schema, path, BATCH, "user_id", **options).dataset()
     assert all(spec.shape[0] is None for spec in tf.nest.flatten(batches.element_spec))
     policy = batches.options().experimental_distribute.auto_shard_policy
     assert policy == tf.data.experimental.AutoShardPolicy.OFF
-
-
-def test_a_whole_batch_is_not_cut(files, schema, path, monkeypatch):
-    monkeypatch.delattr(dataset, "_cut")
-    assert list(dataset.batches(files, schema, path, BATCH, "user_id"))
-    options = {"part": Part(1, 1, 2, 1, 2), "input_shards": 2}
-    assert list(dataset.batches(files, schema, path, BATCH, "user_id", **options))
 
 
 @pytest.mark.parametrize("shards", [2, 3, 6])
@@ -152,12 +145,13 @@ def test_shards_give_the_same_batches_to_whatever_parts_there_are(read, total, w
             assert max(of_worker) - min(of_worker) <= 1
 
 
-def test_files_of_others_are_never_opened(files, read, tmp_path):
+def test_files_of_others_are_never_read(files, read, schema, path, tmp_path):
     garbage = tmp_path / "part-00000"
     garbage.write_bytes(np.random.default_rng(0).bytes(1000))
     for part in pipelines(2, 2):
         options = {"part": part, "input_shards": 4}
-        own = dataset.own_files(files, SHUFFLE, **options)
+        batches = Batches(files, schema, path, BATCH, "user_id", SHUFFLE, **options)
+        own = sum(batches._files(0).values(), [])
         others = [file for file in files if file not in own]
         gone = dict(zip(others, [str(garbage), "gone"], strict=False))
         assert len(gone) == 2
@@ -167,11 +161,6 @@ def test_files_of_others_are_never_opened(files, read, tmp_path):
         assert sorted(sum(expected, [])) == sorted(
             user for user in range(SAMPLES) if files[user % FILES] in own
         )
-
-
-def test_with_one_shard_every_worker_reads_every_file(files):
-    for part in pipelines(2, 2):
-        assert sorted(dataset.own_files(files, SHUFFLE, part)) == files
 
 
 @pytest.mark.parametrize("options", [{}, {"part": Part(1, 1, 3)}, {"input_shards": 3}])
@@ -200,9 +189,9 @@ def test_what_can_be_dealt_out_is_accepted(files, schema, path):
     dataset.check_input_shards(4, 12, 4, 2)
     dataset.check_input_shards(3, 12, 4)
     with pytest.raises(ConfigError, match="input_shards: 3 is no multiple of the 2 workers"):
-        dataset.batches(
+        Batches(
             files, schema, path, 12, "user_id", part=Part(0, 1, 2, 0, 2), input_shards=3
-        )
+        ).dataset()
 
 
 @pytest.mark.parametrize("wrong", [(0, 3, 2), (-1, 1, 2), (0, 0, 1), (0, 1, 2, 2, 2)])

@@ -74,17 +74,17 @@ class PieceReader:
             records = tf.data.TFRecordDataset(file, compression).take(records_of[piece // count])
             return records.shard(count, tf.cast(piece % count, tf.int64)) if count > 1 else records
 
+        def batch(serialised: tf.Tensor) -> Batch:
+            return batch_of(self.schema, self.path, self.config.user_column, serialised)
+
         return (
             tf.data.Dataset.from_tensor_slices((pieces, files))
             .interleave(read, self.config.input_shards, num_parallel_calls=tf.data.AUTOTUNE)
             .shuffle(self.config.shuffle_buffer_size, seed=seed)
             .batch(self.config.batch_size)
-            .map(self._prepare, num_parallel_calls=tf.data.AUTOTUNE)
+            .map(batch, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
         )
-
-    def _prepare(self, serialised: tf.Tensor) -> Batch:
-        return batch_of(self.schema, self.path, self.config.user_column, serialised)
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.input import dataset
+from diffumin_tf.input.splits import list_files
 from diffumin_tf.training import checkpoints
 from tests.small_log import write_experiment
 from tests.training.forks import forks
@@ -128,7 +128,7 @@ def assert_one_ordinary_model(model_dir, auc):
     loaded = tf.saved_model.load(str(export))
     assert [ROWS, DIM] in [v.shape.as_list() for v in loaded.weights]
     data = json.loads((model_dir / "config.json").read_text())["train_data_path"]
-    files = dataset.list_files(data, 20240104, 20240104, "test")
+    files = list_files(data, 20240104, 20240104, "test")
     samples = list(tf.data.TFRecordDataset(files).as_numpy_iterator())
     scores = loaded.signatures["examples"](inputs=tf.constant(samples))["outputs"].numpy()
     labels = [tf.train.Example.FromString(s).features.feature["label"] for s in samples]
