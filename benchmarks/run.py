@@ -101,6 +101,7 @@ def _run(values: flags.FlagValues, argv: Sequence[str]) -> int:
     parse(values, _PROGRAM, argv)
     if values.write_baseline and (values.quick or len(values.only) < len(STAGES)):
         raise UsageError("--write_baseline needs a whole run, without --quick and --only")
+    os.makedirs(os.path.dirname(os.path.abspath(values.output)), exist_ok=True)
     started = time.monotonic()
 
     def say(line: str) -> None:
