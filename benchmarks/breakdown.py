@@ -15,6 +15,7 @@ from benchmarks.floor import works
 from benchmarks.measuring import in_turn, table
 from benchmarks.samples import random_batch
 from benchmarks.settings import Plan, Setting
+from diffumin_tf.input.batch import Batch
 from diffumin_tf.model import RankingModel, compiled_for_any_batch
 
 # Each of some ten parts has its turn, so that turns may be shorter.
@@ -72,7 +73,7 @@ def tables(result: dict) -> list[str]:
 
 def _row(plan: Plan, setting: Setting, kind: str, rates: machine.Rates) -> dict:
     model, batch, training = product_model(setting), random_batch(setting, 0), kind == TRAINING
-    calls = _Calls(model, batch.product, training)
+    calls = _Calls(model, batch, training)
     whole, runs = steps(PRODUCT, setting)[kind], calls.again()
     if training:
         # The same update again and again would spoil a model that others use.
@@ -101,11 +102,11 @@ class _Calls:
 
     Args:
         model: with one DiffuMIN unit.
-        inputs: of a batch.
+        batch: what it passes.
         training: whether the pass is one of training.
     """
 
-    def __init__(self, model: RankingModel, inputs: Any, training: bool) -> None:
+    def __init__(self, model: RankingModel, batch: Batch, training: bool) -> None:
         (unit,) = model.units
         self._functions = {
             "look up all": (model.embedding, "scan"),
@@ -123,7 +124,7 @@ class _Calls:
                 spy = self._spy(name, getattr(owner, attribute))
                 # Not setattr, by which Keras would forget a layer that hides behind the name.
                 stack.enter_context(mock.patch.dict(vars(owner), {attribute: spy}))
-            model(inputs, training=training)
+            model(batch, training=training)
 
     def looked_up(self) -> tf.Tensor:
         """Rows [n] of the table that gradients reach, with repetitions."""

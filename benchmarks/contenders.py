@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from benchmarks.samples import Samples
 from benchmarks.settings import Setting
 from benchmarks.straightforward import Straightforward
 from diffumin_tf.input.batch import Batch, HistoryGroup
@@ -19,13 +18,12 @@ from diffumin_tf.training import optimizers
 PRODUCT, REFERENCE = "product", "reference"
 TRAINING, SCORING = "training", "scoring"
 
-Step = Callable[[Samples], object]
+Step = Callable[[Batch], object]
 
 
 def steps(contender: str, setting: Setting) -> dict[str, Step]:
     """Training and scoring by a contender; settings of different lengths share a graph."""
-    key = graph_setting(contender, setting)
-    return _product(key) if contender == PRODUCT else _reference(key)
+    return _compiled(contender, graph_setting(contender, setting))
 
 
 def product_model(setting: Setting) -> RankingModel:
@@ -77,45 +75,37 @@ def _product_model(key: Setting) -> RankingModel:
 
 
 @functools.cache
-def _product(key: Setting) -> dict[str, Step]:
-    model = _product_model(key)
-    group = HistoryGroup(
-        rows=tf.TensorSpec([None, None, len(key.layout.behaviours)], tf.int32),
-        mask=tf.TensorSpec([None, None], tf.bool),
-        samples=tf.TensorSpec([None], tf.int32),
-    )
-    label = tf.TensorSpec([None], tf.float32)
-    inputs = Batch(**_common_specs(key, None), histories=(group,), label=label)
-    update = tf.function(model.train_step, input_signature=[inputs])
-    predict = tf.function(model.predict_click, input_signature=[inputs])
-    return {
-        TRAINING: lambda batch: update(batch.product)["total_loss"].numpy(),
-        SCORING: lambda batch: predict(batch.product)["pctr"].numpy(),
-    }
-
-
-@functools.cache
-def _reference(key: Setting) -> dict[str, Step]:
+def _compiled(contender: str, key: Setting) -> dict[str, Step]:
+    if contender == PRODUCT:
+        model, batch = _product_model(key), [_batch_spec(key, None)]
+        update = tf.function(model.train_step, input_signature=batch)
+        predict = tf.function(model.predict_click, input_signature=batch)
+        return {
+            TRAINING: lambda batch: update(batch)["total_loss"].numpy(),
+            SCORING: lambda batch: predict(batch)["pctr"].numpy(),
+        }
     reference = Straightforward(build_model(key, library_optimizers=True))
-    size = key.batch_size
-    inputs = {
-        **_common_specs(key, size),
-        "behaviours": tf.TensorSpec([size, None, len(key.layout.behaviours)], tf.int32),
-        "mask": tf.TensorSpec([size, None], tf.bool),
-    }
-    label = tf.TensorSpec([size], tf.float32)
-    update = tf.function(reference.train_step, input_signature=[inputs, label], autograph=False)
-    score = tf.function(reference.score, input_signature=[inputs], autograph=False)
+    batch = [_batch_spec(key, key.batch_size)]
+    update = tf.function(reference.train_step, input_signature=batch, autograph=False)
+    score = tf.function(reference.score, input_signature=batch, autograph=False)
     return {
-        TRAINING: lambda batch: update(batch.reference, batch.label).numpy(),
-        SCORING: lambda batch: score(batch.reference).numpy(),
+        TRAINING: lambda batch: update(batch).numpy(),
+        SCORING: lambda batch: score(batch).numpy(),
     }
 
 
-def _common_specs(setting: Setting, size: int | None) -> dict[str, tf.TensorSpec]:
+def _batch_spec(setting: Setting, size: int | None) -> Batch:
+    """The type of batches with histories of any length."""
     layout = setting.layout
-    return {
-        "fields": tf.TensorSpec([size, len(layout.fields)], tf.int32),
-        "dense": tf.TensorSpec([size, len(layout.dense)], tf.float32),
-        "user": tf.TensorSpec([size], tf.int64),
-    }
+    group = HistoryGroup(
+        rows=tf.TensorSpec([size, None, len(layout.behaviours)], tf.int32),
+        mask=tf.TensorSpec([size, None], tf.bool),
+        samples=tf.TensorSpec([size], tf.int32),
+    )
+    return Batch(
+        fields=tf.TensorSpec([size, len(layout.fields)], tf.int32),
+        histories=(group,),
+        dense=tf.TensorSpec([size, len(layout.dense)], tf.float32),
+        user=tf.TensorSpec([size], tf.int64),
+        label=tf.TensorSpec([size], tf.float32),
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import posixpath
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,37 +21,17 @@ _SHORTEST = 10  # of histories of mixed lengths
 _ENCODED_AT_ONCE = 64
 
 
-class Samples(NamedTuple):
-    """The same batch for both contenders.
-
-    Attributes:
-        product: for a `RankingModel`, with all histories in one group.
-        reference: inputs of `Straightforward`.
-        label: float32 [B].
-    """
-
-    product: Batch
-    reference: dict[str, tf.Tensor]
-    label: tf.Tensor
-
-
-def random_batch(setting: Setting, seed: int) -> Samples:
-    """A batch with full histories."""
+def random_batch(setting: Setting, seed: int) -> Batch:
+    """A batch with full histories, each of another user."""
     rng = np.random.default_rng(seed)
     size, length, layout = setting.batch_size, setting.length, setting.layout
     rows = tf.constant(draw_rows(rng, setting.rows, (size, length, len(layout.behaviours))))
-    mask = tf.ones([size, length], tf.bool)
-    common = {
-        "fields": tf.constant(draw_rows(rng, setting.rows, (size, len(layout.fields)))),
-        "dense": tf.constant(rng.standard_normal([size, len(layout.dense)], np.float32)),
-        "user": tf.range(1, size + 1, dtype=tf.int64),
-    }
-    label = tf.constant(rng.integers(0, 2, size), tf.float32)
-    histories = (HistoryGroup(rows, mask, tf.range(size)),)
-    return Samples(
-        product=Batch(**common, histories=histories, label=label),
-        reference={**common, "behaviours": rows, "mask": mask},
-        label=label,
+    return Batch(
+        fields=tf.constant(draw_rows(rng, setting.rows, (size, len(layout.fields)))),
+        histories=(HistoryGroup(rows, tf.ones([size, length], tf.bool), tf.range(size)),),
+        dense=tf.constant(rng.standard_normal([size, len(layout.dense)], np.float32)),
+        user=tf.range(1, size + 1, dtype=tf.int64),
+        label=tf.constant(rng.integers(0, 2, size), tf.float32),
     )
 
 

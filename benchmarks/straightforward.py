@@ -11,6 +11,7 @@ import math
 
 import tensorflow as tf
 
+from diffumin_tf.input.batch import Batch
 from diffumin_tf.layers.diffumin.denoiser import sinusoid
 from diffumin_tf.layers.diffumin.gram_schmidt import orthonormalise
 from diffumin_tf.layers.diffumin.noise_schedule import CLEAN
@@ -29,8 +30,7 @@ class Straightforward:
     the model's stream, in the order and shapes in which the model draws it: with the stream reset
     before each, both return the same numbers. Gradients pass through all sampling steps.
 
-    Every method takes `inputs`: `fields` int32 [B, n], `behaviours` int32 [B, L, F] with any L,
-    `mask` bool [B, L], `dense` float32 [B, m] and, to tell users apart, `user` int64 [B].
+    Every method takes a `Batch` whose histories are one group of all samples, of any length.
 
     Args:
         model: a model whose weights exist; compiled, if `train_step` is called.
@@ -51,13 +51,16 @@ class Straightforward:
         self._model = model
 
     def logits(
-        self, inputs: dict[str, tf.Tensor], training: bool = False
+        self, batch: Batch, training: bool = False
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Click logits [B], and in training the weighted losses `diffusion`, `contrastive`."""
-        features, mask = self._unit.features, inputs["mask"]
-        raw_candidate = self._fields(inputs, features.candidate)
-        user, context = (self._fields(inputs, names) for names in (features.user, features.context))
-        history = self._history(inputs)
+        features, (group,) = self._unit.features, batch.histories
+        raw_candidate, user, context = (
+            self._side_by_side(batch.fields, self._model.layout.fields, names)
+            for names in (features.candidate, features.user, features.context)
+        )
+        history = self._side_by_side(group.rows, self._model.layout.behaviours, features.behaviours)
+        mask = group.mask
         project = self._unit._as_behaviour
         candidate = project(raw_candidate) if project else raw_candidate
 
@@ -74,30 +77,30 @@ class Straightforward:
                 generated, losses = self._generate(interests, channels, live, training)
                 parts += tf.unstack(generated, axis=1)
                 if self._config.use_cmic and training:
-                    loss = self._contrastive_loss(interests, generated, live, inputs.get("user"))
+                    loss = self._contrastive_loss(interests, generated, live, batch.user)
                     losses["contrastive"] = loss
         if self._config.subseq_len:
             parts.append(self._short_term_interest(history, candidate, mask))
         if features.dense:
-            parts.append(self._unit._dense_norm(inputs["dense"], training=training))
+            parts.append(self._unit._dense_norm(batch.dense, training=training))
         return self._model.tower(tf.concat(parts, axis=1), training=training), losses
 
-    def score(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    def score(self, batch: Batch) -> tf.Tensor:
         """Click probabilities pctr at inference, float32 [B]."""
-        return tf.sigmoid(self.logits(inputs)[0])
+        return tf.sigmoid(self.logits(batch)[0])
 
-    def loss(self, inputs: dict[str, tf.Tensor], label: tf.Tensor) -> tf.Tensor:
+    def loss(self, batch: Batch) -> tf.Tensor:
         """Training loss: mean binary cross-entropy of the clicks and the weighted losses."""
-        logits, losses = self.logits(inputs, training=True)
-        click = tf.nn.sigmoid_cross_entropy_with_logits(label, logits)
+        logits, losses = self.logits(batch, training=True)
+        click = tf.nn.sigmoid_cross_entropy_with_logits(batch.label, logits)
         return tf.add_n([tf.reduce_mean(click), *losses.values()])
 
-    def train_step(self, inputs: dict[str, tf.Tensor], label: tf.Tensor) -> tf.Tensor:
+    def train_step(self, batch: Batch) -> tf.Tensor:
         """One update of the model's weights by the model's two optimisers; returns the loss."""
         table = self._model.embedding.table
         rest = [v for v in self._model.trainable_variables if v is not table]
         with tf.GradientTape() as tape:
-            loss = self.loss(inputs, label)
+            loss = self.loss(batch)
         gradients = tape.gradient(loss, [table, *rest])
         self._model.table_optimizer.apply_gradients([(gradients[0], table)])
         self._model.optimizer.apply_gradients(zip(gradients[1:], rest, strict=True))
@@ -108,18 +111,12 @@ class Straightforward:
         known = tf.cast(rows != 0, tf.float32)[..., tf.newaxis]
         return tf.gather(self._model.embedding.table, rows) * known
 
-    def _fields(self, inputs: dict[str, tf.Tensor], names: tuple[str, ...]) -> tf.Tensor:
-        """The named fields side by side, [B, names·e]."""
-        columns = [self._model.layout.fields.index(name) for name in names]
-        vectors = [self._lookup(inputs["fields"][:, column]) for column in columns]
-        return tf.concat(vectors, axis=1) if vectors else tf.zeros([tf.shape(inputs["mask"])[0], 0])
-
-    def _history(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Behaviour embeddings E, [B, L, d]."""
-        names = self._unit.features.behaviours
-        columns = [self._model.layout.behaviours.index(name) for name in names]
-        fields = [self._lookup(inputs["behaviours"][:, :, column]) for column in columns]
-        return tf.concat(fields, axis=2)
+    def _side_by_side(
+        self, rows: tf.Tensor, layout: tuple[str, ...], names: tuple[str, ...]
+    ) -> tf.Tensor:
+        """Embeddings [..., names·e] of the named fields among rows [..., F]."""
+        vectors = [self._lookup(rows[..., layout.index(name)]) for name in names]
+        return tf.concat(vectors, axis=-1) if vectors else tf.zeros([tf.shape(rows)[0], 0])
 
     def _extract(self, history, candidate, mask) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """OMIE: interests r [B, C, d], channels O [B, C, d] and the live channels [B, C]."""
@@ -221,7 +218,7 @@ class Straightforward:
         anchors = unit_vectors(cmic.extracted_head(interests))
         others = unit_vectors(cmic.generated_head(generated))
         positive = tf.eye(tf.shape(live)[0], dtype=tf.bool)
-        same_user = positive if user is None else user[:, tf.newaxis] == user[tf.newaxis, :]
+        same_user = user[:, tf.newaxis] == user[tf.newaxis, :] if tf.is_tensor(user) else positive
         losses = []
         for channel in range(live.shape[1]):
             cosines = tf.matmul(anchors[:, channel], others[:, channel], transpose_b=True)

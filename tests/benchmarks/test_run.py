@@ -106,13 +106,6 @@ def test_rows_stay_within_the_table_and_few_are_frequent():
     assert frequent[:100].sum() / len(rows) == pytest.approx((100 / 999) ** 0.2, abs=0.05)
 
 
-def test_both_contenders_get_the_same_samples():
-    batch = samples.random_batch(TINY, 0)
-    (group,) = batch.product.histories
-    np.testing.assert_array_equal(group.rows, batch.reference["behaviours"])
-    assert group.rows.shape == (4, 6, 3) and group.mask.numpy().all()
-
-
 def test_lengths_share_a_graph_unless_the_product_would_keep_less():
     for contender, shares in (("product", False), ("reference", True)):
         graphs = {contenders.graph_setting(contender, TINY.at(length)) for length in (3, 5, 6)}

@@ -35,13 +35,6 @@ HISTORIES = (
 ).split(", ")
 
 
-def product_inputs(rows, label=()):
-    """What the model takes, from the dense rows that the reference takes."""
-    group = HistoryGroup(rows["behaviours"], rows["mask"], tf.range(len(rows["mask"])))
-    rest = {name: rows[name] for name in rows if name not in ("behaviours", "mask")}
-    return Batch(**rest, histories=(group,), label=label)
-
-
 def small(**changes):
     """A small model and its reference."""
     model, _ = build(**{**SMALL, **changes})
@@ -55,7 +48,7 @@ def reset_noise(model):
 
 
 def batch(length=LENGTH, fields=4, seed=0):
-    """Rows and labels, with one sample for each of `HISTORIES`; what is masked has rows as well."""
+    """One sample for each of `HISTORIES`; what is masked has rows as well."""
     rng, size = np.random.default_rng(seed), len(HISTORIES)
     behaviours = rng.integers(1, 60, [size, length, 2])
     mask = rng.random([size, length]) < 0.6
@@ -65,14 +58,17 @@ def batch(length=LENGTH, fields=4, seed=0):
     behaviours[6] = 0
     few = behaviours[7, rng.integers(0, 2, length) % length]
     behaviours[7] = few * rng.integers(0, 2, [length, 1])
-    rows = {
-        "fields": tf.constant(rng.integers(0, 60, [size, fields]), tf.int32),
-        "behaviours": tf.constant(behaviours, tf.int32),
-        "mask": tf.constant(mask),
-        "dense": tf.constant(rng.standard_normal([size, 1]), tf.float32),
-        "user": tf.constant(rng.integers(1, 5, size), tf.int64),
-    }
-    return rows, tf.constant(rng.integers(0, 2, size), tf.float32)
+    return Batch(
+        fields=tf.constant(rng.integers(0, 60, [size, fields]), tf.int32),
+        histories=(one_group(behaviours, mask),),
+        dense=tf.constant(rng.standard_normal([size, 1]), tf.float32),
+        user=tf.constant(rng.integers(1, 5, size), tf.int64),
+        label=tf.constant(rng.integers(0, 2, size), tf.float32),
+    )
+
+
+def one_group(behaviours, mask):
+    return HistoryGroup(tf.constant(behaviours, tf.int32), tf.constant(mask), tf.range(len(mask)))
 
 
 def training_outcome(model, forward, label):
@@ -90,21 +86,20 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def assert_same_function(model, reference, rows, label, reference_rows=None):
+def assert_same_function(model, reference, batch, reference_batch=None):
     """Compares scores, then logits, auxiliary losses and every gradient in training."""
-    reference_rows = reference_rows or rows
-    inputs = product_inputs(rows)
-    assert_close(model.predict_click(inputs)["pctr"], reference.score(reference_rows))
+    reference_batch = reference_batch or batch
+    assert_close(model.predict_click(batch)["pctr"], reference.score(reference_batch))
 
     def product_forward():
-        return model(inputs, training=True), model.losses
+        return model(batch, training=True), model.losses
 
     def reference_forward():
-        logits, losses = reference.logits(reference_rows, training=True)
+        logits, losses = reference.logits(reference_batch, training=True)
         return logits, list(losses.values())
 
-    logits, losses, gradients = training_outcome(model, product_forward, label)
-    expected = training_outcome(model, reference_forward, label)
+    logits, losses, gradients = training_outcome(model, product_forward, batch.label)
+    expected = training_outcome(model, reference_forward, batch.label)
     assert_close(logits, expected[0])
     assert_close(losses, expected[1])
     assert_same_changes(gradients, expected[2], model.trainable_variables)
@@ -123,10 +118,10 @@ def plain():
 
 @pytest.mark.parametrize("kind", range(len(HISTORIES)), ids=HISTORIES)
 def test_same_function_when_all_histories_are(kind, plain):
-    rows, label = batch()
-    kinds = [kind] * len(HISTORIES)
-    alike = {name: tf.gather(rows[name], kinds) for name in ("behaviours", "mask")}
-    assert_same_function(*plain, {**rows, **alike}, label)
+    mixed, kinds = batch(), [kind] * len(HISTORIES)
+    (group,) = mixed.histories
+    alike = one_group(tf.gather(group.rows, kinds), tf.gather(group.mask, kinds))
+    assert_same_function(*plain, mixed._replace(histories=(alike,)))
 
 
 @pytest.mark.parametrize(
@@ -153,24 +148,24 @@ def test_same_function_when_all_histories_are(kind, plain):
 def test_same_function_with(changes):
     model, reference = small(**changes)
     length = changes.get("seq_len", LENGTH)
-    assert_same_function(model, reference, *batch(length=length, fields=len(model.layout.fields)))
+    assert_same_function(model, reference, batch(length, len(model.layout.fields)))
 
 
 @pytest.mark.parametrize("users", [None, [7] * 8, [1, 2, 1, 3, 4, 3, 3, 1]], ids=str)
 def test_same_function_whoever_the_users_are(users, plain):
-    rows, label = batch()
-    del rows["user"]
-    if users:
-        rows["user"] = tf.constant(users, tf.int64)
-    assert_same_function(*plain, rows, label)
+    users = tf.constant(users, tf.int64) if users else ()
+    assert_same_function(*plain, batch()._replace(user=users))
 
 
 @pytest.mark.parametrize("length", [1, 2])
 def test_a_batch_shorter_than_k_counts_as_padded(length, plain):
-    rows, label = batch()
-    cut = {**rows, "behaviours": rows["behaviours"][:, :length], "mask": rows["mask"][:, :length]}
-    padded = {**rows, "mask": rows["mask"] & (tf.range(LENGTH) < length)}
-    assert_same_function(*plain, padded, label, reference_rows=cut)
+    whole = batch()
+    (group,) = whole.histories
+    cut = one_group(group.rows[:, :length], group.mask[:, :length])
+    padded = one_group(group.rows, group.mask & (tf.range(LENGTH) < length))
+    assert_same_function(
+        *plain, whole._replace(histories=(padded,)), whole._replace(histories=(cut,))
+    )
 
 
 def one_step(model, step):
@@ -187,27 +182,23 @@ def one_step(model, step):
 
 def test_one_step_moves_weights_and_averages_as_the_product_does():
     (product, _), (model, reference) = small(), small()
-    rows, label = batch()
-    inputs = product_inputs(rows, label)
-    loss, moves, _ = one_step(product, lambda: product.train_step(inputs)["total_loss"])
-    expected = one_step(model, lambda: reference.train_step(rows, label))
+    loss, moves, _ = one_step(product, lambda: product.train_step(batch())["total_loss"])
+    expected = one_step(model, lambda: reference.train_step(batch()))
     assert_close(loss, expected[0])
     assert_same_changes(moves, *expected[1:])
 
 
 def test_graphs_compute_the_same(plain):
     model, reference = plain
-    rows, label = batch()
-    signature = {
-        name: tf.TensorSpec([None, None, *value.shape[2:]][: len(value.shape)], value.dtype)
-        for name, value in rows.items()
-    }
+    signature = tf.nest.map_structure(
+        lambda x: tf.TensorSpec([None, None, *x.shape[2:]][: len(x.shape)], x.dtype), batch()
+    )
     score = tf.function(reference.score, input_signature=[signature], autograph=False)
-    assert_close(score(rows), reference.score(rows))
+    assert_close(score(batch()), reference.score(batch()))
     losses = []
     for loss in (reference.loss, tf.function(reference.loss, autograph=False)):
         reset_noise(model)
-        losses.append(loss(rows, label))
+        losses.append(loss(batch()))
     assert_close(*losses)
 
 
