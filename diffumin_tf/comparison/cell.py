@@ -6,32 +6,42 @@ scored for the table. Started again, it goes on from where it was.
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import os
+import pathlib
+import platform
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.comparison import measures
-from diffumin_tf.comparison.cell_folder import PROCESSES, RESULT, RUN, CellFolder
-from diffumin_tf.errors import DiffuminError
+from diffumin_tf.comparison.folder import RESULT, RUN, CellFolder
 from diffumin_tf.evaluation.report import metric_lines
+from diffumin_tf.files import write_json
 from diffumin_tf.input.splits import has_split
+from diffumin_tf.model import RankingModel
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.experiment import Experiment
 from diffumin_tf.run.lock import run_lock
+from diffumin_tf.terminal import exit_code
 from diffumin_tf.training import checkpoints
 from diffumin_tf.training.preemption import Preemption
 
+# Environment: how many cells run at a time, and how many threads this one may use.
 JOBS, THREADS = "DIFFUMIN_CELL_JOBS", "DIFFUMIN_CELL_THREADS"
 TIED = "--tied"
 
+_GRACE_SECONDS = 60.0
+_ROOT = pathlib.Path(__file__).parents[2]
 
-def run_cell(folder: str, report: Callable[[str], None] = print) -> dict[str, Any]:
+
+def run_cell(path: str, report: Callable[[str], None] = print) -> dict[str, Any]:
     """Trains, scores and measures what `request.json` of a folder asks for.
 
     Returns:
@@ -41,51 +51,62 @@ def run_cell(folder: str, report: Callable[[str], None] = print) -> dict[str, An
         Preempted: the process was told to end; the same call goes on.
         DiffuminError: something is wrong.
     """
-    cell = CellFolder(folder)
-    request = cell.request()
-    with Preemption().watched(), run_lock(cell.file(RUN)), _noted(cell) as note:
-        experiment = Experiment.create(request["exp"], cell.file(RUN), request["overrides"], report)
-        trained = _train(experiment, report)
-        note()
-        metrics = _metrics(experiment, cell, request["scored"])
-        note()
+    folder = CellFolder(path)
+    request = folder.request
+    with Preemption().watched(), run_lock(folder.file(RUN)):
+        trained, experiment = _train(folder, report)
+        metrics = _metrics(experiment, folder, request["scored"])
         for line in metric_lines({s: metrics[s] for s in ("valid", "test") if metrics.get(s)}):
             report(line)
         result = {
             **{k: request[k] for k in ("experiment", "seed", "scored")},
             **metrics,
             **trained,
-            "parameters": measures.parameters(experiment.model),
-            **_spent(cell.processes()),
-            "machine": measures.machine(),
-            "code": measures.code(),
+            "parameters": _parameters(experiment.model),
+            "machine": _machine(),
+            "code": _code(),
             "settings": experiment.config.model_dump(mode="json"),
         }
-    cell.write(RESULT, result)
+    write_json(folder.file(RESULT), result)
     return result
 
 
-@contextlib.contextmanager
-def _noted(cell: CellFolder) -> Iterator[Callable[[], None]]:
-    """Keeps what this process takes beside what earlier ones took, and yields what notes it.
+def _train(folder: CellFolder, report: Callable[[str], None]) -> tuple[dict[str, Any], Experiment]:
+    """Trains, unless that is done; what it cost is noted in the run's folder and returned."""
+    began, run, request = time.monotonic(), folder.file(RUN), folder.request
+    goes_on = checkpoints.has_any(run)
+    experiment = Experiment.create(request["exp"], run, request["overrides"], report)
+    done = run_folder.finished(run)
+    if done is None:
+        result = experiment.train(report)
+        done = {
+            **dataclasses.asdict(result),
+            # Where a process went on, what earlier ones took is not known.
+            "seconds": None if goes_on else time.monotonic() - began,
+            "jobs": _number(JOBS),
+            **_peak_memory(),
+        }
+        run_folder.mark_finished(run, done)
+    else:
+        checkpoints.restore_weights(run, experiment.model)
+    # No speed where a process that went on found nothing left to train.
+    speed = done.pop("samples_per_second") or None
+    return {**done, "training_samples_per_second": speed}, experiment
 
-    One that is killed before its first note leaves None: what it took is not known.
-    """
-    began, before = time.monotonic(), cell.processes()
-    here = {"jobs": _number(JOBS), "threads": _number(THREADS)}
-    unknown = {"seconds": None, "peak_memory_mb": None, "peak_gpu_memory_mb": None}
 
-    def keep(taken: dict[str, Any]) -> None:
-        cell.write(PROCESSES, {"processes": [*before, {**here, **taken}]})
-
-    def note() -> None:
-        keep({"seconds": time.monotonic() - began, **measures.peak_memory()})
-
-    keep(unknown)
-    try:
-        yield note
-    finally:
-        note()
+def _metrics(experiment: Experiment, folder: CellFolder, scored: str | None) -> dict[str, Any]:
+    """Of the validation split, if there is one, and of the split that is scored for the table."""
+    metrics: dict[str, Any] = {"valid": None}
+    if scored != "valid" and has_split(experiment.config, "valid"):
+        metrics["valid"] = experiment.score("valid").metrics()
+    if scored is not None:
+        scores = experiment.score(scored)
+        began = time.monotonic()
+        experiment.score(scored)  # again: the first pass compiles and fills the file cache
+        speed = len(scores.labels) / (time.monotonic() - began)
+        folder.write_scores(scores)
+        metrics |= {scored: scores.metrics(), "scoring_samples_per_second": speed}
+    return metrics
 
 
 def _number(variable: str) -> int | None:
@@ -93,92 +114,88 @@ def _number(variable: str) -> int | None:
     return int(text) if text else None
 
 
-def _spent(processes: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all processes of a cell took together; None where it is not known of each."""
+def _parameters(model: RankingModel) -> dict[str, int]:
+    """Numbers that are trained: `table` (rows × dim), and `dense`, all others."""
+    table = {id(v) for v in model.embedding.trainable_variables}
+    rows, dim = model.embedding.rows, model.embedding.dim
+    dense = sum(int(np.prod(v.shape)) for v in model.trainable_variables if id(v) not in table)
+    return {"dense": dense, "table_rows": rows, "table_dim": dim, "table": rows * dim}
 
-    def over_all(key: str, total: Callable) -> Any:
-        values = [process[key] for process in processes]
-        return None if None in values else total(values)
 
+def _peak_memory() -> dict[str, float | None]:
+    """Megabytes (10⁶ bytes) of this process at most, in main memory and in that of its GPU."""
+    gpu = None
+    if tf.config.list_logical_devices("GPU"):
+        gpu = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 1e6
+    # The resource module would count in the process that started this one.
+    kilobytes = _entry("/proc/self/status", "VmHWM")
+    process = 1024 * int(kilobytes.split()[0]) / 1e6 if kilobytes else None
+    return {"peak_memory_mb": process, "peak_gpu_memory_mb": gpu}
+
+
+def _machine() -> dict[str, str | int | None]:
+    """What speeds depend on."""
+    gpus = tf.config.list_physical_devices("GPU")
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
     return {
-        "seconds": over_all("seconds", sum),
-        "peak_memory_mb": over_all("peak_memory_mb", max),
-        "peak_gpu_memory_mb": over_all("peak_gpu_memory_mb", max),
-        "processes": processes,
+        "processor": _entry("/proc/cpuinfo", "model name") or platform.machine(),
+        "cpus": os.cpu_count(),
+        "gpu": details.get("device_name", "GPU") if gpus else None,
+        "tensorflow": tf.__version__,
     }
 
 
-def _train(experiment: Experiment, report: Callable[[str], None]) -> dict[str, Any]:
-    """Steps and speed of the training; noted, so that they outlive a process that ends later."""
-    done = run_folder.finished(experiment.model_dir)
-    if done is None:
-        done = dataclasses.asdict(experiment.train(report))
-        run_folder.mark_finished(experiment.model_dir, done)
-    else:
-        checkpoints.restore_weights(experiment.model_dir, experiment.model)
-    return {
-        "steps": done["steps"],
-        "best_step": done["best_step"],
-        # None where a process that went on found nothing left to train.
-        "training_samples_per_second": done["samples_per_second"] or None,
-    }
+def _entry(path: str, key: str) -> str | None:
+    """The value of the first line `key: value` of a file of the system."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return None
 
 
-def _metrics(experiment: Experiment, cell: CellFolder, scored: str | None) -> dict[str, Any]:
-    """Of the validation split, if there is one, and of the split that is scored for the table."""
-    found: dict[str, Any] = {"valid": None}
-    if scored != "valid" and has_split(experiment.config, "valid"):
-        found["valid"] = experiment.score("valid").metrics()
-    if scored is not None:
-        found |= _score(experiment, cell, scored)
-    return found
-
-
-def _score(experiment: Experiment, cell: CellFolder, split: str) -> dict[str, Any]:
-    """Metrics, and the speed of a second pass: the first compiles and fills the file cache."""
-    scores = experiment.score(split)
-    began = time.monotonic()
-    experiment.score(split)
-    seconds = time.monotonic() - began
-    cell.write_scores(scores)
-    return {
-        split: scores.metrics(),
-        "scoring_samples_per_second": len(scores.labels) / seconds,
-    }
+def _code() -> dict[str, str | None]:
+    """Version of the package and the git commit it runs from, where they can be told."""
+    version = commit = None
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        version = importlib.metadata.version("diffumin_tf")
+    # Installed into an environment that lies in somebody else's checkout, its commit is not ours.
+    if (_ROOT / ".git").exists():
+        describe = "describe --always --dirty --abbrev=40 --exclude=*".split()
+        command = ["git", "--no-optional-locks", "-C", str(_ROOT), *describe]
+        with contextlib.suppress(OSError):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            commit = done.stdout.strip() or None
+    return {"version": version, "commit": commit}
 
 
 def end_with_parent(descriptor: int) -> None:
-    """Ends this process, which saves where it is, once nobody holds the other end of a pipe."""
+    """Ends this process, which saves where it is, once the other end of a pipe is closed."""
 
     def wait() -> None:
         while os.read(descriptor, 1):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the cell of a folder; exit code 0 when it is finished.
-
-    Args:
-        argv: the folder, and perhaps `--tied`: end when standard input does.
-    """
+    """Runs the cell of the folder `argv[0]`; with `--tied` it ends when standard input does."""
     if TIED in argv[1:]:
         # Not sys.stdin: a waiting thread would hold its lock when Python ends.
         end_with_parent(0)
-    threads = _number(THREADS)
-    if threads:
+    if threads := _number(THREADS):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    try:
+
+    def run() -> None:
         run_cell(argv[0], lambda line: print(line, flush=True))
-    except DiffuminError as error:
-        print(f"error: {error}", flush=True)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_code(run)
 
 
 if __name__ == "__main__":

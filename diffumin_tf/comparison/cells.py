@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffumin_tf.comparison.study import Study
@@ -17,8 +17,11 @@ from diffumin_tf.input.splits import SPLITS, files_of, has_split
 from diffumin_tf.run.setup import schema_file
 
 _LONGEST_SLUG = 120
-# With these, a run knows of no test split: whatever goes wrong, it cannot look at it.
+# With these, a run has no test split: whatever goes wrong, it cannot look at it.
 _WITHOUT_TEST = {f"test_data_{what}": None for what in ("path", "start", "end")}
+
+# Settings that an experiment can choose, or has chosen, from the grid of a study.
+Choice = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Cell:
         experiment: its name in the study.
         exp: the experiment's folder.
         changes: configuration keys and values laid over those of the folder, the seed among them.
-        choice: what the grid gave it.
+        choice: those of them that the grid gave.
         seed: its seed.
         is_final: whether it is in the table; otherwise it is there to choose by.
         split: what it is judged by, `test` or `valid`; with the latter it has no test split.
@@ -38,7 +41,7 @@ class Cell:
     experiment: str
     exp: str
     changes: dict[str, Any]
-    choice: dict[str, Any]
+    choice: Choice
     seed: int
     is_final: bool
     split: str
@@ -55,23 +58,19 @@ class Cell:
         return slug
 
     @property
-    def overrides(self) -> tuple[str, ...]:
+    def overrides(self) -> list[str]:
         """`changes` as `key=value` texts."""
-        return tuple(f"{key}={json.dumps(value)}" for key, value in self.changes.items())
+        return [f"{key}={json.dumps(value)}" for key, value in self.changes.items()]
 
     def config(self) -> TaskConfig:
-        """The resolved configuration.
-
-        Raises:
-            ConfigError: names file, key, value and the nearest valid key.
-        """
+        """The resolved configuration."""
         return config_lib.load(self.exp, self.overrides)[0]
 
 
-def grid(study: Study, experiment: str) -> list[dict[str, Any]]:
+def grid(study: Study, experiment: str) -> list[Choice]:
     """The combinations an experiment chooses from; what it sets itself is not varied."""
-    own = study.experiments[experiment].set
-    varied = {k: values for k, values in study.choose.items() if k not in own}
+    fixed = study.experiments[experiment].set
+    varied = {k: values for k, values in study.choose.items() if k not in fixed}
     return [dict(zip(varied, v, strict=True)) for v in itertools.product(*varied.values())]
 
 
@@ -86,12 +85,10 @@ def choosing_cells(study: Study) -> list[Cell]:
     ]
 
 
-def final_cells(study: Study, chosen: Mapping[str, dict[str, Any]]) -> list[Cell]:
-    """The runs of the table, seed by seed, so that a study that is cut leaves whole comparisons.
+def final_cells(study: Study, chosen: Mapping[str, Choice]) -> list[Cell]:
+    """The runs of the table, of experiments that have chosen.
 
-    Args:
-        study: the study.
-        chosen: by experiment, what it runs with; one that is missing has no runs.
+    They go seed by seed, so that a study that is cut leaves whole comparisons.
     """
     return [
         _cell(study, experiment, chosen[experiment], seed, is_final=True)
@@ -101,35 +98,30 @@ def final_cells(study: Study, chosen: Mapping[str, dict[str, Any]]) -> list[Cell
     ]
 
 
-def check(study: Study) -> dict[str, tuple[TaskConfig, DataStruct]]:
+def _cell(study: Study, experiment: str, choice: Choice, seed: int, is_final: bool) -> Cell:
+    contender = study.experiments[experiment]
+    changes = {**study.set, **choice, **contender.set, "seed": seed}
+    split = study.split if is_final else "valid"
+    if split == "valid":
+        changes |= _WITHOUT_TEST
+    return Cell(experiment, contender.exp, changes, choice, seed, is_final, split)
+
+
+def check(study: Study) -> tuple[TaskConfig, DataStruct]:
     """Looks at every configuration and for every file before anything is trained.
 
     Returns:
-        By experiment, its configuration before anything is chosen, and the schema of its records.
+        Configuration of the baseline before anything is chosen, and the schema of its records.
 
     Raises:
         ConfigError: a configuration is wrong, has no split to be judged by, or two would share a
             folder.
         DataError: there are no records.
     """
-    first = {e: grid(study, e)[0] for e in study.experiments}
-    final = final_cells(study, first)
-    _check_each(choosing_cells(study) + final)
-    found = {}
-    for cell in final[: len(first)]:
-        config = cell.config()
-        schema = DataStruct.load(schema_file(cell.exp, config))
-        for split in SPLITS:
-            if has_split(config, split):
-                files_of(config, schema, split)
-        found[cell.experiment] = config, schema
-    return found
-
-
-def _check_each(cells: Sequence[Cell]) -> None:
-    slugs: dict[str, Cell] = {}
-    for cell in cells:
-        other = slugs.setdefault(cell.slug, cell)
+    final = final_cells(study, {e: grid(study, e)[0] for e in study.experiments})
+    by_slug: dict[str, Cell] = {}
+    for cell in choosing_cells(study) + final:
+        other = by_slug.setdefault(cell.slug, cell)
         if other is not cell:
             raise ConfigError(
                 f"experiments {other.experiment!r} and {cell.experiment!r} would share the folder "
@@ -140,11 +132,20 @@ def _check_each(cells: Sequence[Cell]) -> None:
                 f"experiment {cell.experiment!r}: no {cell.split} split in {cell.exp}; set "
                 f"{cell.split}_data_start and {cell.split}_data_end"
             )
+    of_experiment = {}
+    for cell in final[: len(study.experiments)]:
+        config = cell.config()
+        schema = DataStruct.load(schema_file(cell.exp, config))
+        for split in SPLITS:
+            if has_split(config, split):
+                files_of(config, schema, split)
+        of_experiment[cell.experiment] = config, schema
+    return of_experiment[study.baseline]
 
 
 def choose(
     study: Study, valid_auc: Callable[[Cell], float | None]
-) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+) -> tuple[dict[str, Choice], dict[str, list[dict[str, Any]]]]:
     """Takes for every experiment the combination of the best mean validation AUC.
 
     Args:
@@ -155,34 +156,20 @@ def choose(
         By experiment: what was chosen (missing where a run failed), and what it was chosen from, as
         `{"settings": …, "valid_auc": [one a seed]}`. Among equals, the first in the grid wins.
     """
-    chosen: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, Choice] = {}
     tried: dict[str, list[dict[str, Any]]] = {}
     for experiment in study.experiments:
         choices = grid(study, experiment)
         if len(choices) == 1:
             chosen[experiment] = choices[0]
             continue
-        tried[experiment] = [
-            {"settings": choice, "valid_auc": _of_seeds(study, experiment, choice, valid_auc)}
-            for choice in choices
-        ]
+        tried[experiment] = []
+        for choice in choices:
+            cells = [
+                _cell(study, experiment, choice, s, is_final=False) for s in study.choose_seeds
+            ]
+            tried[experiment].append({"settings": choice, "valid_auc": [*map(valid_auc, cells)]})
         if all(None not in t["valid_auc"] for t in tried[experiment]):
             best = max(tried[experiment], key=lambda t: sum(t["valid_auc"]))
             chosen[experiment] = best["settings"]
     return chosen, tried
-
-
-def _of_seeds(
-    study: Study, experiment: str, choice: dict[str, Any], valid_auc: Callable
-) -> Sequence[float | None]:
-    seeds = study.choose_seeds
-    return [valid_auc(_cell(study, experiment, choice, seed, is_final=False)) for seed in seeds]
-
-
-def _cell(study: Study, experiment: str, choice: dict[str, Any], seed: int, is_final: bool) -> Cell:
-    contender = study.experiments[experiment]
-    changes = {**study.set, **choice, **contender.set, "seed": seed}
-    split = study.split if is_final else "valid"
-    if split == "valid":
-        changes |= _WITHOUT_TEST
-    return Cell(experiment, contender.exp, changes, choice, seed, is_final, split)

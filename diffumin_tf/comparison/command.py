@@ -1,26 +1,30 @@
 """What `diffumin compare` does: choose settings, run every cell, sum them up."""
 
-import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import tensorflow as tf
 
-from diffumin_tf.comparison import cells, plots, sample_facts, table
-from diffumin_tf.comparison.cell_folder import LOG, RUN, CellFolder
+from diffumin_tf.comparison import cells, plots, slices, table
+from diffumin_tf.comparison.cell import JOBS, THREADS, TIED
 from diffumin_tf.comparison.cells import Cell
-from diffumin_tf.comparison.markdown import number
-from diffumin_tf.comparison.processes import Start, run_all, start_cell
+from diffumin_tf.comparison.folder import LOG, RUN, CellFolder
 from diffumin_tf.comparison.study import Study
 from diffumin_tf.comparison.summary import summarise
 from diffumin_tf.errors import ConfigError, DiffuminError
-from diffumin_tf.files import write_text
+from diffumin_tf.files import write_json, write_text
 from diffumin_tf.run.lock import run_lock
+from diffumin_tf.terminal import LOG_LEVEL
 from diffumin_tf.training.preemption import Preemption
 
-CELLS, JSON, MARKDOWN = "cells", "comparison.json", "comparison.md"
+# Runs the cell of a folder, while `jobs` of them run at a time, and returns its exit code. The
+# process ends, and saves where it is, once the other end of the pipe `tie` is closed.
+RunCell = Callable[[str, int, int], int]
 
 
 class CellsFailed(DiffuminError):
@@ -46,9 +50,9 @@ def compare(
     keep_runs: bool = False,
     command: str = "diffumin compare",
     report: Callable[[str], None] = print,
-    start: Start = start_cell,
+    run_cell: RunCell | None = None,
 ) -> dict[str, Any]:
-    """Runs what a study asks for and is not there yet, and writes its tables.
+    """Runs what a study asks for and is not finished yet, and writes its tables.
 
     Args:
         study: what to compare.
@@ -57,7 +61,7 @@ def compare(
         keep_runs: whether checkpoints, weights and logs of a finished cell stay.
         command: how a person asked for this, for the table.
         report: takes a line of progress.
-        start: starts the process of a cell.
+        run_cell: runs one cell; by default in a process of its own.
 
     Returns:
         What `comparison.json` holds.
@@ -70,40 +74,36 @@ def compare(
     leave_gpu_to_runs(report)
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}: give 1 or more")
-    config, schema = cells.check(study)[study.baseline]
-    column = sample_facts.popularity_column(config, schema, study.popularity_feature)
+    config, schema = cells.check(study)
+    column = slices.popularity_column(config, schema, study.popularity_feature)
     with Preemption().watched(), run_lock(output, "--output"):
-        runs = _Runs(output, jobs, keep_runs, report, start)
+        runs = _Runs(output, jobs, keep_runs, report, run_cell or _run_in_process)
         choosing = cells.choosing_cells(study)
         runs.run(choosing)
-        runs.fail_without_auc(choosing)
         chosen, tried = cells.choose(study, runs.valid_auc)
         final = cells.final_cells(study, chosen)
         runs.run(final, trained_before=choosing)
         runs.clear(choosing)
-        facts = sample_facts.read_facts(config, schema, study.split, column, output, report)
+        finished = [(cell, runs.folder(cell)) for cell in final if runs.folder(cell).is_finished]
+        report(f"counting histories, and sightings of {column} …")
+        facts = slices.read_facts(config, schema, study.split, column)
         report("resampling …")
         comparison = {
             "command": command,
             "popularity_feature": column,
             "failed": runs.failed,
-            **summarise(study, runs.finished(final), chosen, tried, facts),
+            **summarise(study, finished, chosen, tried, facts),
             "study": study.model_dump(mode="json"),
         }
-        _write(output, comparison, report)
+        write_json(os.path.join(output, "comparison.json"), comparison)
+        pictures = plots.draw(comparison, output, report)
+        path = os.path.join(output, "comparison.md")
+        write_text(path, table.markdown(comparison, pictures))
+        report(f"wrote {path}")
     if runs.failed:
-        told = "\n".join(f"  {slug}: {why}" for slug, why in runs.failed.items())
-        raise CellsFailed(f"{len(runs.failed)} runs failed:\n{told}")
+        why = "\n".join(f"  {slug}: {why}" for slug, why in runs.failed.items())
+        raise CellsFailed(f"{len(runs.failed)} runs failed:\n{why}")
     return comparison
-
-
-def _write(output: str, comparison: dict[str, Any], report: Callable[[str], None]) -> None:
-    text = json.dumps(comparison, indent=2, ensure_ascii=False)
-    write_text(os.path.join(output, JSON), text + "\n")
-    pictures = plots.draw(comparison, output, report)
-    path = os.path.join(output, MARKDOWN)
-    write_text(path, table.markdown(comparison, pictures))
-    report(f"wrote {path}")
 
 
 class _Runs:
@@ -120,77 +120,94 @@ class _Runs:
         jobs: int,
         keep_runs: bool,
         report: Callable[[str], None],
-        start: Start,
+        run_cell: RunCell,
     ) -> None:
         self.failed: dict[str, str] = {}
         self._output = output
         self._jobs = jobs
         self._keep_runs = keep_runs
         self._report = report
-        self._start = start
+        self._run_cell = run_cell
+
+    def folder(self, cell: Cell) -> CellFolder:
+        """The folder of a cell."""
+        return CellFolder(os.path.join(self._output, "cells", cell.slug))
 
     def run(self, wanted: Sequence[Cell], trained_before: Sequence[Cell] = ()) -> None:
         """Runs those that are not finished; what was trained before is not trained again."""
         trained = {(c.experiment, str(c.choice), c.seed): c for c in trained_before}
         for cell in wanted:
-            folder = self._folder(cell)
-            folder.prepare(cell, self._report)
+            self.folder(cell).prepare(cell, self._report)
             if same := trained.get((cell.experiment, str(cell.choice), cell.seed)):
-                folder.take_run_of(self._folder(same))
-        left = [cell for cell in wanted if not self._folder(cell).is_finished]
+                self.folder(cell).take_run_of(self.folder(same))
+        left = [cell for cell in wanted if not self.folder(cell).is_finished]
         if len(left) < len(wanted):
             self._report(f"{len(wanted) - len(left)} of {len(wanted)} runs were finished before")
-        self._left, self._count = len(left), len(left)
-        by_folder = {self._folder(cell).path: cell for cell in left}
-        run_all(
-            list(by_folder),
-            self._jobs,
-            lambda folder, code: self._ended(by_folder[folder], code),
-            self._starting,
-        )
-
-    def finished(self, wanted: Sequence[Cell]) -> dict[str, dict[int, CellFolder]]:
-        """Folders of those that came to their end, by experiment and seed."""
-        found: dict[str, dict[int, CellFolder]] = {}
-        for cell in wanted:
-            if self._folder(cell).is_finished:
-                found.setdefault(cell.experiment, {})[cell.seed] = self._folder(cell)
-        return found
+        tie, end = os.pipe()
+        try:
+            with ThreadPoolExecutor(self._jobs) as pool:
+                futures = {pool.submit(self._start, cell, tie): cell for cell in left}
+                try:
+                    for number, future in enumerate(as_completed(futures), start=1):
+                        count = f"[{number}/{len(left)}]"
+                        self._ended(futures[future], future.result(), count)
+                finally:  # after an interruption, nothing starts and what runs ends
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    os.close(end)
+        finally:
+            os.close(tie)
 
     def valid_auc(self, cell: Cell) -> float | None:
-        """Validation AUC of a cell; None when it failed, or the labels are all alike."""
-        folder = self._folder(cell)
-        return folder.result()["valid"]["auc"] if folder.is_finished else None
+        """Validation AUC of a cell; one that finished without is counted as failed."""
+        folder = self.folder(cell)
+        if not folder.is_finished:
+            return None
+        auc = folder.result["valid"]["auc"]
+        if auc is None:
+            self.failed[cell.slug] = "no validation AUC: the labels of that split are all alike"
+        return auc
 
-    def fail_without_auc(self, cells: Sequence[Cell]) -> None:
-        """Counts finished cells as failed by which nothing can be chosen."""
-        for cell in cells:
-            if self._folder(cell).is_finished and self.valid_auc(cell) is None:
-                self.failed[cell.slug] = "no validation AUC: the labels of that split are all alike"
-
-    def clear(self, cells: Sequence[Cell]) -> None:
+    def clear(self, finished: Sequence[Cell]) -> None:
         """Removes checkpoints, weights and logs of finished cells, unless they are to be kept."""
-        for cell in cells:
-            if not self._keep_runs and self._folder(cell).is_finished:
-                shutil.rmtree(self._folder(cell).file(RUN), ignore_errors=True)
+        for cell in finished:
+            if not self._keep_runs and self.folder(cell).is_finished:
+                shutil.rmtree(self.folder(cell).file(RUN), ignore_errors=True)
 
-    def _folder(self, cell: Cell) -> CellFolder:
-        return CellFolder(os.path.join(self._output, CELLS, cell.slug))
+    def _start(self, cell: Cell, tie: int) -> int:
+        self._report(f"running {cell.slug}")
+        return self._run_cell(self.folder(cell).path, self._jobs, tie)
 
-    def _starting(self, folder: str, jobs: int) -> Any:
-        self._report(f"running {os.path.basename(folder)}")
-        return self._start(folder, jobs)
-
-    def _ended(self, cell: Cell, code: int) -> None:
-        folder = self._folder(cell)
-        self._left -= 1
-        done = f"[{self._count - self._left}/{self._count}] {cell.slug}:"
+    def _ended(self, cell: Cell, code: int, count: str) -> None:
+        folder = self.folder(cell)
         if code or not folder.is_finished:
-            self.failed[cell.slug] = f"see {folder.file(LOG)}"
-            self._report(f"{done} failed with exit code {code}; see {folder.file(LOG)}")
+            log = folder.file(LOG)
+            self.failed[cell.slug] = f"see {log}"
+            self._report(f"{count} {cell.slug}: failed with exit code {code}; see {log}")
             return
-        result = folder.result()
-        area, minutes = number(result[cell.split]["auc"], 4), number(result["seconds"], 1, per=60)
-        self._report(f"{done} {cell.split} auc {area}, {minutes} minutes")
-        if cell.is_final:  # what others may be made of stays for now
+        auc, seconds = folder.result[cell.split]["auc"], folder.result["seconds"]
+        minutes = table.number(seconds and seconds / 60, 1)
+        self._report(
+            f"{count} {cell.slug}: {cell.split} auc {table.number(auc)}, {minutes} minutes"
+        )
+        if cell.is_final:  # the run of a cell by which is chosen may become that of a final one
             self.clear([cell])
+
+
+def _run_in_process(path: str, jobs: int, tie: int) -> int:
+    environment = {**os.environ, JOBS: str(jobs)}
+    environment.setdefault(LOG_LEVEL, "3")
+    if jobs > 1:
+        environment[THREADS] = str(max(1, (os.cpu_count() or 1) // jobs))
+        # The first one would take all memory of a GPU otherwise.
+        environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    with open(CellFolder(path).file(LOG), "a", encoding="utf-8") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", "diffumin_tf.comparison.cell", path, TIED],
+            env=environment,
+            stdin=tie,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others
+            check=False,
+        )
+    return done.returncode

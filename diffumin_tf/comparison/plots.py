@@ -1,24 +1,23 @@
-"""The figures of a comparison as pictures, if matplotlib is there; differences as a forest."""
+"""The figures of a comparison as pictures, if matplotlib is there."""
 
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diffumin_tf.comparison import slice_plots
-from diffumin_tf.comparison.markdown import SPLITS, signed
+from diffumin_tf.comparison.slices import SLICINGS
+from diffumin_tf.comparison.table import NOTHING, SPLITS, signed
 
 DIFFERENCES, SLICES = "differences.png", "slices.png"
 
 _DPI = 130
-_ROW_INCHES, _NAME_WIDTH = 0.62, 24
-# Of each metric, what its intervals are resampled by, and how these are drawn.
-_PANELS = {"AUC": (("auc", "samples"), ("auc_by_users", "users")), "GAUC": (("gauc", "users"),)}
+# Of each metric, what its intervals are resampled by.
+_PANELS = {"AUC": {"auc": "samples", "auc_by_users": "users"}, "GAUC": {"gauc": "users"}}
 _COLOURS = {"samples": "tab:blue", "users": "tab:orange", "seeds": "0.35"}
 _LABELS = {
-    "samples": "samples drawn anew",
-    "users": "users drawn anew",
-    "seeds": "spread between seeds (Student's t)",
+    "samples": "95 % interval: samples drawn anew",
+    "users": "95 % interval: users drawn anew",
+    "seeds": "95 % interval: between seeds (Student's t)",
 }
 
 
@@ -40,8 +39,8 @@ def draw(comparison: dict[str, Any], folder: str, report: Callable[[str], None])
         return []
     matplotlib.use("Agg")
     drawn = []
-    for name, picture in ((DIFFERENCES, _differences), (SLICES, slice_plots.picture)):
-        figure = picture(comparison)
+    for name, make in ((DIFFERENCES, differences), (SLICES, slices)):
+        figure = make(comparison)
         if figure is not None:
             path = os.path.join(folder, name)
             figure.savefig(path, dpi=_DPI)
@@ -50,34 +49,33 @@ def draw(comparison: dict[str, Any], folder: str, report: Callable[[str], None])
     return drawn
 
 
-def _differences(comparison: dict[str, Any]) -> Any:
+def differences(comparison: dict[str, Any]) -> Any:
     """A forest plot: a row an experiment, a panel a metric, an interval a source of chance."""
     from matplotlib.figure import Figure
 
     compared = {n: e["difference"] for n, e in comparison["experiments"].items() if e["difference"]}
-    panels = [p for p, kinds in _PANELS.items() if any(kinds[0][0] in d for d in compared.values())]
+    panels = [p for p, kinds in _PANELS.items() if any({*kinds} & {*d} for d in compared.values())]
     if not panels:
         return None
-    split = SPLITS[comparison["split"]]
-    height = 1.9 + _ROW_INCHES * len(compared)
-    figure = Figure(figsize=(2.4 + 4.4 * len(panels), height), layout="constrained")
+    size = 2.4 + 4.4 * len(panels), 1.9 + 0.62 * len(compared)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    labels: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for panel, axis in zip(panels, axes, strict=True):
         for row, difference in enumerate(compared.values()):
-            labels |= _forest_row(axis, row, difference, _PANELS[panel])
+            handles |= _intervals(axis, row, difference, _PANELS[panel])
         axis.axvline(0, color="black", linewidth=1)
-        axis.set_title(f"{split} {panel} minus that of “{comparison['baseline']}”", fontsize=10)
+        title = f"{SPLITS[comparison['split']]} {panel} minus that of “{comparison['baseline']}”"
+        axis.set_title(title, fontsize=10)
         axis.set_xlabel(f"difference in {panel}; more is better")
         axis.grid(True, axis="x", alpha=0.3)
         axis.margins(x=0.08)
-        axis.locator_params(axis="x", nbins=6)
-    axes[0].set_yticks(range(len(compared)), [textwrap.fill(n, _NAME_WIDTH) for n in compared])
+    axes[0].set_yticks(range(len(compared)), [textwrap.fill(name, 24) for name in compared])
     axes[0].set_ylim(len(compared) - 0.45, -0.55)
-    order = [kind for kind in _COLOURS if kind in labels]
+    order = [kind for kind in _COLOURS if kind in handles]
     figure.legend(
-        [labels[k] for k in order],
-        [f"95 % interval: {_LABELS[k]}" for k in order],
+        [handles[kind] for kind in order],
+        [_LABELS[kind] for kind in order],
         loc="outside lower center",
         ncols=len(order),
         fontsize=8,
@@ -85,38 +83,68 @@ def _differences(comparison: dict[str, Any]) -> Any:
     return figure
 
 
-def _forest_row(
-    axis: Any, row: int, difference: dict[str, Any], kinds: Sequence[tuple[str, str]]
+def _intervals(
+    axis: Any, row: int, difference: dict[str, Any], kinds: Mapping[str, str]
 ) -> dict[str, Any]:
     """One experiment's intervals of one metric, one below the other; returns what to label."""
-    spans = [(unit, difference[k]["resampled"]) for k, unit in kinds if k in difference]
-    if not spans:
+    known = {unit: difference[kind] for kind, unit in kinds.items() if kind in difference}
+    if not known:
         return {}
-    found = difference[kinds[0][0]]
+    found = next(iter(known.values()))
+    mean, spans = found["mean"], {unit: d["resampled"] for unit, d in known.items()}
     if found["between_seeds"]:
-        spans.append(("seeds", found["between_seeds"]))
-    drawn = {}
-    for place, (unit, span) in enumerate(spans):
-        spot = row + 0.17 * (place - (len(spans) - 1) / 2)
-        drawn[unit] = axis.errorbar(
-            [found["mean"]],
-            [spot],
-            xerr=[[found["mean"] - span["low"]], [span["high"] - found["mean"]]],
-            color=_COLOURS[unit],
+        spans["seeds"] = found["between_seeds"]
+    handles, top = {}, row - 0.17 * (len(spans) - 1) / 2
+    for index, (kind, span) in enumerate(spans.items()):
+        handles[kind] = axis.errorbar(
+            [mean],
+            [top + 0.17 * index],
+            xerr=[[mean - span["low"]], [span["high"] - mean]],
+            color=_COLOURS[kind],
             marker="o",
             markersize=4,
             capsize=3,
             linewidth=1.6,
         )
-    top = row - 0.17 * (len(spans) - 1) / 2
-    axis.annotate(
-        signed(found["mean"]),
-        (found["mean"], top),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontsize=8,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
-    )
-    return drawn
+    label = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8}
+    axis.annotate(signed(mean), (mean, top), xytext=(0, 4), **label)
+    return handles
+
+
+def slices(comparison: dict[str, Any]) -> Any:
+    """AUC by slice minus that of the baseline: a row an experiment, a column a slice."""
+    from matplotlib.figure import Figure
+
+    sliced = {n: e["slices"] for n, e in comparison["experiments"].items() if e["slices"]}
+    baseline = sliced.pop(comparison["baseline"], None)
+    if not sliced or not baseline:
+        return None
+    split = SPLITS[comparison["split"]]
+    figure = Figure(figsize=(13.5, 1.8 + 0.3 * len(sliced)), layout="constrained")
+    axes = figure.subplots(1, len(SLICINGS), sharey=True)
+    for axis, (kind, slicing) in zip(axes, SLICINGS.items(), strict=True):
+        rows = [_minus(slices[kind], baseline[kind]) for slices in sliced.values()]
+        known = [abs(value) for row in rows for value in row if value is not None]
+        reach = max(known, default=0.0) or 1.0
+        shown = [[float("nan") if value is None else value for value in row] for row in rows]
+        axis.imshow(shown, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
+        for y, row in enumerate(rows):
+            for x, value in enumerate(row):
+                text = NOTHING if value is None else signed(value)
+                colour = "w" if value is not None and abs(value) > 0.5 * reach else "k"
+                axis.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
+        ticks = [f"{s['bucket']}\n{s['samples']:,}" for s in baseline[kind]]
+        axis.set_xticks(range(len(ticks)), ticks, fontsize=9)
+        axis.set_xlabel(f"{slicing.unit}; below: {split} samples")
+        title = f"{split} AUC minus that of “{comparison['baseline']}”, by {slicing.title}"
+        axis.set_title(title, fontsize=10)
+    names = [textwrap.fill(name, 36) for name in sliced]
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    return figure
+
+
+def _minus(
+    slices: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
+) -> list[float | None]:
+    pairs = [(one["auc"], other["auc"]) for one, other in zip(slices, others, strict=True)]
+    return [None if None in pair else pair[0] - pair[1] for pair in pairs]

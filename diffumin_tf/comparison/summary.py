@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from diffumin_tf.comparison import slices, uncertainty
-from diffumin_tf.comparison.cell_folder import CellFolder
-from diffumin_tf.comparison.sample_facts import SampleFacts
+from diffumin_tf.comparison.cells import Cell, Choice
+from diffumin_tf.comparison.folder import CellFolder
 from diffumin_tf.comparison.study import Study
-from diffumin_tf.comparison.uncertainty import Draws
-from diffumin_tf.evaluation.scoring import Scores
 
 METRICS = ("auc", "gauc", "logloss", "calibration")
 COSTS = (
@@ -20,51 +20,57 @@ COSTS = (
     "seconds",
 )
 
-# By experiment and seed.
-Finished = Mapping[str, Mapping[int, CellFolder]]
-
 
 def summarise(
     study: Study,
-    finished: Finished,
-    chosen: Mapping[str, dict[str, Any]],
+    finished: Sequence[tuple[Cell, CellFolder]],
+    chosen: Mapping[str, Choice],
     tried: Mapping[str, list[dict[str, Any]]],
-    facts: SampleFacts,
+    facts: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Sums up the cells that finished.
+    """Sums up the cells that finished; experiments without one are left out.
 
     Args:
         study: what was compared.
-        finished: the cells; experiments without one are left out.
+        finished: the cells of the table.
         chosen, tried: from `cells.choose`.
-        facts: of the baseline's samples of the split.
+        facts: from `slices.read_facts`, of the baseline's samples of the split.
 
     Returns:
         `baseline`, `split`, `resamples`, `machines`, `code`, and `experiments`: by name
         metrics, costs, differences, slices and the code that it ran.
     """
-    names = [name for name in study.experiments if finished.get(name)]
-    scores = {name: {s: f.scores() for s, f in finished[name].items()} for name in names}
-    baseline = scores.get(study.baseline)
-    reference = next(iter(baseline.values())) if baseline else None
-    draws = Draws(list(baseline.values())) if baseline else None
-    results = {name: [f.result() for f in finished[name].values()] for name in names}
+    results = {name: [f.result for c, f in finished if c.experiment == name] for name in chosen}
+    scores = {
+        name: {c.seed: f.scores for c, f in finished if c.experiment == name} for name in chosen
+    }
+    names = [name for name in study.experiments if results.get(name)]
+    baseline = scores.get(study.baseline, {})
+    reference = next(iter(baseline.values()), None)
+    resampled = {seed: uncertainty.resample(s) for seed, s in baseline.items()}
     experiments = {}
     for name in names:
-        entry = _measured(results[name])
-        entry["set"] = study.experiments[name].set
-        entry["chosen"] = chosen[name]
-        entry["chosen_from"] = tried.get(name)
-        comparable = reference is not None and all(
-            uncertainty.same_samples(s, reference) for s in scores[name].values()
-        )
-        entry["same_samples"] = comparable
-        entry["difference"] = None
-        if comparable and name != study.baseline:
-            entry["difference"] = _difference(scores[name], baseline, draws)
-        entry["slices"] = _slices(list(scores[name].values()), facts) if comparable else None
-        experiments[name] = entry
-    every = [result for some in results.values() for result in some]
+        runs = scores[name]
+        comparable = all(uncertainty.same_samples(s, reference) for s in runs.values())
+        shared = [seed for seed in runs if seed in baseline]
+        difference = sliced = None
+        if comparable and shared and name != study.baseline:
+            pairs = [(uncertainty.resample(runs[seed]), resampled[seed]) for seed in shared]
+            difference = {"seeds": shared, **uncertainty.difference(pairs)}
+        if comparable and len(reference.labels) == len(facts["history"]):
+            sliced = {
+                kind: slices.auc_by_slice(kind, facts[kind], [*runs.values()]) for kind in facts
+            }
+        experiments[name] = {
+            **_measured(results[name]),
+            "set": study.experiments[name].set,
+            "chosen": chosen[name],
+            "chosen_from": tried.get(name),
+            "same_samples": comparable,
+            "difference": difference,
+            "slices": sliced,
+        }
+    every = [result for name in names for result in results[name]]
     return {
         "baseline": study.baseline,
         "split": study.split,
@@ -79,11 +85,11 @@ def _measured(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over the seeds of one experiment."""
     entry: dict[str, Any] = {"seeds": [result["seed"] for result in results]}
     for split in ("test", "valid"):
-        found = [result.get(split) or {} for result in results]
-        entry[split] = {m: uncertainty.over_seeds([f.get(m) for f in found]) for m in METRICS}
-        entry[split]["examples"] = found[0].get("examples")
+        of_split = [result.get(split) or {} for result in results]
+        entry[split] = {m: uncertainty.over_seeds([o.get(m) for o in of_split]) for m in METRICS}
+        entry[split]["examples"] = of_split[0].get("examples")
     for cost in COSTS:
-        entry[cost] = uncertainty.over_seeds([result[cost] for result in results])
+        entry[cost] = uncertainty.over_seeds([result.get(cost) for result in results])
     entry["parameters"] = results[0]["parameters"]
     entry["jobs"] = [_jobs(result) for result in results]
     entry["code"] = _distinct(results, "code")
@@ -91,8 +97,9 @@ def _measured(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _jobs(result: dict[str, Any]) -> int | None:
-    """How many runs shared the machine at most with this one; None where nobody told it."""
-    return max((p["jobs"] for p in result.get("processes", ()) if p["jobs"]), default=None)
+    """How many runs shared the machine; None where that is not known."""
+    # Cells of version 0.1 list their processes.
+    return result.get("jobs") or max((p["jobs"] for p in result.get("processes", ())), default=None)
 
 
 def _distinct(results: Sequence[dict[str, Any]], key: str) -> list[Any]:
@@ -102,28 +109,3 @@ def _distinct(results: Sequence[dict[str, Any]], key: str) -> list[Any]:
         if result[key] not in found:
             found.append(result[key])
     return found
-
-
-def _difference(
-    own: Mapping[int, Scores], baseline: Mapping[int, Scores], draws: Draws
-) -> dict[str, Any] | None:
-    """Paired differences over the seeds that both have; None where they share none."""
-    shared = [seed for seed in own if seed in baseline]
-    if not shared:
-        return None
-    mine, theirs = list(own), list(baseline)
-    found = Draws(list(own.values())).difference(
-        draws, [mine.index(s) for s in shared], [theirs.index(s) for s in shared]
-    )
-    return {"seeds": shared, **found}
-
-
-def _slices(scores: Sequence[Scores], facts: SampleFacts) -> dict[str, Any] | None:
-    """AUC by slice; None where the samples were not those that the facts are about."""
-    labels, predictions = scores[0].labels, [s.pctr for s in scores]
-    if len(labels) != len(facts.history):
-        return None
-    return {
-        "history": slices.auc_by(slices.HISTORY, facts.history, labels, predictions),
-        "popularity": slices.auc_by(slices.POPULARITY, facts.sightings, labels, predictions),
-    }

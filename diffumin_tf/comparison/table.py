@@ -1,25 +1,36 @@
 """`comparison.md`: the figures of a comparison for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffumin_tf.comparison.markdown import (
-    NOTHING,
-    SPLITS,
-    interval,
-    number,
-    settings,
-    signed,
-    spread,
-    table,
-)
-from diffumin_tf.comparison.slices import TITLES
+import pandas as pd
 
+from diffumin_tf.comparison.slices import SLICINGS
+
+NOTHING = "–"
+SPLITS = {"test": "test", "valid": "validation"}
+# By metric of a difference: its name, and what is resampled.
 _DIFFERENCES = {
     "auc": ("AUC", "samples"),
     "auc_by_users": ("AUC", "users"),
     "gauc": ("GAUC", "users"),
 }
+_HOW_TO_READ = """\
+Mean over the seeds that both have; runs of the same seed are subtracted from each other on the \
+same samples of the {split} split. Two sources of chance stand apart:
+
+* *resampled*: other samples, or other users with all their samples, drawn {resamples:,} times \
+with replacement (paired bootstrap, percentiles 2.5 and 97.5); the trained models stay as they \
+are. Samples of one user depend on each other: where the two intervals of AUC differ, that by \
+users holds for new users.
+* *between seeds*: other initial weights and orders of the samples (Student's t on the \
+differences, one a seed); the samples stay as they are.
+
+A difference is beyond chance where both intervals leave out 0. s.e.: standard error."""
+_COSTS = """Mean ± standard deviation over seeds. Training: as the trainer counts, the first step \
+and validation left out. Scoring: a pass over that split after one to warm up, reading included. \
+Peak memory (of the whole process, Python and TensorFlow included) and minutes are those of \
+training; minutes of a run that was cut and went on are not known."""
 
 
 def markdown(comparison: dict[str, Any], pictures: Sequence[str] = ()) -> str:
@@ -31,213 +42,196 @@ def markdown(comparison: dict[str, Any], pictures: Sequence[str] = ()) -> str:
     """
     blocks = [
         f"# Comparison with {comparison['baseline']}",
-        _origin(comparison),
-        *_mixed_code(comparison),
-        *_failed(comparison),
+        *_origin(comparison),
         *_quality(comparison),
         *_differences(comparison),
         *_costs(comparison),
-        *_sliced(comparison),
-        *_choices(comparison),
+        *_slices(comparison),
+        *_settings(comparison),
         *(f"![{name.partition('.')[0]}]({name})" for name in pictures),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _origin(comparison: dict[str, Any]) -> str:
-    """Where the figures come from."""
+def table(rows: Sequence[Mapping[str, str]], texts: int = 1) -> str:
+    """Rows of cells by column in Markdown; the first `texts` columns are text, others numbers."""
+    frame = pd.DataFrame(rows)
+    marks = ["---" if index < texts else "---:" for index in range(frame.shape[1])]
+    header, *lines = (
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        for cells in (frame.columns, *frame.to_numpy())
+    )
+    return "\n".join([header, "|" + "|".join(marks) + "|", *lines])
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number, or a dash where it is not known."""
+    return NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """A difference, with its sign."""
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def mean_sd(statistic: Mapping[str, Any] | None, digits: int = 4, unit: float = 1) -> str:
+    """What `uncertainty.over_seeds` made, in units of `unit`: `mean ± standard deviation`."""
+    if statistic is None:
+        return NOTHING
+    known = [statistic[key] / unit for key in ("mean", "sd") if statistic[key] is not None]
+    return " ± ".join(f"{value:,.{digits}f}" for value in known)
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """`key=value, …`"""
+    texts = {k: f"{v:g}" if isinstance(v, float) else v for k, v in values.items()}
+    return ", ".join(f"{key}={text}" for key, text in texts.items())
+
+
+def _origin(comparison: dict[str, Any]) -> list[str]:
+    """Where the figures come from, and what must be known about them first."""
     machines = "; ".join(
         f"{m['processor']}, {m['cpus']} CPUs{', ' + m['gpu'] if m['gpu'] else ''}, "
         f"TensorFlow {m['tensorflow']}"
         for m in comparison["machines"]
     )
-    return f"`{comparison['command']}`\n\n{machines}; {_code(comparison['code'])}."
+    blocks = [f"`{comparison['command']}`", f"{machines}; {_code(comparison['code'])}."]
+    if len(comparison["code"]) > 1:
+        of_rows = {name: _code(e["code"]) for name, e in comparison["experiments"].items()}
+        blocks.append("**Not all runs are of the same code; a difference may come from that:**")
+        blocks.append("\n".join(f"* {name}: {code}" for name, code in of_rows.items()))
+    if comparison["failed"]:
+        blocks.append("**Runs that failed, and are missing below:**")
+        blocks.append("\n".join(f"* {slug}: {why}" for slug, why in comparison["failed"].items()))
+    return blocks
 
 
-def _code(ran: Sequence[dict[str, Any]]) -> str:
+def _code(versions: Sequence[dict[str, Any]]) -> str:
     return "; ".join(
         f"diffumin_tf {c['version'] or '?'}" + (f", commit {c['commit']}" if c["commit"] else "")
-        for c in ran
+        for c in versions
     )
-
-
-def _mixed_code(comparison: dict[str, Any]) -> list[str]:
-    if len(comparison["code"]) < 2:
-        return []
-    lines = [f"* {name}: {_code(e['code'])}" for name, e in comparison["experiments"].items()]
-    told = "**Not all runs are of the same code; a difference may come from that:**"
-    return [f"{told}\n\n" + "\n".join(lines)]
-
-
-def _failed(comparison: dict[str, Any]) -> list[str]:
-    if not comparison["failed"]:
-        return []
-    lines = [f"* {slug}: {why}" for slug, why in comparison["failed"].items()]
-    return ["**Runs that failed, and are missing below:**\n\n" + "\n".join(lines)]
 
 
 def _quality(comparison: dict[str, Any]) -> list[str]:
-    split = comparison["split"]
-    metrics = {"AUC": (split, "auc"), "GAUC": (split, "gauc"), "log loss": (split, "logloss")}
-    metrics["calibration"] = split, "calibration"
-    if split != "valid":
-        metrics["validation AUC"] = "valid", "auc"
-    rows = [
-        [name, f"{len(e['seeds'])}", *(spread(e[where][m], 4) for where, m in metrics.values())]
-        for name, e in comparison["experiments"].items()
-    ]
-    samples = [e[split]["examples"] for e in comparison["experiments"].values()]
-    told = f" of {samples[0]:,} samples" if len({*samples}) == 1 else ""
-    told += "" if split == "valid" else ", but for the last column"
-    return [
-        f"## {SPLITS[split].capitalize()} split",
-        table(["experiment", "seeds", *metrics], rows),
-        f"On the {SPLITS[split]} split{told}: mean ± standard deviation over seeds. "
-        "Log loss in nats; calibration: mean prediction / mean label." + _seen(split),
-    ]
-
-
-def _seen(split: str) -> str:
-    if split != "valid":
-        return ""
-    return (
-        " No run had a test split. Each kept the weights of its best validation AUC: these figures "
-        "are a little better than those on days that nobody looked at."
-    )
+    split, rows = comparison["split"], []
+    for name, entry in comparison["experiments"].items():
+        of_split = entry[split]
+        row = {"experiment": name, "seeds": f"{len(entry['seeds'])}"}
+        row |= {"AUC": mean_sd(of_split["auc"]), "GAUC": mean_sd(of_split["gauc"])}
+        row["log loss"] = mean_sd(of_split["logloss"])
+        row["calibration"] = mean_sd(of_split["calibration"])
+        if split != "valid":
+            row["validation AUC"] = mean_sd(entry["valid"]["auc"])
+        rows.append(row)
+    examples = {e[split]["examples"] for e in comparison["experiments"].values()}
+    words = f"On the {SPLITS[split]} split"
+    words += f" of {examples.pop():,} samples" if len(examples) == 1 else ""
+    words += "" if split == "valid" else ", but for the last column"
+    words += ": mean ± standard deviation over seeds. Log loss in nats; "
+    words += "calibration: mean prediction / mean label."
+    if split == "valid":
+        words += " No run had a test split. Each kept the weights of its best validation AUC: "
+        words += "these figures are a little better than those on days that nobody looked at."
+    return [f"## {SPLITS[split].capitalize()} split", table(rows), words]
 
 
 def _differences(comparison: dict[str, Any]) -> list[str]:
+    baseline, experiments = comparison["baseline"], comparison["experiments"]
     rows = []
-    for name, entry in comparison["experiments"].items():
+    for name, entry in experiments.items():
         for metric, (label, unit) in _DIFFERENCES.items():
-            found = (entry["difference"] or {}).get(metric)
-            if found:
-                rows.append([name, label, unit, signed(found["mean"]), *_uncertain(found)])
-    if not rows:
-        return _apart(comparison)
-    baseline, resamples = comparison["baseline"], comparison["resamples"]
-    split = SPLITS[comparison["split"]]
-    header = ["experiment", "metric", "resampled", f"minus {baseline}", "95 % resampled"]
-    header += ["s.e. resampled", "95 % between seeds", "s.e. between seeds", "seeds"]
-    return [
-        f"## Difference to {baseline}",
-        table(header, rows, texts=3),
-        *_apart(comparison),
-        "Mean over the seeds that both have; runs of the same seed are subtracted from each other "
-        f"on the same samples of the {split} split. Two sources of chance stand apart:\n\n"
-        f"* *resampled*: other samples, or other users with all their samples, drawn "
-        f"{resamples:,} times with replacement (paired bootstrap, percentiles 2.5 and 97.5); the "
-        "trained models stay as they are. Samples of one user depend on each other: where the two "
-        "intervals of AUC differ, that by users holds for new users.\n"
-        "* *between seeds*: other initial weights and orders of the samples (Student's t on the "
-        "differences, one a seed); the samples stay as they are.\n\n"
-        "A difference is beyond chance where both intervals leave out 0. s.e.: standard error.",
-    ]
+            if found := (entry["difference"] or {}).get(metric):
+                row = {"experiment": name, "metric": label, "resampled": unit}
+                row[f"minus {baseline}"] = signed(found["mean"])
+                for source in ("resampled", "between_seeds"):
+                    row |= _uncertainty(source.replace("_", " "), found[source])
+                rows.append({**row, "seeds": f"{len(found['values'])}"})
+    blocks = [f"## Difference to {baseline}", table(rows, texts=3)] if rows else []
+    apart = [name for name, entry in experiments.items() if not entry["same_samples"]]
+    if apart:
+        blocks.append(
+            f"Not here: {', '.join(apart)}, scored on other samples than the baseline, or without "
+            "a finished run of the baseline."
+        )
+    if rows:
+        split = SPLITS[comparison["split"]]
+        blocks.append(_HOW_TO_READ.format(split=split, resamples=comparison["resamples"]))
+    return blocks
 
 
-def _apart(comparison: dict[str, Any]) -> list[str]:
-    """Says which experiments cannot be compared sample by sample."""
-    apart = [n for n, e in comparison["experiments"].items() if not e["same_samples"]]
-    if not apart:
-        return []
-    return [
-        f"Not here: {', '.join(apart)}, scored on other samples than the baseline, or without "
-        "a finished run of the baseline."
-    ]
-
-
-def _uncertain(found: dict[str, Any]) -> list[str]:
-    drawn, seeds = found["resampled"], found["between_seeds"]
-    cells = [interval(drawn["low"], drawn["high"]), f"{drawn['standard_error']:.4f}"]
-    if seeds is None:
-        cells += [NOTHING, NOTHING]
-    else:
-        cells += [interval(seeds["low"], seeds["high"]), f"{seeds['standard_error']:.4f}"]
-    return [*cells, f"{len(found['values'])}"]
+def _uncertainty(source: str, found: Mapping[str, float] | None) -> dict[str, str]:
+    interval = error = NOTHING
+    if found:
+        interval = f"[{signed(found['low'])}, {signed(found['high'])}]"
+        error = f"{found['standard_error']:.4f}"
+    return {f"95 % {source}": interval, f"s.e. {source}": error}
 
 
 def _costs(comparison: dict[str, Any]) -> list[str]:
-    entries = comparison["experiments"]
-    on_gpu = any(entry["peak_gpu_memory_mb"] for entry in entries.values())
-    header = ["experiment", "training, samples/s", "scoring, samples/s", "dense weights"]
-    header += ["embedding table", "peak memory, MB", *(["of the GPU, MB"] if on_gpu else [])]
-    header += ["steps", "minutes"]
-    rows = []
+    entries, rows = comparison["experiments"], []
+    has_gpu = any(entry["peak_gpu_memory_mb"] for entry in entries.values())
     for name, entry in entries.items():
-        size = entry["parameters"]
-        row = [name]
-        row += [spread(entry[f"{kind}_samples_per_second"], 0) for kind in ("training", "scoring")]
-        row += [f"{size['dense']:,}"]
-        row += [f"{size['table']:,} ({size['table_rows']:,} × {size['table_dim']})"]
-        row += [spread(entry["peak_memory_mb"], 0)]
-        row += [spread(entry["peak_gpu_memory_mb"], 0)] if on_gpu else []
-        row += [spread(entry["steps"], 0), spread(entry["seconds"], 1, per=60)]
+        size, row = entry["parameters"], {"experiment": name}
+        for kind in ("training", "scoring"):
+            row[f"{kind}, samples/s"] = mean_sd(entry[f"{kind}_samples_per_second"], 0)
+        row["dense weights"] = f"{size['dense']:,}"
+        row["embedding table"] = "{table:,} ({table_rows:,} × {table_dim})".format(**size)
+        row["peak memory, MB"] = mean_sd(entry["peak_memory_mb"], 0)
+        if has_gpu:
+            row["of the GPU, MB"] = mean_sd(entry["peak_gpu_memory_mb"], 0)
+        row["steps"] = mean_sd(entry["steps"], 0)
+        row["minutes"] = mean_sd(entry["seconds"], 1, unit=60)
         rows.append(row)
-    return [
-        "## Costs",
-        table(header, rows),
-        "Mean ± standard deviation over seeds. Training: as the trainer counts, the first step and "
-        "validation left out. Scoring: a pass over that split after one to warm up, reading "
-        "included. Peak memory is that of the whole process, Python and TensorFlow included. "
-        "Minutes are those of all processes of a run that was cut and went on." + _beside(entries),
-    ]
+    shared = {name: max((j for j in e["jobs"] if j), default=1) for name, e in entries.items()}
+    beside, words = [name for name, jobs in shared.items() if jobs > 1], _COSTS
+    if beside:
+        which = "" if len(beside) == len(entries) else f" ({', '.join(beside)})"
+        words += f" **Up to {max(shared.values())} runs shared the machine{which}, each on its "
+        words += "share of the cores: speeds were measured beside other runs.**"
+    return ["## Costs", table(rows), words]
 
 
-def _beside(entries: dict[str, Any]) -> str:
-    """Says how many runs shared the machine, if any did, and which."""
-    shared = {
-        name: max((jobs for jobs in e["jobs"] if jobs), default=1) for name, e in entries.items()
-    }
-    shared = {name: jobs for name, jobs in shared.items() if jobs > 1}
-    if not shared:
-        return ""
-    which = "" if len(shared) == len(entries) else f" ({', '.join(shared)})"
-    return (
-        f" **Up to {max(shared.values())} runs shared the machine{which}, each on its share of the "
-        "cores: speeds were measured beside other runs.**"
-    )
-
-
-def _sliced(comparison: dict[str, Any]) -> list[str]:
+def _slices(comparison: dict[str, Any]) -> list[str]:
     blocks, split = [], SPLITS[comparison["split"]]
-    for key, (title, unit) in TITLES.items():
-        found = {n: e["slices"][key] for n, e in comparison["experiments"].items() if e["slices"]}
-        if not found:
-            continue
-        buckets = next(iter(found.values()))
+    sliced = {n: e["slices"] for n, e in comparison["experiments"].items() if e["slices"]}
+    for kind, slicing in SLICINGS.items() if sliced else ():
+        unit, first = slicing.unit, next(iter(sliced.values()))[kind]
         rows = [
-            ["samples", *(f"{row['samples']:,}" for row in buckets)],
-            ["clicks", *(f"{row['clicks']:,}" for row in buckets)],
-            *([name, *(number(row["auc"], 4) for row in rows)] for name, rows in found.items()),
+            {unit: count, **{s["bucket"]: f"{s[count]:,}" for s in first}}
+            for count in ("samples", "clicks")
         ]
-        what = f"{unit} (`{comparison['popularity_feature']}`)" if key == "popularity" else unit
+        for name, slices in sliced.items():
+            rows.append({unit: name, **{s["bucket"]: number(s["auc"]) for s in slices[kind]}})
+        column = f" (`{comparison['popularity_feature']}`)" if kind == "popularity" else ""
         blocks += [
-            f"## AUC by {title}",
-            table([unit, *(row["bucket"] for row in buckets)], rows),
-            f"Samples of the {split} split by {what}; mean AUC over seeds. Differences within "
-            "a slice are as uncertain as it is small.",
+            f"## AUC by {slicing.title}",
+            table(rows),
+            f"Samples of the {split} split by {unit}{column}; mean AUC over seeds. Differences "
+            "within a slice are as uncertain as it is small.",
         ]
     return blocks
 
 
-def _choices(comparison: dict[str, Any]) -> list[str]:
-    rows = []
+def _settings(comparison: dict[str, Any]) -> list[str]:
+    tried, fixed = [], []
     for name, entry in comparison["experiments"].items():
-        for tried in entry["chosen_from"] or ():
-            areas = tried["valid_auc"]
-            mean = NOTHING if None in areas else f"{sum(areas) / len(areas):.4f}"
-            is_chosen = "chosen" if tried["settings"] == entry["chosen"] else ""
-            rows.append([name, settings(tried["settings"]), is_chosen, mean])
-    own = [[n, settings(e["set"])] for n, e in comparison["experiments"].items() if e["set"]]
+        for option in entry["chosen_from"] or ():
+            areas, chosen = option["valid_auc"], option["settings"] == entry["chosen"]
+            mean = None if None in areas else sum(areas) / len(areas)
+            row = {"experiment": name, "settings": settings(option["settings"])}
+            tried.append({**row, "": "chosen" if chosen else "", "validation AUC": number(mean)})
+        if entry["set"]:
+            fixed.append({"experiment": name, "sets": settings(entry["set"])})
     blocks = []
-    if rows:
-        blocks = [
+    if tried:
+        seeds = ", ".join(map(str, comparison["study"]["choose_seeds"]))
+        blocks += [
             "## Settings that were chosen",
-            table(["experiment", "settings", "", "validation AUC"], rows, texts=3),
-            "Chosen by the mean validation AUC alone (seeds "
-            f"{', '.join(map(str, comparison['study']['choose_seeds']))}); the test split was not "
+            table(tried, texts=3),
+            f"Chosen by the mean validation AUC alone (seeds {seeds}); the test split was not "
             "looked at. All chose from the same grid, but for what an experiment sets itself.",
         ]
-    if own:
-        blocks += ["## Settings of the experiments", table(["experiment", "sets"], own, texts=2)]
+    if fixed:
+        blocks += ["## Settings of the experiments", table(fixed, texts=2)]
     return blocks

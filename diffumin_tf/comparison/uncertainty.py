@@ -1,14 +1,12 @@
 """Means over seeds, and differences to the baseline with what they are uncertain by."""
 
-import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffumin_tf.evaluation import bootstrap
-from diffumin_tf.evaluation.bootstrap import Spread
 from diffumin_tf.evaluation.scoring import Scores
 
 RESAMPLES, _SEED = 1_000, 1
@@ -22,6 +20,13 @@ _T = (
 _NORMAL = 1.960
 
 
+class Measured(NamedTuple):
+    """A metric of one run: its value on the samples, and on resamples of them [R]."""
+
+    value: float | None
+    draws: np.ndarray
+
+
 def over_seeds(values: Sequence[float | None]) -> dict[str, Any] | None:
     """Mean and standard deviation (None for one value); None where a value is missing."""
     if not values or None in values:
@@ -31,7 +36,7 @@ def over_seeds(values: Sequence[float | None]) -> dict[str, Any] | None:
 
 
 def between_seeds(differences: Sequence[float]) -> dict[str, Any] | None:
-    """What paired differences, one a seed, tell about their mean: 95 % interval by Student's t.
+    """95 % interval of the mean of paired differences, one a seed, by Student's t.
 
     None for one seed, which says nothing about others.
     """
@@ -44,63 +49,58 @@ def between_seeds(differences: Sequence[float]) -> dict[str, Any] | None:
     return {"sd": sd, "standard_error": error, "low": mean - reach, "high": mean + reach}
 
 
-class Draws:
-    """Metrics of some models on resamples, which are the same for whatever models of these samples.
+def resample(scores: Scores, resamples: int = RESAMPLES) -> dict[str, Measured]:
+    """Metrics of a run on resamples, which are the same for all runs on the same samples.
+
+    Returns:
+        `auc`, by samples that are drawn anew; where users are known, `auc_by_users` and `gauc`, by
+        users that are drawn anew with all their samples.
+    """
+    labels, pctr, users = scores.labels, scores.pctr, scores.users
+    metrics = scores.metrics()
+    measured = {
+        "auc": Measured(metrics["auc"], bootstrap.auc_draws(labels, pctr, resamples, _SEED))
+    }
+    if users is not None:
+        by_users = bootstrap.auc_draws(labels, pctr, resamples, _SEED, users)
+        gauc = bootstrap.gauc_draws(labels, pctr, users, resamples, _SEED)
+        measured["auc_by_users"] = Measured(metrics["auc"], by_users)
+        measured["gauc"] = Measured(metrics["gauc"], gauc)
+    return measured
+
+
+def difference(
+    pairs: Sequence[tuple[Mapping[str, Measured], Mapping[str, Measured]]],
+) -> dict[str, Any]:
+    """Mean differences to the baseline over seeds.
 
     Args:
-        scores: of one experiment, one a seed; all of the same samples.
-        resamples: how many.
+        pairs: a run and that of the baseline with the same seed, on the same samples.
+
+    Returns:
+        By metric: `mean`; `values`, one a seed; `resampled`: interval and standard error by drawing
+        samples or users anew, with the trained models as they are; `between_seeds`: the same
+        by the differences between the seeds, with the samples as they are.
     """
-
-    def __init__(self, scores: Sequence[Scores], resamples: int = RESAMPLES) -> None:
-        labels, users = scores[0].labels, scores[0].users
-        predictions = [s.pctr for s in scores]
-        self._draws = {"auc": bootstrap.auc_draws(labels, predictions, resamples, _SEED)}
-        if users is not None:
-            by_users = bootstrap.auc_draws(labels, predictions, resamples, _SEED, users)
-            gauc = bootstrap.gauc_draws(labels, predictions, users, resamples, _SEED)
-            self._draws |= {"auc_by_users": by_users, "gauc": gauc}
-        found = [s.metrics() for s in scores]
-        self._values = {
-            "auc": [m["auc"] for m in found],
-            "auc_by_users": [m["auc"] for m in found],
-            "gauc": [m["gauc"] for m in found],
+    found = {}
+    for metric in pairs[0][0]:
+        of_metric = [(run[metric], base[metric]) for run, base in pairs]
+        if any(None in (run.value, base.value) for run, base in of_metric):
+            continue
+        values = [run.value - base.value for run, base in of_metric]
+        draws = np.mean([run.draws - base.draws for run, base in of_metric], axis=0)
+        found[metric] = {
+            "mean": float(np.mean(values)),
+            "values": values,
+            "resampled": bootstrap.interval(draws),
+            "between_seeds": between_seeds(values),
         }
-
-    def difference(self, baseline: "Draws", own: list[int], others: list[int]) -> dict[str, Any]:
-        """Mean differences over seeds to the baseline.
-
-        Args:
-            baseline: of the same samples.
-            own, others: places of the seeds that both have, here and in the baseline.
-
-        Returns:
-            By metric (`auc`; with users `auc_by_users`, resampled by users, and `gauc`):
-            `mean`; `values`, one a seed; `resampled`: interval and standard error by drawing
-            samples or users anew, with the trained models as they are; `between_seeds`: the same
-            by the spread of the seeds, with the samples as they are.
-        """
-        found = {}
-        for metric, draws in self._draws.items():
-            mine = [self._values[metric][place] for place in own]
-            theirs = [baseline._values[metric][place] for place in others]
-            if None in mine or None in theirs:
-                continue
-            values = [a - b for a, b in zip(mine, theirs, strict=True)]
-            moved = (draws[own] - baseline._draws[metric][others]).mean(axis=0)
-            found[metric] = {
-                "mean": float(np.mean(values)),
-                "values": values,
-                "resampled": dataclasses.asdict(Spread.of(moved)),
-                "between_seeds": between_seeds(values),
-            }
-        return found
+    return found
 
 
-def same_samples(one: Scores, other: Scores) -> bool:
+def same_samples(one: Scores, other: Scores | None) -> bool:
     """Whether two runs were scored on the same samples, as far as labels and users tell."""
-    if not np.array_equal(one.labels, other.labels):
-        return False
-    if one.users is None or other.users is None:
-        return one.users is other.users
-    return np.array_equal(one.users, other.users)
+    return other is not None and all(
+        np.array_equal(mine, theirs)
+        for mine, theirs in ((one.labels, other.labels), (one.users, other.users))
+    )

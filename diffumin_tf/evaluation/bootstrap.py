@@ -1,12 +1,11 @@
 """How far a metric would move on other test samples or users: paired bootstrap resampling.
 
 A resample draws as many samples (or users) as there are, with replacement; it is kept as the number
-of times each was drawn, which then weighs it. All models are measured on the same resamples, so
-that what is hard about a resample is hard for all of them and cancels out of a difference.
+of times each was drawn, which then weighs it. With the same seed, all models are measured on the
+same resamples, so that what is hard about a resample cancels out of a difference.
 """
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,95 +16,77 @@ from diffumin_tf.evaluation import metrics
 _BLOCK = 2**18
 
 
-@dataclasses.dataclass(frozen=True)
-class Spread:
-    """What resamples tell about a number.
+def interval(draws: np.ndarray) -> dict[str, float]:
+    """What resamples say about a number.
 
-    Attributes:
-        low, high: its 95 % interval, the percentiles 2.5 and 97.5 of the resamples.
-        standard_error: standard deviation of the resamples.
+    Args:
+        draws: [R], its values on R resamples; those that are not a number are left out.
+
+    Returns:
+        `low` and `high`, its 95 % interval (percentiles 2.5 and 97.5), and `standard_error`, the
+        standard deviation of the resamples.
     """
-
-    low: float
-    high: float
-    standard_error: float
-
-    @classmethod
-    def of(cls, draws: np.ndarray) -> "Spread":
-        """Sums up the values [R] of R resamples; those that are not a number are left out."""
-        draws = draws[np.isfinite(draws)]
-        if len(draws) < 2:
-            return cls(float("nan"), float("nan"), float("nan"))
-        low, high = np.percentile(draws, [2.5, 97.5])
-        return cls(float(low), float(high), float(np.std(draws, ddof=1)))
+    draws = draws[np.isfinite(draws)]
+    if len(draws) < 2:
+        return dict.fromkeys(("low", "high", "standard_error"), float("nan"))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    error = float(np.std(draws, ddof=1))
+    return {"low": float(low), "high": float(high), "standard_error": error}
 
 
 def auc_draws(
     labels: np.ndarray,
-    scores: Sequence[np.ndarray],
+    scores: np.ndarray,
     resamples: int,
     seed: int,
     users: np.ndarray | None = None,
 ) -> np.ndarray:
-    """AUC of M models on R resamples of the samples, or of the users with all their samples.
+    """AUC of a model on R resamples of the samples, or of the users with all their samples.
 
     Args:
         labels: [n], 0 or 1.
-        scores: M arrays [n].
+        scores: [n].
         resamples: R.
         seed: same seed, same resamples.
         users: [n]; given, users are drawn instead of samples. Samples of one user depend on each
             other, so that this interval is the honest one for a population of users.
 
     Returns:
-        float64 [M, R]; NaN where a resample lacks clicks or non-clicks.
+        float64 [R]; NaN where a resample lacks clicks or non-clicks.
     """
-    areas = [_WeightedAuc(labels, s) for s in scores]
-    unit = None if users is None else np.unique(users, return_inverse=True)[1]
-    draws = np.empty([len(areas), resamples])
-    units = len(labels) if unit is None else int(unit.max()) + 1
-    for first, drawn in _counts(units, resamples, seed, wide=len(labels)):
-        weights = drawn if unit is None else drawn[unit]
-        for model, area in enumerate(areas):
-            draws[model, first : first + drawn.shape[1]] = area(weights)
-    return draws
+    weighted = _WeightedAuc(labels, scores)
+    unit = np.arange(len(labels)) if users is None else np.unique(users, return_inverse=True)[1]
+    blocks = _counts(int(unit.max()) + 1, resamples, seed, wide=len(labels))
+    return np.concatenate([weighted(drawn[unit]) for drawn in blocks])
 
 
 def gauc_draws(
-    labels: np.ndarray,
-    scores: Sequence[np.ndarray],
-    users: np.ndarray,
-    resamples: int,
-    seed: int,
+    labels: np.ndarray, scores: np.ndarray, users: np.ndarray, resamples: int, seed: int
 ) -> np.ndarray:
-    """GAUC of M models on R resamples of the users.
+    """GAUC of a model on R resamples of the users.
 
     Args:
         labels: [n], 0 or 1.
-        scores: M arrays [n].
+        scores: [n].
         users: [n].
         resamples: R.
         seed: same seed, same resamples as those of `auc_draws` by users.
 
     Returns:
-        float64 [M, R]; NaN where no drawn user has both classes.
+        float64 [R]; NaN where no drawn user has both classes.
     """
     unit = np.unique(users, return_inverse=True)[1]
     units = int(unit.max()) + 1
-    areas, sizes = np.zeros([len(scores), units]), np.zeros(units)
-    for model, one in enumerate(scores):
-        found, area, size = metrics.auc_by_group(unit, labels, one)
-        areas[model, found], sizes[found] = area, size
-    draws = np.empty([len(scores), resamples])
-    for first, drawn in _counts(units, resamples, seed, wide=units):
-        with np.errstate(invalid="ignore"):
-            means = (areas * sizes) @ drawn / (sizes @ drawn)
-        draws[:, first : first + drawn.shape[1]] = means
-    return draws
+    areas, sizes = np.zeros(units), np.zeros(units)
+    found, area, size = metrics.auc_by_group(unit, labels, scores)
+    areas[found], sizes[found] = area, size
+    with np.errstate(invalid="ignore"):
+        blocks = _counts(units, resamples, seed, wide=units)
+        return np.concatenate([(areas * sizes) @ drawn / (sizes @ drawn) for drawn in blocks])
 
 
-def _counts(units: int, resamples: int, seed: int, wide: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks of resamples: the first one's number, and how often each unit was drawn [units, b].
+def _counts(units: int, resamples: int, seed: int, wide: int) -> Iterator[np.ndarray]:
+    """How often each unit was drawn [units, b], for a block of b resamples at a time.
 
     Args:
         wide: rows of the largest array that is made of a block; settles b, and nothing else.
@@ -117,7 +98,7 @@ def _counts(units: int, resamples: int, seed: int, wide: int) -> Iterator[tuple[
             np.bincount(rng.integers(0, units, units), minlength=units)
             for _ in range(min(block, resamples - first))
         ]
-        yield first, np.stack(drawn, axis=1).astype(np.float64)
+        yield np.stack(drawn, axis=1).astype(np.float64)
 
 
 class _WeightedAuc:
