@@ -86,7 +86,7 @@ def compare(
         runs.clear(choosing)
         finished = [(cell, runs.folder(cell)) for cell in final if runs.folder(cell).is_finished]
         report(f"counting histories, and sightings of {column} …")
-        facts = slices.read_facts(config, schema, study.split, column)
+        facts = slices.read_facts(config, schema, study.split, column, report)
         report("resampling …")
         comparison = {
             "command": command,

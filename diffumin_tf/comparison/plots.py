@@ -122,7 +122,7 @@ def slices(comparison: dict[str, Any]) -> Any:
     split = SPLITS[comparison["split"]]
     figure = Figure(figsize=(13.5, 1.8 + 0.3 * len(sliced)), layout="constrained")
     axes = figure.subplots(1, len(SLICINGS), sharey=True)
-    for axis, (kind, slicing) in zip(axes, SLICINGS.items(), strict=True):
+    for axis, (kind, (by, unit, _)) in zip(axes, SLICINGS.items(), strict=True):
         rows = [_minus(slices[kind], baseline[kind]) for slices in sliced.values()]
         known = [abs(value) for row in rows for value in row if value is not None]
         reach = max(known, default=0.0) or 1.0
@@ -135,8 +135,8 @@ def slices(comparison: dict[str, Any]) -> Any:
                 axis.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
         ticks = [f"{s['bucket']}\n{s['samples']:,}" for s in baseline[kind]]
         axis.set_xticks(range(len(ticks)), ticks, fontsize=9)
-        axis.set_xlabel(f"{slicing.unit}; below: {split} samples")
-        title = f"{split} AUC minus that of “{comparison['baseline']}”, by {slicing.title}"
+        axis.set_xlabel(f"{unit}; below: {split} samples")
+        title = f"{split} AUC minus that of “{comparison['baseline']}”, by {by}"
         axis.set_title(title, fontsize=10)
     names = [textwrap.fill(name, 36) for name in sliced]
     axes[0].set_yticks(range(len(names)), names, fontsize=8)

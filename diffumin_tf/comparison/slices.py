@@ -1,7 +1,6 @@
 """AUC within slices of a split: by length of the history, by popularity of the candidate."""
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +8,11 @@ import pandas as pd
 import tensorflow as tf
 
 from diffumin_tf.comparison.uncertainty import over_seeds
-from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.schema import DataStruct, SequenceField
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.evaluation import metrics
 from diffumin_tf.evaluation.scoring import Scores
+from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.parsing import parse, read_records
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.model import features_of
@@ -20,28 +20,14 @@ from diffumin_tf.model import features_of
 _BATCH = 1024
 
 
-@dataclasses.dataclass(frozen=True)
-class Slicing:
-    """A way to slice samples by a number that each has.
-
-    Attributes:
-        title: what the number is.
-        unit: what it counts.
-        buckets: name and least number of each slice, in ascending order.
-    """
-
-    title: str
-    unit: str
-    buckets: dict[str, int]
-
-
+# By kind: what samples are sliced by, what is counted, and the first number of each slice by name.
 SLICINGS = {
-    "history": Slicing(
+    "history": (
         "length of the history",
         "behaviours in the record",
         {"0": 0, "1–10": 1, "11–50": 11, "51–200": 51, "201–1,000": 201, ">1,000": 1_001},
     ),
-    "popularity": Slicing(
+    "popularity": (
         "popularity of the candidate",
         "sightings in the training split",
         {"0": 0, "1–4": 1, "5–19": 5, "20–99": 20, "100–999": 100, "≥1,000": 1_000},
@@ -61,7 +47,11 @@ def popularity_column(config: TaskConfig, schema: DataStruct, wanted: str | None
 
 
 def read_facts(
-    config: TaskConfig, schema: DataStruct, split: str, column: str
+    config: TaskConfig,
+    schema: DataStruct,
+    split: str,
+    column: str,
+    report: Callable[[str], None] = print,
 ) -> dict[str, np.ndarray]:
     """Reads the training split and the scored one.
 
@@ -70,24 +60,44 @@ def read_facts(
         schema: columns of a record.
         split: the scored one.
         column: the candidate column whose sightings count.
+        report: takes a line for each damaged file.
 
     Returns:
         int64 [n] for the samples of the split in their order: `history`, behaviours in the record,
         also those beyond `seq_len`; `popularity`, training samples that have the same candidate.
     """
     index = schema.position("cat_feature", column)
-    trained = [raw["cat_feature"][:, index].numpy() for raw in _batches(config, schema, "train")]
-    sightings = pd.Series(np.concatenate(trained)).value_counts()
-    candidates, lengths = [], []
-    for raw in _batches(config, schema, split):
-        candidates.append(raw["cat_feature"][:, index].numpy())
-        lengths.append(_history_lengths(config, schema, raw).numpy())
-    candidate = pd.Series(np.concatenate(candidates))
-    popularity = candidate.map(sightings).where(candidate != 0).fillna(0)  # 0: a missing id
-    return {
-        "history": np.concatenate(lengths).astype(np.int64),
-        "popularity": popularity.to_numpy(np.int64),
-    }
+    fields = [schema.sequence(name) for name in features_of(config).behaviours]
+    check = FileCheck(schema, config.max_bad_records, report)
+
+    def candidate_and_length(serialised: tf.Tensor) -> tf.Tensor:
+        raw = parse(schema, serialised)
+        return tf.stack([raw["cat_feature"][:, index], _history_length(fields, raw)], axis=1)
+
+    def samples(split: str) -> np.ndarray:
+        files = files_of(config, schema, split)
+        check.look(files)
+        records = read_records(files, check.cuts).batch(_BATCH)
+        batches = records.map(candidate_and_length, tf.data.AUTOTUNE)
+        return np.concatenate([batch.numpy() for batch in check.read(batches, files)])
+
+    sightings = pd.Series(samples("train")[:, 0]).value_counts()
+    candidate, length = samples(split).T
+    popularity = pd.Series(candidate).map(sightings).fillna(0)
+    popularity[candidate == 0] = 0  # a missing id
+    return {"history": length, "popularity": popularity.to_numpy(np.int64)}
+
+
+def _history_length(fields: Sequence[SequenceField], raw: dict[str, tf.Tensor]) -> tf.Tensor:
+    """int64 [B]: behaviours of the longest field."""
+    lengths = []
+    for field in fields:
+        if field.start is None:
+            lengths.append(tf.cast(raw[field.name].row_lengths(), tf.int64))
+        else:
+            ids = raw["cat_feature"][:, field.start : field.start + field.max_len]
+            lengths.append(tf.math.count_nonzero(ids, axis=1))
+    return tf.reduce_max(tf.stack(lengths), axis=0)
 
 
 def auc_by_slice(kind: str, numbers: np.ndarray, scores: Sequence[Scores]) -> list[dict[str, Any]]:
@@ -102,7 +112,7 @@ def auc_by_slice(kind: str, numbers: np.ndarray, scores: Sequence[Scores]) -> li
         `{"bucket", "samples", "clicks", "auc", "sd"}` a slice: mean and standard deviation (None
         for one seed) over seeds. The AUC is None with one class alone.
     """
-    buckets, labels = SLICINGS[kind].buckets, scores[0].labels
+    (_, _, buckets), labels = SLICINGS[kind], scores[0].labels
     bucket_of = pd.cut(numbers, [*buckets.values(), np.inf], right=False, labels=list(buckets))
     rows = []
     for bucket in buckets:
@@ -120,22 +130,3 @@ def auc_by_slice(kind: str, numbers: np.ndarray, scores: Sequence[Scores]) -> li
                 }
             )
     return rows
-
-
-def _batches(config: TaskConfig, schema: DataStruct, split: str) -> Iterator[dict[str, tf.Tensor]]:
-    records = read_records(files_of(config, schema, split))
-    return iter(records.batch(_BATCH).map(lambda batch: parse(schema, batch), tf.data.AUTOTUNE))
-
-
-def _history_lengths(
-    config: TaskConfig, schema: DataStruct, raw: dict[str, tf.Tensor]
-) -> tf.Tensor:
-    """int64 [B]: behaviours of the longest field."""
-    lengths = []
-    for field in map(schema.sequence, features_of(config).behaviours):
-        if field.start is None:
-            lengths.append(raw[field.name].row_lengths())
-        else:
-            ids = raw["cat_feature"][:, field.start : field.start + field.max_len]
-            lengths.append(tf.math.count_nonzero(ids, axis=1))
-    return tf.reduce_max(tf.stack(lengths), axis=0)

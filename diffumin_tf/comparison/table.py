@@ -195,8 +195,8 @@ def _costs(comparison: dict[str, Any]) -> list[str]:
 def _slices(comparison: dict[str, Any]) -> list[str]:
     blocks, split = [], SPLITS[comparison["split"]]
     sliced = {n: e["slices"] for n, e in comparison["experiments"].items() if e["slices"]}
-    for kind, slicing in SLICINGS.items() if sliced else ():
-        unit, first = slicing.unit, next(iter(sliced.values()))[kind]
+    for kind, (title, unit, _) in SLICINGS.items() if sliced else ():
+        first = next(iter(sliced.values()))[kind]
         rows = [
             {unit: count, **{s["bucket"]: f"{s[count]:,}" for s in first}}
             for count in ("samples", "clicks")
@@ -205,7 +205,7 @@ def _slices(comparison: dict[str, Any]) -> list[str]:
             rows.append({unit: name, **{s["bucket"]: number(s["auc"]) for s in slices[kind]}})
         column = f" (`{comparison['popularity_feature']}`)" if kind == "popularity" else ""
         blocks += [
-            f"## AUC by {slicing.title}",
+            f"## AUC by {title}",
             table(rows),
             f"Samples of the {split} split by {unit}{column}; mean AUC over seeds. Differences "
             "within a slice are as uncertain as it is small.",

@@ -1,13 +1,13 @@
 """Cells that do not train: what they leave is made up, and quickly."""
 
-import dataclasses
 import json
 import pathlib
 
 import numpy as np
 
-from diffumin_tf.comparison.cell_folder import CellFolder
+from diffumin_tf.comparison.folder import CellFolder
 from diffumin_tf.evaluation.scoring import Scores
+from diffumin_tf.files import write_json
 from diffumin_tf.run import folder as run_folder
 
 # How much the scores of an experiment know about the label.
@@ -15,81 +15,62 @@ SKILLS = {"strong": 1.2, "weak": 0.6}
 MACHINE = {"processor": "abacus", "cpus": 2, "gpu": None, "tensorflow": "2.21.0"}
 
 
-@dataclasses.dataclass
-class FakeProcess:
-    """A process that ended at once."""
-
-    code: int
-    told: list[str] = dataclasses.field(default_factory=list)
-
-    def poll(self):
-        return self.code
-
-    def terminate(self):
-        self.told.append("terminate")
-
-    def kill(self):
-        self.told.append("kill")
-
-    def wait(self, timeout=None):
-        return self.code
-
-
-class FakeStart:
-    """Stands in for `processes.start_cell`.
+class FakeRuns:
+    """Stands in for what runs a cell in a process.
 
     Attributes:
-        started: slugs, in their order.
+        requests: what was asked of the cells, in their order.
         failing: slugs that fail.
         trained_before: slugs of those that found a run in their folder.
         valid_auc: of a cell, from its request.
     """
 
     def __init__(self, failing=(), valid_auc=lambda request: 0.5, samples=160):
-        self.started, self.requests, self.failing = [], [], set(failing)
-        self.trained_before = []
+        self.requests, self.failing, self.trained_before = {}, set(failing), []
         self.valid_auc, self.samples = valid_auc, samples
 
-    def __call__(self, folder, jobs):
-        slug = pathlib.Path(folder).name
-        self.started.append(slug)
-        cell = CellFolder(folder)
-        request = cell.request()
-        self.requests.append(request)
-        pathlib.Path(cell.file("log.txt")).write_text(f"{slug} was here\n")
+    @property
+    def started(self):
+        """Slugs, in their order."""
+        return list(self.requests)
+
+    def __call__(self, path, jobs, tie):
+        folder, slug = CellFolder(path), pathlib.Path(path).name
+        self.requests[slug] = request = folder.request
+        pathlib.Path(folder.file("log.txt")).write_text(f"{slug} was here\n")
         if slug in self.failing:
-            return FakeProcess(1)
-        if run_folder.finished(cell.file("run")):
+            return 1
+        if run_folder.finished(folder.file("run")):
             self.trained_before.append(slug)
-        pathlib.Path(cell.file("run")).mkdir(exist_ok=True)
-        run_folder.mark_finished(cell.file("run"), {"made up": True})
-        leave_result(cell, request, self.samples, self.valid_auc(request), jobs=jobs)
-        return FakeProcess(0)
+        pathlib.Path(folder.file("run")).mkdir(exist_ok=True)
+        run_folder.mark_finished(folder.file("run"), {"made up": True})
+        self.leave_result(folder, request, jobs)
+        return 0
 
+    def leave_result(self, folder, request, jobs):
+        """Writes what a finished cell leaves."""
+        result = {
+            **{key: request[key] for key in ("experiment", "seed", "scored", "settings")},
+            "valid": {"auc": self.valid_auc(request), "gauc": 0.5, "logloss": 0.6},
+            "steps": 10,
+            "training_samples_per_second": 1000.0 + request["seed"],
+            "parameters": {"dense": 1234, "table_rows": 997, "table_dim": 4, "table": 3988},
+            "peak_memory_mb": 800.0,
+            "peak_gpu_memory_mb": None,
+            "seconds": 120.0,
+            "jobs": jobs,
+            "machine": MACHINE,
+            "code": {"version": "0.1.0", "commit": "abc"},
+        }
+        if request["scored"]:
+            scores = self.scores(request)
+            folder.write_scores(scores)
+            result |= {request["scored"]: scores.metrics(), "scoring_samples_per_second": 5000.0}
+        write_json(folder.file("cell.json"), result)
 
-def leave_result(cell, request, samples=160, valid_auc=0.5, others=0, jobs=1):
-    """Writes what a finished cell leaves."""
-    result = {
-        **{key: request[key] for key in ("experiment", "seed", "scored", "settings")},
-        "valid": {"auc": valid_auc, "gauc": 0.5, "logloss": 0.6, "calibration": 1.0},
-        "steps": 10,
-        "best_step": 10,
-        "training_samples_per_second": 1000.0 + request["seed"],
-        "parameters": {"dense": 1234, "table_rows": 997, "table_dim": 4, "table": 3988},
-        "peak_memory_mb": 800.0,
-        "peak_gpu_memory_mb": None,
-        "seconds": 120.0,
-        "processes": [{"jobs": jobs}],
-        "machine": MACHINE,
-        "code": {"version": "0.1.0", "commit": "abc"},
-    }
-    if request["scored"]:
-        scores = made_up_scores(request["experiment"], request["seed"], samples, others)
-        cell.write_scores(scores)
-        result |= {request["scored"]: scores.metrics(), "scoring_samples_per_second": 5000.0}
-    else:
-        result |= {"scoring_samples_per_second": None}
-    cell.write("cell.json", result)
+    def scores(self, request):
+        """Of the split that is scored for the table."""
+        return made_up_scores(request["experiment"], request["seed"], self.samples)
 
 
 def made_up_scores(experiment, seed, samples=160, others=0):

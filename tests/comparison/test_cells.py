@@ -16,29 +16,22 @@ def study(folder, **changes):
 
 
 def test_every_experiment_runs_with_every_seed_seed_by_seed(folder):
-    made = cells.final_cells(study(folder, set={"batch_size": 8}), {"weak": {}, "strong": {}})
-    assert [cell.slug for cell in made] == [
-        "strong__seed1",
-        "weak__seed1",
-        "strong__seed2",
-        "weak__seed2",
-    ]
+    """What an experiment sets wins over what the study sets."""
+    rows = {"strong": {"exp": "exp", "set": {"epoch": 5}}, "weak": {"exp": "exp"}}
+    changes = {"experiments": rows, "set": {"epoch": 3, "batch_size": 8}}
+    made = cells.final_cells(study(folder, **changes), {"weak": {}, "strong": {}})
+    slugs = ["strong__seed1", "weak__seed1", "strong__seed2", "weak__seed2"]
+    assert [cell.slug for cell in made] == slugs
     configs = [cell.config() for cell in made]
     assert [config.seed for config in configs] == [1, 1, 2, 2]
-    assert [config.use_omie for config in configs] == [True, False] * 2
+    assert [config.epoch for config in configs] == [5, 3] * 2
     assert {config.batch_size for config in configs} == {8}
 
 
-def test_an_experiment_wins_over_the_study(folder):
-    mine = {"strong": {"exp": "exp", "set": {"epoch": 5}}, "weak": {"exp": "exp"}}
-    made = cells.final_cells(study(folder, experiments=mine, set={"epoch": 3}), {"strong": {}})
-    assert [cell.config().epoch for cell in made] == [5, 5]
-
-
 def test_all_choose_from_the_same_grid_but_for_what_they_set_themselves(folder):
-    mine = {"strong": {"exp": "exp", "set": {"epoch": 5}}, "weak": {"exp": "exp"}}
-    mine["fixed"] = {"exp": "exp", "set": {"epoch": 1, "lazyAdam_learning_rate": 0.01}}
-    made = study(folder, experiments=mine, choose=GRID, choose_seeds=[4, 5])
+    rows = {"strong": {"exp": "exp", "set": {"epoch": 5}}, "weak": {"exp": "exp"}}
+    rows["fixed"] = {"exp": "exp", "set": {"epoch": 1, "lazyAdam_learning_rate": 0.01}}
+    made = study(folder, experiments=rows, choose=GRID, choose_seeds=[4, 5])
     rates = GRID["lazyAdam_learning_rate"]
     assert cells.grid(made, "strong") == [{"lazyAdam_learning_rate": rate} for rate in rates]
     assert len(cells.grid(made, "weak")) == 4
@@ -74,20 +67,10 @@ def test_the_best_mean_over_seeds_is_chosen_and_among_equals_the_first(folder):
     assert tried["strong"][1] == {"settings": {"epoch": 2}, "valid_auc": [0.6, 0.7]}
 
 
-def test_an_experiment_whose_choice_failed_is_left_out(folder):
-    made = study(folder, choose={"epoch": [1, 2]})
-    chosen, tried = cells.choose(
-        made, lambda cell: None if cell.slug.startswith("weak__choose_epoch=2") else 0.5
-    )
-    assert chosen == {"strong": {"epoch": 1}}
-    assert tried["weak"][1]["valid_auc"] == [None]
-    assert {cell.experiment for cell in cells.final_cells(made, chosen)} == {"strong"}
-
-
 def test_a_slug_is_a_file_name_that_tells_what_it_is(folder):
     long = {"deep_layers": [[number] * 60 for number in (1, 2)]}
-    mine = {"a/b c |": {"exp": "exp"}, "..": {"exp": "exp"}}
-    made = study(folder, experiments=mine, baseline="..", choose=long)
+    rows = {"a/b c |": {"exp": "exp"}, "..": {"exp": "exp"}}
+    made = study(folder, experiments=rows, baseline="..", choose=long)
     slugs = [c.slug for c in cells.choosing_cells(made) + cells.final_cells(made, {"..": {}})]
     assert len({*slugs}) == len(slugs) == 6
     assert all("/" not in slug and slug.strip(".") for slug in slugs)
@@ -96,7 +79,7 @@ def test_a_slug_is_a_file_name_that_tells_what_it_is(folder):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"set": {"epoch": "x"}}, r"task_conf.json with .*epoch: .*got 'x'"),
         ({"choose": {"seq_len": [4, 0]}}, "seq_len: .*got 0"),
@@ -117,6 +100,6 @@ def test_a_slug_is_a_file_name_that_tells_what_it_is(folder):
         ),
     ],
 )
-def test_mistakes_are_found_before_anything_runs(folder, changes, told):
-    with pytest.raises(ConfigError, match=told):
+def test_mistakes_are_found_before_anything_runs(folder, changes, message):
+    with pytest.raises(ConfigError, match=message):
         cells.check(study(folder, **changes))

@@ -23,56 +23,41 @@ def drawn(units, resamples=RESAMPLES):
 
 @pytest.fixture
 def samples():
-    """Labels, two models' scores with ties, and users of very different activity."""
+    """Labels, scores with ties, and users of very different activity."""
     rng = np.random.default_rng(0)
     labels = (rng.random(90) < 0.3).astype(np.float32)
-    scores = [np.round(rng.normal(size=90) + k * labels, 1).astype(np.float32) for k in (0.3, 1.0)]
+    scores = np.round(rng.normal(size=90) + 0.5 * labels, 1).astype(np.float32)
     return labels, scores, (rng.random(90) ** 3 * 20).astype(np.int64) + 2**62
 
 
 def test_auc_is_that_of_the_drawn_samples(samples):
     labels, scores, _ = samples
     found = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED)
-    expected = [[pairs(labels[i], s[i]) for i in drawn(90)] for s in scores]
+    expected = [pairs(labels[i], scores[i]) for i in drawn(90)]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_auc_by_users_is_that_of_all_samples_of_the_drawn_users(samples):
+def test_users_are_drawn_with_all_their_samples(samples):
+    """GAUC takes a user as often as it was drawn."""
     labels, scores, users = samples
     of_user = [np.flatnonzero(users == user) for user in np.unique(users)]
-    found = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED, users)
-    for place, numbers in enumerate(drawn(len(of_user))):
-        rows = np.concatenate([of_user[number] for number in numbers])
-        for model, s in enumerate(scores):
-            assert found[model, place] == pytest.approx(pairs(labels[rows], s[rows]), rel=1e-12)
-
-
-def test_gauc_takes_a_user_as_often_as_it_was_drawn(samples):
-    labels, scores, users = samples
-    of_user = [np.flatnonzero(users == user) for user in np.unique(users)]
-    found = bootstrap.gauc_draws(labels, scores, users, RESAMPLES, SEED)
-    for place, numbers in enumerate(drawn(len(of_user))):
+    areas = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED, users)
+    gaucs = bootstrap.gauc_draws(labels, scores, users, RESAMPLES, SEED)
+    for area, gauc, numbers in zip(areas, gaucs, drawn(len(of_user)), strict=True):
         rows = np.concatenate([of_user[number] for number in numbers])
         apart = np.concatenate([np.full(len(of_user[u]), k) for k, u in enumerate(numbers)])
-        for model, s in enumerate(scores):
-            expected = metrics.gauc(labels[rows], s[rows], apart)
-            assert found[model, place] == pytest.approx(expected, rel=1e-12)
+        assert area == pytest.approx(pairs(labels[rows], scores[rows]), rel=1e-12)
+        expected = metrics.gauc(labels[rows], scores[rows], apart)
+        assert gauc == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("block", [1, 90, 1000, 2**20])
-def test_the_size_of_a_block_changes_nothing(samples, monkeypatch, block):
+@pytest.mark.parametrize("block", [1, 90 * 7, 10**9])
+def test_the_size_of_blocks_changes_nothing(samples, monkeypatch, block):
     labels, scores, users = samples
     whole = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED, users)
     monkeypatch.setattr(bootstrap, "_BLOCK", block)
     again = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED, users)
     np.testing.assert_array_equal(again, whole)
-
-
-def test_models_measured_one_by_one_are_measured_on_the_same_resamples(samples):
-    labels, scores, _ = samples
-    together = bootstrap.auc_draws(labels, scores, RESAMPLES, SEED)
-    for one, s in zip(together, scores, strict=True):
-        np.testing.assert_array_equal(bootstrap.auc_draws(labels, [s], RESAMPLES, SEED)[0], one)
 
 
 def test_the_standard_error_is_that_of_delong():
@@ -81,20 +66,19 @@ def test_the_standard_error_is_that_of_delong():
     scores = rng.normal(size=600) + 0.7 * labels
     below = (scores[labels > 0][:, None] > scores[labels == 0][None, :]).mean
     variance = sum(np.var(below(axis=axis), ddof=1) / below(axis=axis).size for axis in (0, 1))
-    spread = bootstrap.Spread.of(bootstrap.auc_draws(labels, [scores], 2_000, SEED)[0])
-    assert spread.standard_error == pytest.approx(np.sqrt(variance), rel=0.08)
+    found = bootstrap.interval(bootstrap.auc_draws(labels, scores, 2_000, SEED))
+    assert found["standard_error"] == pytest.approx(np.sqrt(variance), rel=0.08)
     area = metrics.auc(labels, scores)
-    assert spread.high - area == pytest.approx(1.96 * np.sqrt(variance), rel=0.15)
-    assert area - spread.low == pytest.approx(1.96 * np.sqrt(variance), rel=0.15)
+    assert found["high"] - area == pytest.approx(1.96 * np.sqrt(variance), rel=0.15)
+    assert area - found["low"] == pytest.approx(1.96 * np.sqrt(variance), rel=0.15)
 
 
 def test_a_resample_of_one_class_is_not_a_number_and_left_out():
     labels, scores = np.array([1.0, 0.0]), np.array([0.2, 0.1])
-    draws = bootstrap.auc_draws(labels, [scores], 50, SEED)[0]
+    draws = bootstrap.auc_draws(labels, scores, 50, SEED)
     assert np.isnan(draws).any() and set(draws[np.isfinite(draws)]) == {1.0}
-    assert bootstrap.Spread.of(draws) == bootstrap.Spread(1.0, 1.0, 0.0)
-    none = bootstrap.Spread.of(np.array([np.nan, 0.5]))
-    assert np.isnan([none.low, none.high, none.standard_error]).all()
+    assert bootstrap.interval(draws) == {"low": 1.0, "high": 1.0, "standard_error": 0.0}
+    assert np.isnan([*bootstrap.interval(np.array([np.nan, 0.5])).values()]).all()
 
 
 def test_memory_does_not_grow_with_the_number_of_resamples():
@@ -103,7 +87,7 @@ def test_memory_does_not_grow_with_the_number_of_resamples():
     peaks = []
     for resamples in (30, 300):
         tracemalloc.start()
-        bootstrap.auc_draws(labels, [scores], resamples, SEED)
+        bootstrap.auc_draws(labels, scores, resamples, SEED)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0] < 30e6
