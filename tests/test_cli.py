@@ -67,13 +67,6 @@ def test_predict_writes_a_line_a_sample(trained, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
-def test_export_writes_another_version(trained, tmp_path, capsys):
-    model = shutil.copytree(trained.model_dir, tmp_path / "model")
-    assert cli.main(["export", "--model_dir", str(model)]) == 0
-    assert len(list((model / "export").iterdir())) == 2
-    assert f"exported {model}/export/" in capsys.readouterr().out
-
-
 def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
     handed = []
     days = {"20240102": {"examples": 1200, "click_rate": 0.25}}

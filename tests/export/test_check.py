@@ -10,41 +10,33 @@ import tensorflow as tf
 from diffumin_tf import cli
 from diffumin_tf.errors import DataError, ExportError
 from diffumin_tf.export import check
-from diffumin_tf.export.inputs import recorded_inputs
 
 
-@pytest.fixture(scope="module")
-def requests(trained):
+def checked(trained, inputs, export=None):
     one = trained.experiment
-    return recorded_inputs(one.config, one.schema, one.model.layout)
+    return check.check_export(str(export or trained.export), one.model, one.path, inputs)
 
 
-def checked(trained, requests, export=None, model=None):
-    one = trained.experiment
-    return check.check_export(str(export or trained.export), model or one.model, one.path, requests)
-
-
-def test_scores_of_all_signatures_are_compared(trained, requests):
-    assert len(requests.samples) == 160 and requests.source == "160 samples of the test split"
-    # Both scores of serving_default and request, one of examples; of the warm-up, and of all.
-    assert checked(trained, requests) == (1 + 32 + 160) * 3 + (1 + 100 + 500) * 2
-
-
-def test_the_warm_up_is_that_of_the_export(trained, requests, tmp_path):
+def test_a_damaged_warm_up_is_refused(trained, inputs, tmp_path):
     spoilt = shutil.copytree(trained.export, tmp_path / "spoilt")
     file = spoilt / "assets.extra" / "tf_serving_warmup_requests"
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(ExportError, match="no warm-up"):
-        checked(trained, requests, spoilt)
+        checked(trained, inputs, spoilt)
 
 
-def test_other_scores_are_refused(trained, requests):
+def test_other_scores_are_refused(trained, inputs, loaded, monkeypatch):
+    def replayed(export, asked):  # saves a process
+        return [(name, loaded.run(name, tensors)) for name, tensors in asked]
+
+    monkeypatch.setattr(check, "_replayed", replayed)
+    assert checked(trained, inputs) == 1781
     bias = trained.experiment.model.trainable_variables[-1]
     before = bias.numpy()
     bias.assign_add(tf.ones_like(bias) * 1e-4)
     try:
         with pytest.raises(ExportError, match="serving_default, 1 samples: pctr: sample 0 scores"):
-            checked(trained, requests)
+            checked(trained, inputs)
     finally:
         bias.assign(before)
 
@@ -55,12 +47,12 @@ def test_what_is_no_score_is_refused(found):
         check._compare("x", np.array(found), np.array([0.5, 0.5]))
 
 
-def test_an_export_that_does_not_load_says_why(trained, requests, tmp_path):
+def test_an_export_that_does_not_load_says_why(trained, inputs, tmp_path):
     torn = shutil.copytree(trained.export, tmp_path / "torn")
     for file in (torn / "variables").glob("*.data*"):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ExportError, match="does not score where there is TensorFlow alone: .+"):
-        checked(trained, requests, torn)
+        checked(trained, inputs, torn)
 
 
 def python_op():
@@ -97,10 +89,6 @@ def test_ops_that_serving_must_do_without_are_named(tmp_path, run, found):
         check.check_export(str(tmp_path), None, None, None)
 
 
-def test_the_export_has_none_of_them(trained):
-    assert check.foreign_ops(str(trained.export)) == []
-
-
 def test_the_command_checks_and_prunes(trained, tmp_path, capsys):
     model_dir = shutil.copytree(trained.model_dir, tmp_path / "model")
     arguments = ["export", f"--model_dir={model_dir}", "--check", "--keep=1"]
@@ -108,6 +96,8 @@ def test_the_command_checks_and_prunes(trained, tmp_path, capsys):
     (version,) = (model_dir / "export").iterdir()
     assert version.name != trained.export.name
     source = "160 samples of the test split"
+    # Both scores of serving_default and request, one of examples; of the warm-up, and of all.
+    assert 1781 == (1 + 32 + 160) * 3 + (1 + 100 + 500) * 2
     assert capsys.readouterr().out.splitlines() == [
         f"warm-up: {source}",
         f"checked 1,781 scores of the warm-up and of {source}",

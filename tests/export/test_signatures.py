@@ -1,11 +1,15 @@
-"""One user and N candidates in one request score as N samples do."""
+"""One user and N candidates in one request score as N samples do; other shapes are refused."""
+
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from diffumin_tf.errors import ConfigError
 from diffumin_tf.export.inputs import SignatureInputs
 from diffumin_tf.export.signatures import signatures
+from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.input.records import encode
 from tests.small_log import samples
 from tests.small_model import LEAN, SCHEMA_OBJECT, build
@@ -25,14 +29,9 @@ OVERLAP = {
 }
 
 
-def requests_of(model, count=40, longest=None):
-    columns = samples(count, seed=3)
-    if longest is not None:
-        columns.sequences = {
-            name: (values[:longest].repeat(1), np.r_[0, np.full(count, longest)])
-            for name, (values, _) in columns.sequences.items()
-        }
-    return SignatureInputs(SCHEMA_OBJECT, model.layout, list(encode(SCHEMA_OBJECT, columns)))
+def requests_of(model):
+    recorded = list(encode(SCHEMA_OBJECT, samples(40, seed=3)))
+    return SignatureInputs(SCHEMA_OBJECT, model.layout, recorded)
 
 
 def scores(model, inputs):
@@ -114,6 +113,43 @@ def test_no_candidate_gets_no_score(asking):
     none = {name: requests.request(1)[name][:0] for name in ("candidate", "context")}
     found = request(**changed(requests, 1, **none))
     assert found["pctr"].shape == [0] and found["rectified_pctr"].shape == [0]
+
+
+# Shapes that only those can feed who speak to a graph and not to Python.
+WRONG = {
+    "user": [(1, 2), (2, 1), (0, 1), ()],
+    "candidate": [(4, 3), (2, 2, 2)],
+    "context": [(3, 1)],
+    "dense_feature": [(4, 2)],
+    "item_list": [(5,)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [(name, shape) for name, shapes in WRONG.items() for shape in shapes]
+)
+def test_an_input_of_a_wrong_shape_is_named(loaded, inputs, name, shape):
+    asked = inputs.request(4)
+    asked[name] = np.zeros(shape, asked[name].dtype)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"input {name}: must have"):
+        loaded.run("request", asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("cat_feature", 1), ("cat_feature", -1), ("dense_feature", 1)]
+)
+def test_a_table_of_another_width_is_named(loaded, inputs, name, more):
+    asked = inputs.tensors(4)
+    asked[name] = np.resize(asked[name], (4, asked[name].shape[1] + more))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"input {name}: must have"):
+        loaded.run("serving_default", asked)
+
+
+@pytest.mark.parametrize("name", ["user", "dense_feature"])
+def test_a_history_field_cannot_have_the_name_of_another_input(name):
+    layout = FeatureLayout((), (name,), (), {}, {"user": (), "candidate": (), "context": ()})
+    with pytest.raises(ConfigError, match=f"a history field cannot be called '{name}'"):
+        signatures(types.SimpleNamespace(layout=layout), SCHEMA_OBJECT, None)
 
 
 def test_unknown_ids_negative_ids_and_values_that_are_no_numbers_count_as_missing(asking):

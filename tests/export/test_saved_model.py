@@ -1,0 +1,197 @@
+"""The SavedModel: served by TensorFlow alone, it scores as evaluation did."""
+
+import os
+import pathlib
+import shutil
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.errors import ExportError
+from diffumin_tf.export import check, replay
+from diffumin_tf.export import saved_model as export_lib
+
+HISTORIES = ("item_list", "category_list")
+
+
+@pytest.fixture(scope="module")
+def served(trained, inputs, tmp_path_factory):
+    """Scores by the export alone, moved elsewhere while the run has no vocabulary any more."""
+    raw = inputs.tensors(160)
+    lists = {name: raw[name] for name in HISTORIES}
+    missing = {n: v if n == "dense_feature" else np.zeros_like(v) for n, v in raw.items()}
+    asked = {
+        "batch": raw,
+        "padded": raw | {n: np.pad(v, ((0, 0), (0, 500))) for n, v in lists.items()},
+        "missing": missing,
+        "unseen": missing | {"cat_feature": np.full_like(raw["cat_feature"], 2**62)},
+        **{row: {n: v[row : row + 1] for n, v in raw.items()} for row in (0, 3, 77)},
+    }
+    questions = [("serving_default", tensors) for tensors in asked.values()]
+    questions += [("examples", inputs.examples(count)) for count in (160, 1)]
+    folder = tmp_path_factory.mktemp("served")
+    moved = shutil.copytree(trained.export, folder / "moved")
+    (trained.model_dir / "vocabulary.txt").rename(folder / "vocabulary.txt")
+    try:
+        answers = [answer for _, answer in check._replayed(str(moved), questions)]
+    finally:
+        (folder / "vocabulary.txt").rename(trained.model_dir / "vocabulary.txt")
+    return dict(zip([*asked, "examples", "first example"], answers, strict=True))
+
+
+def test_signatures_score_as_evaluation_did(served, trained):
+    expected = trained.experiment.score("test").pctr
+    assert expected.std() > 1e-3
+    p = served["batch"]["pctr"]
+    assert p.dtype == np.float32
+    np.testing.assert_allclose(p, expected, atol=1e-6)
+    np.testing.assert_allclose(served["examples"]["outputs"], expected, atol=1e-6)
+    p = p.astype(np.float64)
+    rectified = p / (p + (1 - p) / 0.25)
+    np.testing.assert_allclose(served["batch"]["rectified_pctr"], rectified, rtol=1e-5)
+
+
+def test_a_sample_scores_the_same_alone_and_padded_for_longer(served):
+    batch = served["batch"]["pctr"]
+    np.testing.assert_allclose(served["padded"]["pctr"], batch, atol=1e-6)
+    for row in (0, 3, 77):
+        np.testing.assert_allclose(served[row]["pctr"], batch[row : row + 1], atol=1e-6)
+    np.testing.assert_allclose(served["first example"]["outputs"], batch[:1], atol=1e-6)
+
+
+def test_unseen_ids_score_like_missing_ones(served):
+    missing = served["missing"]["pctr"]
+    np.testing.assert_array_equal(served["unseen"]["pctr"], missing)
+    assert np.abs(missing - served["batch"]["pctr"]).max() > 1e-4
+
+
+def test_the_process_that_replays_has_none_of_our_code():
+    source = pathlib.Path(replay.__file__).read_text()
+    assert "diffumin_tf" not in source and "handle_layer" not in source
+
+
+def test_the_weights_of_the_model_are_saved_and_nothing_of_its_training(trained):
+    found = tf.train.list_variables(str(trained.export / "variables" / "variables"))
+    shapes = [tuple(shape) for name, shape in found if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    expected = {tuple(v.shape) for v in trained.experiment.model.variables}
+    assert len(shapes) <= len(trained.experiment.model.variables) and set(shapes) <= expected
+    names = " ".join(name for name, _ in found).lower()
+    assert not any(word in names for word in ("optimizer", "adam", "adagrad", "slot"))
+    assert shapes.count((trained.experiment.model.embedding.rows, 4)) == 1
+    vocabulary = (trained.export / "assets" / "vocabulary.txt").read_text()
+    assert vocabulary == (trained.model_dir / "vocabulary.txt").read_text()
+
+
+ROWS = {"pctr": [-1], "rectified_pctr": [-1]}
+
+
+@pytest.mark.parametrize(
+    ("signature", "method", "inputs_", "outputs"),
+    [
+        (
+            "serving_default",
+            "predict",
+            {"cat_feature": [-1, 8], "dense_feature": [-1, 1]} | {n: [-1, -1] for n in HISTORIES},
+            ROWS,
+        ),
+        (
+            "request",
+            "predict",
+            {"user": [1, 1], "candidate": [-1, 2], "context": [-1, 1], "dense_feature": [-1, 1]}
+            | {n: [1, -1] for n in HISTORIES},
+            ROWS,
+        ),
+        ("examples", "regress", {"inputs": [-1]}, {"outputs": [-1]}),
+    ],
+)
+def test_what_a_signature_takes_and_gives(loaded, signature, method, inputs_, outputs):
+    found = loaded.signatures[signature]
+
+    def shapes(infos):
+        return {n: [d.size for d in info.tensor_shape.dim] for n, info in infos.items()}
+
+    assert found.method_name == f"tensorflow/serving/{method}"
+    assert (shapes(found.inputs), shapes(found.outputs)) == (inputs_, outputs)
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Exports of an empty SavedModel; the third one is broken off."""
+    written = []
+
+    def save(module, folder, signatures):
+        written.append(folder)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        (pathlib.Path(folder) / "saved_model.pb").touch()
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    monkeypatch.setattr(export_lib, "_let_regress_answer", lambda folder: None)
+    monkeypatch.setattr(export_lib, "signatures", lambda model, schema, path: {})
+    model = types.SimpleNamespace(variables=[])
+    return lambda folder, **how: export_lib.export(model, None, None, str(folder), **how)
+
+
+def test_each_export_is_a_new_version_and_a_failed_one_is_none(tmp_path, bare):
+    numbers = [int(os.path.basename(bare(tmp_path))) for _ in range(2)]
+    assert numbers[0] < numbers[1]
+    with pytest.raises(KeyboardInterrupt):
+        bare(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [str(number) for number in numbers]
+
+
+def test_a_version_that_its_check_refuses_does_not_appear(tmp_path, bare):
+    seen = []
+
+    def refuse(version):
+        seen.append(sorted(os.listdir(version)))
+        raise ExportError("no")
+
+    with pytest.raises(ExportError):
+        bare(tmp_path, check=refuse)
+    assert seen == [["saved_model.pb"]] and os.listdir(tmp_path) == []
+
+
+def test_old_versions_go_once_a_new_one_is_there(tmp_path, bare):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "9000000000").mkdir()  # of a clock that was ahead
+    others = ["007", "notes", "²"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    (tmp_path / "8").touch()
+    lines = []
+    new = os.path.basename(bare(tmp_path, keep=2, report=lines.append))
+    assert new == "9000000001" and lines == [f"removed {tmp_path}/7"]
+    assert sorted(os.listdir(tmp_path)) == sorted(["8", "9000000000", new, *others])
+
+
+def test_a_second_export_into_a_folder_is_refused_while_one_is_writing(tmp_path, bare):
+    def second(version):
+        with pytest.raises(ExportError, match="another export is writing here"):
+            bare(tmp_path)
+
+    first = bare(tmp_path, check=second)
+    assert os.listdir(tmp_path) == [os.path.basename(first)]
+    assert bare(tmp_path) != first
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one(tmp_path, bare):
+    for name in (".1700000000.incomplete", ".1600000000.removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "variables").touch()
+    new = bare(tmp_path)
+    assert os.listdir(tmp_path) == [os.path.basename(new)]
+
+
+def test_a_version_that_cannot_be_removed_is_named(tmp_path, bare, monkeypatch):
+    (tmp_path / "7").mkdir()
+
+    def fail(folder):
+        raise tf.errors.PermissionDeniedError(None, None, "not yours")
+
+    monkeypatch.setattr(tf.io.gfile, "rmtree", fail)
+    lines = []
+    bare(tmp_path, keep=1, report=lines.append)
+    assert lines == [f"{tmp_path}/7: not removed: not yours"]
