@@ -16,7 +16,7 @@ from diffumin_tf.model import features_of
 from diffumin_tf.registry import input_unit
 from diffumin_tf.training.optimizers import RowAdagrad
 from tests import two_devices
-from tests.layers.peer_oracles import best_places, hamming, signature
+from tests.layers.layer_oracles import best_indices
 from tests.small_log import CONFIG
 from tests.small_model import (
     SCHEMA_OBJECT,
@@ -197,9 +197,8 @@ def test_eta_finds_the_behaviours_of_the_nearest_signatures():
     hyperplanes = unit._hash.hyperplanes.numpy()
     every, _ = inputs.history.recent(10)
     for b in range(len(mask)):
-        wanted = signature(candidate[b].numpy(), hyperplanes)
-        near = [-hamming(signature(x, hyperplanes), wanted) for x in behaviours[b]]
-        best = best_places(near, mask[b], 3)
+        differ = (behaviours[b] @ hyperplanes > 0) != (candidate[b].numpy() @ hyperplanes > 0)
+        best = best_indices(-differ.sum(axis=1), mask[b], 3)
         np.testing.assert_array_equal(rows[b][there[b]], every.numpy()[b, best])
 
 

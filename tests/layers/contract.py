@@ -35,7 +35,7 @@ class LayerContract:
         oracle: `(layer, inputs, training) → outputs` in float64, or None where the test file of
             the layer compares it with one.
         variants: other arguments that the oracle is compared with.
-        wrong: for each argument that is checked, values that are refused.
+        wrong: for each argument that is checked, a value that is refused.
         any_shape: whether inputs of every rank and width are welcome.
     """
 
@@ -46,7 +46,7 @@ class LayerContract:
     masked: tuple[str, ...] = ()
     oracle: Callable[..., Any] | None = None
     variants: tuple[dict[str, Any], ...] = ()
-    wrong: dict[str, tuple] = dataclasses.field(default_factory=dict)
+    wrong: dict[str, Any] = dataclasses.field(default_factory=dict)
     any_shape: bool = False
 
     def build(self, inputs: Inputs, **changes: Any) -> tf.keras.layers.Layer:
@@ -86,285 +86,239 @@ def some_true(batch: int, size: int) -> np.ndarray:
     return mask
 
 
-def history(candidate_width: int = WIDTH) -> Callable[[int], Inputs]:
-    return lambda batch: {
+def only(name: str, *shape: int) -> Callable[[int], Inputs]:
+    return lambda batch: {name: normal(0, batch, *shape)}
+
+
+def history(batch: int, candidate_width: int = WIDTH) -> Inputs:
+    return {
         "history": normal(0, batch, LENGTH, WIDTH),
         "candidate": normal(1, batch, candidate_width),
         "mask": some_true(batch, LENGTH),
     }
 
 
-def channels(*names: str) -> Callable[[int], Inputs]:
-    return lambda batch: {
-        **{name: normal(seed, batch, CHANNELS, WIDTH) for seed, name in enumerate(names)},
-        "live": some_true(batch, CHANNELS),
-    }
+def tokens(batch: int) -> Inputs:
+    return {"tokens": normal(0, batch, LENGTH, WIDTH), "mask": some_true(batch, LENGTH)}
 
 
-def only(name: str, *shape: int) -> Callable[[int], Inputs]:
-    return lambda batch: {name: normal(0, batch, *shape)}
+def attention(batch: int) -> Inputs:
+    keys, mask = tokens(batch).values()
+    return {"query": normal(1, batch, 2, WIDTH), "keys": keys, "key_mask": mask}
 
 
-def calibrator_inputs(batch: int) -> Inputs:
-    return {
-        **channels("interests", "generated")(batch),
-        "user_ids": np.arange(batch) % 3 + 2**40,
-    }
+def channels(batch: int, *names: str) -> Inputs:
+    vectors = {name: normal(seed, batch, CHANNELS, WIDTH) for seed, name in enumerate(names)}
+    return {**vectors, "live": some_true(batch, CHANNELS)}
 
 
-def denoiser_inputs(batch: int) -> Inputs:
+def calibrator(batch: int) -> Inputs:
+    users = np.arange(batch) % 3 + 2**40
+    return {**channels(batch, "interests", "generated"), "user_ids": users}
+
+
+def denoiser(batch: int) -> Inputs:
     timestep = np.random.default_rng(3).integers(0, 100, [batch, CHANNELS])
-    return {**channels("noisy", "context", "channels")(batch), "timestep": timestep}
+    return {**channels(batch, "noisy", "context", "channels"), "timestep": timestep}
 
 
-def search_inputs(batch: int) -> Inputs:
-    return {**history()(batch), "label": np.arange(batch, dtype=np.float32) % 2}
+def unchanged(layer: Any, inputs: Inputs, training: bool) -> np.ndarray:
+    return inputs["generated" if "generated" in inputs else "inputs"]
 
 
-def token_inputs(*, keys: str | None = None, condition: bool = False) -> Callable[[int], Inputs]:
-    def inputs(batch: int) -> Inputs:
-        tokens = {"tokens": normal(0, batch, LENGTH, WIDTH)}
-        if keys:
-            tokens = {"query": normal(1, batch, 2, WIDTH), keys: normal(0, batch, LENGTH, WIDTH)}
-        mask = "key_mask" if keys else "mask"
-        last = {"condition": normal(2, batch, 1, WIDTH)} if condition else {}
-        return {**tokens, mask: some_true(batch, LENGTH), **last}
-
-    return inputs
-
-
-DIFFUSION = {"timesteps": 40, "infer_timesteps": 2, "start_timestep": 10, "n_layers": 1}
+OF_HISTORY = dict(mask="mask", masked=("history",))
+OF_KEYS = dict(mask="key_mask", masked=("keys",))
+DIFFUSION = dict(timesteps=40, infer_timesteps=2, start_timestep=10, n_layers=1, num_heads=3)
 
 CONTRACTS = {
+    "ActivationUnit": LayerContract(
+        layers.ActivationUnit,
+        dict(units=[5, 3], activation="dice", momentum=0.5),
+        history,
+        **OF_HISTORY,
+        oracle=layer_oracles.activation_unit,
+        variants=(dict(activation="prelu"),),
+        wrong=dict(units=[], activation="tanh", momentum=1),
+    ),
     "BatchNorm": LayerContract(
         layers.BatchNorm,
-        {"momentum": 0.5, "epsilon": 0.1},
+        dict(momentum=0.5, epsilon=0.1),
         only("inputs", 4),
         oracle=layer_oracles.batch_norm,
         any_shape=True,
     ),
     "ChannelShare": LayerContract(
         layers.ChannelShare,
-        {"floor": 0.3, "momentum": 0.5},
+        dict(floor=0.3, momentum=0.5),
         lambda batch: {"shares": np.abs(normal(0, batch, CHANNELS))},
         oracle=layer_oracles.channel_share,
-        wrong={"floor": (0,), "momentum": (1,)},
+        wrong=dict(floor=0, momentum=1),
     ),
     "CMIC": LayerContract(
         layers.ContrastiveMultiInterestCalibrator,
-        {"temp": 0.2, "loss_weight": 0.3, "hidden_factor": 2, "negatives": "replica"},
-        calibrator_inputs,
+        dict(temp=0.2, loss_weight=0.3, hidden_factor=2, negatives="replica"),
+        calibrator,
         mask="live",
         masked=("interests", "generated"),
-        oracle=lambda layer, inputs, training: inputs["generated"],
-        wrong={
-            "temp": (0,),
-            "loss_weight": (-0.1,),
-            "hidden_factor": (0,),
-            "negatives": ("local", None),
-        },
+        oracle=unchanged,
+        wrong=dict(temp=0, loss_weight=-0.1, hidden_factor=0, negatives="local"),
     ),
     "Denoiser": LayerContract(
         layers.Denoiser,
-        {"n_layers": 1, "num_heads": 2, "dff_factor": 2, "dropout_rate": 0.1, "seed": 2},
-        denoiser_inputs,
+        dict(n_layers=1, num_heads=2, dff_factor=2, dropout_rate=0.1, seed=2),
+        denoiser,
         mask="live",
         masked=("noisy", "context", "channels"),
-        wrong={"n_layers": (0,), "num_heads": ("2", 4), "dff_factor": (0,), "dropout_rate": (-1,)},
+        wrong=dict(n_layers=0, num_heads=4, dff_factor=0, dropout_rate=-0.1),
     ),
     "Dice": LayerContract(
         layers.Dice,
-        {"epsilon": 1e-4, "momentum": 0.5},
+        dict(epsilon=1e-4, momentum=0.5),
         only("inputs", 4),
         oracle=layer_oracles.dice,
-        wrong={"epsilon": (0,), "momentum": (1.0,)},
+        wrong=dict(epsilon=0, momentum=1.0),
         any_shape=True,
     ),
     "DMIG": LayerContract(
         layers.DiffusionMultiInterestGenerator,
-        {**DIFFUSION, "num_heads": 3, "loss_weight": 0.2, "dropout_rate": 0.1, "seed": 9},
-        channels("interests", "channels"),
+        dict(**DIFFUSION, loss_weight=0.2, dropout_rate=0.1, seed=9),
+        lambda batch: channels(batch, "interests", "channels"),
         mask="live",
         masked=("interests", "channels"),
-        wrong={
-            "timesteps": (10.5,),
-            "infer_timesteps": (0,),
-            "start_timestep": (40,),
-            "beta_sche": ("sqrt",),
-            "beta_start": (0,),
-            "n_layers": (0,),
-            "prediction_type": ("velocity",),
-            "loss_weight": (-1,),
-            "seed": (None,),
-        },
+        wrong=dict(
+            timesteps=10.5,
+            infer_timesteps=0,
+            start_timestep=40,
+            beta_sche="sqrt",
+            beta_start=0,
+            n_layers=0,
+            prediction_type="velocity",
+            loss_weight=-1,
+            seed=None,
+        ),
     ),
     "FieldAlignedProjection": LayerContract(
         layers.FieldAlignedProjection,
-        {"partners": (1, None), "field_dim": 3, "noise": 0.2, "seed": 5},
+        dict(partners=(1, None), field_dim=3, noise=0.2, seed=5),
         only("candidate", WIDTH),
         oracle=layer_oracles.projection,
-        wrong={"field_dim": (0,), "noise": (-0.1,), "seed": (0.5,)},
+        wrong=dict(field_dim=0, noise=-0.1, seed=0.5),
     ),
     "IdEmbedding": LayerContract(
         layers.IdEmbedding,
-        {"rows": 11, "dim": 3, "initializer": tf.keras.initializers.RandomUniform(seed=3)},
+        dict(rows=11, dim=3, initializer=tf.keras.initializers.RandomUniform(seed=3)),
         lambda batch: {"row_ids": np.random.default_rng(0).integers(0, 11, [batch, 5])},
         oracle=layer_oracles.id_embedding,
-        wrong={"rows": (0, True), "dim": (2.5,)},
+        wrong=dict(rows=0, dim=2.5),
         any_shape=True,
     ),
     "InterestSummary": LayerContract(
         layers.InterestSummary,
-        {"floor": 0.3, "momentum": 0.5},
+        dict(floor=0.3, momentum=0.5),
         only("interests", CHANNELS, WIDTH),
         oracle=layer_oracles.interest_summary,
-        wrong={"floor": (0,), "momentum": (1, -0.5)},
+        wrong=dict(floor=0, momentum=1),
     ),
     "MultiHeadAttention": LayerContract(
         layers.MultiHeadAttention,
-        {"num_heads": 2},
-        token_inputs(keys="keys"),
-        mask="key_mask",
-        masked=("keys",),
-        wrong={"num_heads": (0, 4)},
+        dict(num_heads=2),
+        attention,
+        **OF_KEYS,
+        wrong=dict(num_heads=4),
     ),
     "OMIE": LayerContract(
         layers.OrthogonalMultiInterestExtractor,
-        {"channels": 3, "top_p": 30, "seq_len": 12, "init_noise": 0.05, "seed": 3},
-        history(),
-        mask="mask",
-        masked=("history",),
-        wrong={
-            "channels": (0, 7),
-            "top_p": (0, 101),
-            "seq_len": (-1,),
-            "field_dim": (0,),
-            "channel_init": ("zeros",),
-            "init_noise": (-0.1,),
-            "aggregation": ("max",),
-        },
-    ),
-    "ActivationUnit": LayerContract(
-        layers.ActivationUnit,
-        {"units": [5, 3], "activation": "dice", "momentum": 0.5},
-        history(),
-        mask="mask",
-        masked=("history",),
-        oracle=layer_oracles.activation_unit,
-        variants=({"activation": "prelu"},),
-        wrong={"units": ([], [3, 0]), "activation": ("tanh",), "momentum": (1,)},
+        dict(channels=3, top_p=30, seq_len=12, init_noise=0.05, seed=3),
+        history,
+        **OF_HISTORY,
+        wrong=dict(
+            channels=7,
+            top_p=101,
+            seq_len=-1,
+            field_dim=0,
+            channel_init="zeros",
+            init_noise=-0.1,
+            aggregation="max",
+        ),
     ),
     "SampledHashAttention": LayerContract(
         layers.SampledHashAttention,
-        {"bits": 12, "width": 3, "seed": 3},
-        history(),
-        mask="mask",
-        masked=("history",),
+        dict(bits=12, width=3, seed=3),
+        history,
+        **OF_HISTORY,
         oracle=layer_oracles.sampled_hash_attention,
-        variants=({"width": 1}, {"width": 12}, {"bits": 48}),
-        wrong={"bits": (0,), "width": (5,)},
+        variants=(dict(width=1), dict(width=12), dict(bits=48)),
+        wrong=dict(bits=0, width=5),
     ),
     "SeededDropout": LayerContract(
         layers.SeededDropout,
-        {"rate": 0.3, "seed": 4},
+        dict(rate=0.3, seed=4),
         only("inputs", 4),
-        oracle=lambda layer, inputs, training: inputs["inputs"],
-        wrong={"rate": (-0.1, 1, "half", None, float("nan"))},
+        oracle=unchanged,
+        wrong=dict(rate=1),
         any_shape=True,
     ),
     "SimHash": LayerContract(
         layers.SimHash,
-        {"bits": 16, "seed": 4},
+        dict(bits=16, seed=4),
         only("vectors", LENGTH, WIDTH),
         oracle=layer_oracles.sim_hash,
-        wrong={"bits": (0,), "seed": (0.5,)},
+        wrong=dict(bits=0, seed=0.5),
         any_shape=True,
     ),
     "SoftSearch": LayerContract(
         layers.SoftSearch,
-        {
-            "top_k": 3,
-            "units": [4],
-            "activation": "prelu",
-            "momentum": 0.5,
-            "loss_weight": 0.5,
-        },
-        search_inputs,
-        mask="mask",
-        masked=("history",),
+        dict(top_k=3, units=[4], activation="prelu", momentum=0.5, loss_weight=0.5),
+        lambda batch: {**history(batch), "label": np.arange(batch, dtype=np.float32) % 2},
+        **OF_HISTORY,
         oracle=layer_oracles.soft_search,
-        wrong={"top_k": (0,), "loss_weight": (-1,), "activation": ("tanh",)},
+        wrong=dict(top_k=0, loss_weight=-1, activation="tanh"),
     ),
     "TokenNorm": LayerContract(
         TokenNorm,
-        {"epsilon": 0.01},
+        dict(epsilon=0.01),
         only("inputs", LENGTH, WIDTH),
         oracle=layer_oracles.token_norm,
         any_shape=True,
     ),
     "Tower": LayerContract(
         layers.Tower,
-        {
-            "units": [4, 3],
-            "activation": "prelu",
-            "batch_norm": False,
-            "dropout_rate": 0.1,
-            "momentum": 0.5,
-            "seed": 3,
-        },
+        dict(units=[4, 3], activation="prelu", batch_norm=False, dropout_rate=0.1, momentum=0.5),
         only("inputs", 5),
         oracle=layer_oracles.tower,
-        variants=tuple(
-            {"activation": activation, "batch_norm": batch_norm, "units": units}
-            for activation, batch_norm, units in [
-                ("dice", True, [8, 4]),
-                ("dice", False, [3]),
-                ("prelu", True, [3]),
-                ("relu", True, [8, 4]),
-                ("relu", False, [3]),
-                ("relu", True, []),
-            ]
+        variants=(
+            dict(activation="dice", batch_norm=True),
+            dict(activation="dice", units=[3]),
+            dict(activation="prelu", batch_norm=True),
+            dict(activation="relu", batch_norm=True),
+            dict(activation="relu", units=[]),
         ),
-        wrong={
-            "units": (8, [8, 0]),
-            "activation": ("gelu",),
-            "dropout_rate": (1,),
-            "momentum": (1.0,),
-            "seed": ("a",),
-        },
+        wrong=dict(units=[8, 0], activation="gelu", dropout_rate=1, momentum=1.0, seed="a"),
     ),
     "TransformerBlock": LayerContract(
         layers.TransformerBlock,
-        {"num_heads": 2, "dff_factor": 3, "dropout_rate": 0.1, "conditioned": True, "seed": 4},
-        token_inputs(keys="keys", condition=True),
-        mask="key_mask",
-        masked=("keys",),
-        wrong={"dff_factor": (0,), "dropout_rate": (1.0,), "seed": (0.5,)},
+        dict(num_heads=2, dff_factor=3, dropout_rate=0.1, conditioned=True, seed=4),
+        lambda batch: {**attention(batch), "condition": normal(2, batch, 1, WIDTH)},
+        **OF_KEYS,
+        wrong=dict(dff_factor=0, dropout_rate=1.0, seed=0.5),
     ),
     "TransformerEncoder": LayerContract(
         layers.TransformerEncoder,
-        {"n_layers": 1, "num_heads": 2, "dff_factor": 3, "dropout_rate": 0.1, "seed": 7},
-        token_inputs(),
+        dict(n_layers=1, num_heads=2, dff_factor=3, dropout_rate=0.1, seed=7),
+        tokens,
         mask="mask",
         masked=("tokens",),
         oracle=layer_oracles.encoder,
-        variants=({"n_layers": 2, "num_heads": 3}, {"num_heads": 1}),
-        wrong={
-            "n_layers": (0,),
-            "num_heads": (0, 4),
-            "dff_factor": (1.5,),
-            "dropout_rate": (1.0,),
-            "seed": (0.5,),
-        },
+        variants=(dict(n_layers=2, num_heads=3), dict(num_heads=1)),
+        wrong=dict(n_layers=0, num_heads=4, dff_factor=1.5, dropout_rate=1.0, seed=0.5),
     ),
     "TwinAttention": LayerContract(
         layers.TwinAttention,
-        {"num_heads": 3, "top_k": 3, "field_dim": 2, "inherent": [2, 0]},
-        history(candidate_width=4),
-        mask="mask",
-        masked=("history",),
+        dict(num_heads=3, top_k=3, field_dim=2, inherent=[2, 0]),
+        lambda batch: history(batch, candidate_width=4),
+        **OF_HISTORY,
         oracle=layer_oracles.twin_attention,
-        variants=({"num_heads": 1}, {"top_k": 20}),
-        wrong={"top_k": (0,), "inherent": ([], [1, 1], [3]), "num_heads": (4,), "field_dim": (5,)},
+        variants=(dict(num_heads=1), dict(top_k=20)),
+        wrong=dict(top_k=0, inherent=[1, 1], num_heads=4, field_dim=5),
     ),
 }

@@ -1,99 +1,87 @@
-"""The oracles with the weights of a layer: `(layer, inputs by name, training)` to its outputs."""
+"""Layers once more in float64 numpy, written from the equations: `(layer, inputs, training)`.
+
+They take the weights and settings of a layer, never its code. `oracles` has those of DiffuMIN.
+"""
 
 import numpy as np
 
-from tests.layers import oracles, peer_oracles
+from tests.layers import oracles
 from tests.layers.helpers import block_weights
 
 
-def each(function, *inputs):
-    """An oracle of one sample, over the batch."""
-    return np.array([function(*row) for row in zip(*inputs, strict=True)])
+def doubles(inputs):
+    return [x.astype(np.float64) if x.dtype == np.float32 else x for x in inputs.values()]
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - np.max(logits))
+    return exponentials / exponentials.sum()
+
+
+def best_indices(scores, valid, count):
+    """Indices of the highest valid scores [L], the first of equal ones first."""
+    allowed = [j for j in range(len(scores)) if valid[j]]
+    return sorted(allowed, key=lambda j: (-scores[j], j))[:count]
 
 
 def normalised(x, norm, training):
-    """Batch normalisation of [n, units] and what the batch or the moving averages say of it."""
+    """Batch normalisation of [n, units] by the batch or by the moving averages."""
     mean, variance = x.mean(axis=0), x.var(axis=0)
     if not training:
         mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()
-    scale = norm.gamma.numpy() if norm.scale else 1
-    shift = norm.beta.numpy() if norm.center else 0
-    return scale * (x - mean) / np.sqrt(variance + norm.epsilon) + shift
+    gamma = norm.gamma.numpy() if norm.scale else 1
+    beta = norm.beta.numpy() if norm.center else 0
+    return gamma * (x - mean) / np.sqrt(variance + norm.epsilon) + beta
 
 
-def bent(x, dice, training):
-    x = np.asarray(x, np.float64)
-    mean, variance = x.mean(axis=0), x.var(axis=0)
-    if not training:
-        norm = dice.normalize
-        mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()
-    return oracles.dice(x, mean, variance, dice.alpha.numpy(), dice.epsilon)
+def activated(x, layer, training):
+    """Dice, PReLU or ReLU of [n, units]."""
+    kind = layer.name.rsplit("_", 1)[0]
+    if kind in ("prelu", "relu"):
+        return np.where(x > 0, x, layer.alpha.numpy() * x if kind == "prelu" else 0)
+    p = 1 / (1 + np.exp(-normalised(x, layer.normalize, training)))
+    return p * x + (1 - p) * layer.alpha.numpy() * x
 
 
 def logits(x, tower, training):
     """The tower, one of its layers after the other."""
-    hidden = x.astype(np.float64)
     for layer in tower.hidden:
-        weights, kind = layer.get_weights(), layer.name.rsplit("_", 1)[0]
+        kind = layer.name.rsplit("_", 1)[0]
         if kind == "dense":
-            hidden = hidden @ weights[0] + (weights[1] if len(weights) > 1 else 0)
+            x = x @ layer.kernel.numpy() + (layer.bias.numpy() if layer.use_bias else 0)
         elif kind == "batch_norm":
-            hidden = normalised(hidden, layer, training)
-        elif kind == "dice":
-            hidden = bent(hidden, layer, training)
-        elif kind == "prelu":
-            hidden = np.where(hidden > 0, hidden, weights[0] * hidden)
-        elif kind == "relu":
-            hidden = np.maximum(hidden, 0)
+            x = normalised(x, layer, training)
+        elif kind != "dropout":
+            x = activated(x, layer, training)
     kernel, bias = tower.logit.get_weights()
-    return (hidden @ kernel + bias)[:, 0]
-
-
-def relevance(layer, history, candidate):
-    """The scores of a soft search [B, L]."""
-    kernels = layer.query_projection.numpy(), layer.key_projection.numpy()
-    return each(lambda h, c: peer_oracles.soft_search_scores(h, c, *kernels), history, candidate)
-
-
-def twin_heads(layer, history, candidate, mask):
-    """TWIN's interest of one sample, and what each head chooses."""
-    weights = {
-        "query": layer.query_kernel,
-        "key": layer.key_kernel,
-        "value": layer.value_kernel,
-        "output": layer.output_kernel,
-    }
-    if layer.cross:
-        weights |= {"compression": layer.compression, "importance": layer.importance}
-    weights = {name: weight.numpy().astype(np.float64) for name, weight in weights.items()}
-    settings = layer.inherent, layer.field_dim, layer.num_heads, layer.top_k
-    return peer_oracles.twin_attention(history, candidate, mask, weights, *settings)
+    return (x @ kernel + bias)[:, 0]
 
 
 def activation_unit(layer, inputs, training):
-    def activate(x, depth):
-        activation = layer.activations[depth]
-        if layer.activation == "prelu":
-            return np.where(x > 0, x, activation.alpha.numpy() * x)
-        return bent(x, activation, training)
-
-    weights = [dense.get_weights() for dense in layer.dense]
-    output = layer.weight.get_weights()
-    return peer_oracles.activation_weights(*inputs.values(), weights, output, activate)
+    history, candidate, mask = doubles(inputs)
+    q = np.broadcast_to(candidate[:, np.newaxis], history.shape)
+    hidden = np.concatenate([q, history, q - history, q * history], axis=2)[mask]
+    for dense, activation in zip(layer.dense, layer.activations, strict=True):
+        kernel, bias = dense.get_weights()
+        hidden = activated(hidden @ kernel + bias, activation, training)
+    kernel, bias = layer.weight.get_weights()
+    weights = np.zeros(mask.shape)
+    weights[mask] = (hidden @ kernel + bias)[:, 0]
+    return weights
 
 
 def batch_norm(layer, inputs, training):
-    return normalised(inputs["inputs"].astype(np.float64), layer, training)
+    return normalised(*doubles(inputs), layer, training)
 
 
 def channel_share(layer, inputs, training):
-    shares = inputs["shares"].astype(np.float64)
+    (shares,) = doubles(inputs)
     both = np.concatenate([shares, np.log(shares + layer.floor)], axis=1)
     return normalised(both, layer.normalize, training)
 
 
 def dice(layer, inputs, training):
-    return bent(inputs["inputs"], layer, training)
+    return activated(*doubles(inputs), layer, training)
 
 
 def encoder(layer, inputs, training):
@@ -102,7 +90,7 @@ def encoder(layer, inputs, training):
             tokens = oracles.transformer_block(tokens, mask, layer.num_heads, block_weights(block))
         return tokens
 
-    return each(encode, inputs["tokens"], inputs["mask"])
+    return [encode(*sample) for sample in zip(*doubles(inputs), strict=True)]
 
 
 def id_embedding(layer, inputs, training):
@@ -111,9 +99,9 @@ def id_embedding(layer, inputs, training):
 
 
 def interest_summary(layer, inputs, training):
-    x = inputs["interests"].astype(np.float64)
-    lengths = np.sqrt((x**2).sum(-1) + layer.floor**2)
-    directions = (x / lengths[..., np.newaxis]).reshape(len(x), -1)
+    (interests,) = doubles(inputs)
+    lengths = np.sqrt((interests**2).sum(-1) + layer.floor**2)
+    directions = (interests / lengths[..., np.newaxis]).reshape(len(interests), -1)
     return np.concatenate([directions, normalised(np.log(lengths), layer.normalize, training)], 1)
 
 
@@ -122,36 +110,62 @@ def projection(layer, inputs, training):
 
 
 def sampled_hash_attention(layer, inputs, training):
-    hashing = layer.hash.hyperplanes.numpy(), layer.width
-
-    def attend(history, candidate, mask):
-        return peer_oracles.sampled_hash_attention(history, candidate, mask, *hashing)
-
-    return each(attend, *inputs.values())
+    history, candidate, mask = doubles(inputs)
+    hyperplanes = layer.hash.hyperplanes.numpy()
+    same = (history @ hyperplanes > 0) == (candidate @ hyperplanes > 0)[:, np.newaxis]
+    collides = same.reshape(*mask.shape, -1, layer.width).all(axis=-1) & mask[..., np.newaxis]
+    sums = np.einsum("blg,bld->bgd", collides, history)
+    lengths = np.linalg.norm(sums, axis=2, keepdims=True)
+    return (sums / np.where(lengths, lengths, 1)).mean(axis=1)
 
 
 def sim_hash(layer, inputs, training):
-    hyperplanes = layer.hyperplanes.numpy()
-    return np.apply_along_axis(peer_oracles.signature, -1, inputs["vectors"], hyperplanes)
+    return inputs["vectors"].astype(np.float64) @ layer.hyperplanes.numpy() > 0
+
+
+def relevance(layer, history, candidate):
+    """The scores of a soft search [B, L]."""
+    queries = candidate.astype(np.float64) @ layer.query_projection.numpy()
+    return np.einsum("blk,bk->bl", history @ layer.key_projection.numpy(), queries)
 
 
 def soft_search(layer, inputs, training):
-    history, candidate, mask, _ = inputs.values()
+    history, candidate, mask, _ = doubles(inputs)
     scores = np.where(mask, relevance(layer, history, candidate), 0)
-    interest = np.einsum("bl,bld->bd", scores, history.astype(np.float64))
+    interest = np.einsum("bl,bld->bd", scores, history)
     interest = normalised(interest, layer.normalize, training)
     return logits(np.concatenate([candidate, interest], axis=1), layer.tower, training)
 
 
 def token_norm(layer, inputs, training):
-    tokens = inputs["inputs"].astype(np.float64)
     weights = *layer.get_weights(), layer.epsilon
-    return np.apply_along_axis(oracles.layer_norm, -1, tokens, *weights)
+    return np.apply_along_axis(oracles.layer_norm, -1, *doubles(inputs), *weights)
 
 
 def tower(layer, inputs, training):
-    return logits(inputs["inputs"], layer, training)
+    return logits(*doubles(inputs), layer, training)
+
+
+def twin_heads(layer, history, candidate, mask):
+    """TWIN's interest [d] of one sample, and the indices that each head chooses."""
+    size = history.shape[1] // layer.num_heads
+    fields = np.split(history, history.shape[1] // layer.field_dim, axis=1)
+    inherent = np.concatenate([fields[f] for f in layer.inherent], axis=1)
+    heads, chosen = [], []
+    for head in range(layer.num_heads):
+        part = slice(head * size, (head + 1) * size)
+        query = candidate @ layer.query_kernel.numpy()[:, part]
+        scores = inherent @ layer.key_kernel.numpy()[:, part] @ query / size**0.5
+        for index, field in enumerate(layer.cross):
+            compressed = fields[field] @ layer.compression.numpy()[head, index]
+            scores = scores + compressed * layer.importance.numpy()[head, index]
+        best = best_indices(scores, mask, layer.top_k)
+        shares = softmax(scores[best]) if best else np.zeros(0)
+        heads.append(shares @ history[best] @ layer.value_kernel.numpy()[:, part])
+        chosen.append(best)
+    return np.concatenate(heads) @ layer.output_kernel.numpy(), chosen
 
 
 def twin_attention(layer, inputs, training):
-    return each(lambda *sample: twin_heads(layer, *sample)[0], *inputs.values())
+    samples = zip(*doubles(inputs), strict=True)
+    return [twin_heads(layer, *sample)[0] for sample in samples]

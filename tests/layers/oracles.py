@@ -170,14 +170,3 @@ def contrastive_loss(interests, generated, users, live, temp, extracted_head, ge
                     total += similarity(n)
             losses.append(-math.log(similarity(b) / total))
     return sum(losses) / len(losses) if losses else 0.0
-
-
-def dice(x, mean, variance, alpha, epsilon):
-    result = np.zeros_like(x, np.float64)
-    for row in range(x.shape[0]):
-        for unit_index in range(x.shape[1]):
-            value = float(x[row, unit_index])
-            scaled = (value - mean[unit_index]) / math.sqrt(variance[unit_index] + epsilon)
-            p = 1 / (1 + math.exp(-scaled))
-            result[row, unit_index] = p * value + (1 - p) * alpha[unit_index] * value
-    return result

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from diffumin_tf.layers.top_places import top_places
 from tests.layers.helpers import normal
-from tests.layers.peer_oracles import best_places
+from tests.layers.layer_oracles import best_indices
 
 BATCH, HEADS = 5, 2
 
@@ -26,7 +26,7 @@ def test_names_the_best_valid_places_and_pads_where_there_are_fewer(length, stat
     assert places.shape == there.shape == (BATCH, HEADS, 4) and places.dtype == tf.int32
     for b in range(BATCH):
         for head in range(HEADS):
-            best = best_places(scores[b, head], valid[b], 4)
+            best = best_indices(scores[b, head], valid[b], 4)
             np.testing.assert_array_equal(places[b, head], best + [0] * (4 - len(best)))
             np.testing.assert_array_equal(there[b, head], np.arange(4) < len(best))
 

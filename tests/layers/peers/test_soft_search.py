@@ -4,8 +4,7 @@ import tensorflow as tf
 
 from diffumin_tf.layers import SoftSearch
 from tests.layers.helpers import normal, randomise
-from tests.layers.layer_oracles import relevance
-from tests.layers.peer_oracles import best_places
+from tests.layers.layer_oracles import best_indices, relevance
 
 BATCH, LENGTH, WIDTH, TOP_K = 5, 8, 4, 3
 
@@ -30,7 +29,7 @@ def test_scores_and_the_search_equal_the_equations():
     np.testing.assert_allclose(layer.scores(history, candidate), scores, atol=1e-5)
     indices, found = layer.choose(history, mask, candidate)
     for b in range(BATCH):
-        best = best_places(scores[b], mask[b], TOP_K)
+        best = best_indices(scores[b], mask[b], TOP_K)
         np.testing.assert_array_equal(indices[b], best + [0] * (TOP_K - len(best)))
         np.testing.assert_array_equal(found[b], np.arange(TOP_K) < len(best))
 
