@@ -36,8 +36,6 @@ from diffumin_tf.errors import ConfigError, did_you_mean
 from diffumin_tf.files import read_json
 from diffumin_tf.synthetic.log import LogSpec
 
-LONGEST_SYNTHETIC_HISTORY = 5_000  # what the schema of the synthetic records holds
-
 _Name = Annotated[str, Key(min_length=1)]
 _Names = Annotated[
     list[_Name],
@@ -203,7 +201,6 @@ class SyntheticSpec(LogSpec, RecordSpec):
     """A spec of the adapter `synthetic`, which needs no input: a log whose truth is known."""
 
     adapter: Literal["synthetic"]
-    history_len: Annotated[int, Key(ge=1, le=LONGEST_SYNTHETIC_HISTORY)] = 50
 
 
 Spec = TablesSpec | ElemeSpec | SyntheticSpec

@@ -12,8 +12,8 @@ from diffumin_tf.files import staged_file
 from diffumin_tf.input.records import SampleColumns
 from diffumin_tf.prepare.columns import integer_ids
 from diffumin_tf.prepare.partitions import Partitions, digest
-from diffumin_tf.prepare.spec import LONGEST_SYNTHETIC_HISTORY, SyntheticSpec
-from diffumin_tf.synthetic.log import SyntheticLog, generate
+from diffumin_tf.prepare.spec import SyntheticSpec
+from diffumin_tf.synthetic.log import LONGEST_HISTORY, SyntheticLog, generate
 
 SCHEMA: dict[str, Any] = {
     "label": {"column": ["click"]},
@@ -25,7 +25,7 @@ SCHEMA: dict[str, Any] = {
     "dense_feature": {"column": ["user_avg_price", "poi_log_popularity"]},
     "sequence_feature": {
         "column": ["item_id_list", "third_id_list", "aor_id_list"],
-        "max_len": LONGEST_SYNTHETIC_HISTORY,
+        "max_len": LONGEST_HISTORY,
     },
     "id_space": {
         "item_id_list": "target_poi",

@@ -26,6 +26,7 @@ from diffumin_tf.synthetic.world import (
     make_histories,
 )
 
+LONGEST_HISTORY = 5_000  # what records of the Long_term experiment hold
 REQUEST_SIZE = 4  # candidates shown to a user at one time
 
 _CANDIDATES_BY_INTEREST, _CANDIDATES_BY_POPULARITY = 0.4, 0.35  # the rest come by chance
@@ -65,7 +66,7 @@ class LogSpec(StrictModel):
     samples_per_day: Annotated[dict[Day, Annotated[int, Key(ge=1)]], Key(min_length=1)]
     users: Annotated[int, Key(ge=1)] = 20_000
     items: Annotated[int, Key(ge=MIN_ITEMS)] = 8_000
-    history_len: Annotated[int, Key(ge=1)] = 50
+    history_len: Annotated[int, Key(ge=1, le=LONGEST_HISTORY)] = 50
     min_history_len: Annotated[int, Key(ge=0)] = 0
     seed: Annotated[int, Key(ge=0)] = 0
     click_rate: Annotated[float, Key(gt=0, lt=1)] = 0.25

@@ -26,37 +26,24 @@ bob,7,{T0 + 4},0,
 }
 SPEC = {
     "impressions": {
-        "file": "shown.csv",
-        "user": "uid",
-        "item": "vid",
-        "time": "ms",
+        **{"file": "shown.csv", "user": "uid", "item": "vid", "time": "ms"},
         "label": {"column": "click"},
         "outcomes": ["watched"],
-        "fields": [
-            "tab",
-            "watched",
-            {"name": "hour", "time": "hour"},
-            {"name": "weekday", "time": "weekday"},
-        ],
+        "fields": ["tab", "watched"] + [{"name": n, "time": n} for n in ("hour", "weekday")],
     },
     "impressions_are_events": {"keep_where": {"column": "watched", "equals": 1}},
     "events": [
         {
-            "file": "earlier.csv",
-            "user": "who",
-            "item": "what",
-            "order_by": ["ms", "no"],
+            **{"file": "earlier.csv", "user": "who", "item": "what", "order_by": ["ms", "no"]},
             "fields": ["watched"],
         }
     ],
     "users": {
-        "file": "users.csv",
-        "key": "uid",
+        **{"file": "users.csv", "key": "uid"},
         "fields": ["city", "fans", {"name": "log_fans", "column": "fans", "log1p": True}],
     },
     "items": {
-        "file": "items.csv",
-        "key": "vid",
+        **{"file": "items.csv", "key": "vid"},
         "fields": [
             "author",
             {"name": "tag", "split": ",", "take": "first"},
@@ -64,20 +51,15 @@ SPEC = {
             {"name": "length_class", "column": "length", "bucket": [1, 1000]},
         ],
     },
-    "cat_feature": [
-        *("uid", "vid", "author", "tag", "length", "length_class"),
-        *("city", "tab", "hour", "weekday"),
-    ],
+    "cat_feature": "uid vid author tag length length_class city tab hour weekday".split(),
     "dense_feature": ["fans", "log_fans"],
     "behaviour": ["vid", "tag", "watched", "tab"],
-    "max_len": 3,
-    "spaces": {"length_class": "class"},
-    "utc_offset_hours": 8,
+    **{"max_len": 3, "spaces": {"length_class": "class"}, "utc_offset_hours": 8},
     "max_bad_fraction": 0.0,
 }
 
 
-def write_spec(tmp_path, spec):
-    path = tmp_path / "prepare.json"
+def write_spec(folder, spec):
+    path = folder / "prepare.json"
     path.write_text(json.dumps(spec))
     return str(path)

@@ -8,34 +8,16 @@ import pytest
 
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.prepare import spec as prepare_spec
-from diffumin_tf.prepare.spec import ElemeSpec, TablesSpec, load_spec
+from diffumin_tf.prepare.spec import load_spec
+from tests.prepare.small_tables import SPEC, write_spec
 
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / "exp" / "user1"
-SPEC = {
-    "impressions": {
-        "file": "shown.csv",
-        "user": "uid",
-        "item": "vid",
-        "time": "ms",
-        "label": {"column": "click"},
-        "outcomes": ["watched"],
-        "fields": ["tab", "watched", {"name": "hour", "time": "hour"}],
-    },
-    "impressions_are_events": {},
-    "users": {"file": "users.csv", "key": "uid", "fields": ["city", "fans"]},
-    "items": {"file": "items.csv", "key": "vid", "fields": ["author"]},
-    "cat_feature": ["uid", "vid", "author", "city", "tab", "hour"],
-    "dense_feature": ["fans"],
-    "behaviour": ["vid", "author", "watched"],
-    "max_len": 10,
-}
 ELEME = {"adapter": "eleme", "files": {"20220407": "D1_0.csv", "20220408": ["a.csv", "b.csv"]}}
 
 
-def load(tmp_path, content):
-    path = tmp_path / "prepare.json"
-    path.write_text(json.dumps(content))
-    return load_spec(str(path))
+@pytest.fixture
+def load(tmp_path):
+    return lambda content: load_spec(write_spec(tmp_path, content))
 
 
 def changed(key, value, spec=SPEC):
@@ -56,31 +38,28 @@ def test_the_specs_of_the_experiments_are_valid(path):
     assert load_spec(str(path))
 
 
-def test_the_example_of_the_docstring_is_valid(tmp_path):
+def test_the_example_of_the_docstring_is_valid(load):
     example = prepare_spec.__doc__.split("::\n")[1].split("\n\n`")[0]
-    assert load(tmp_path, json.loads(example)).behaviour == ["video", "author", "tag", "watched"]
+    assert load(json.loads(example)).behaviour == ["video", "author", "tag", "watched"]
 
 
-def test_a_plain_name_is_a_field_of_that_column(tmp_path):
-    spec = load(tmp_path, SPEC)
-    assert isinstance(spec, TablesSpec)
-    assert [f.source for f in spec.impressions.fields] == ["tab", "watched", None]
+def test_a_plain_name_is_a_field_of_that_column(load):
+    sources = [f.source for f in load(SPEC).impressions.fields]
+    assert sources == ["tab", "watched", None, None]
 
 
-def test_history_and_candidate_share_a_space(tmp_path):
-    spec = load(tmp_path, changed("spaces", {"author_list": "person"}))
-    assert (spec.space("author"), spec.space("vid")) == ("person", "vid")
+def test_history_and_candidate_share_a_space(load):
+    spec = load(changed("spaces", {"tag_list": "word"}))
+    assert (spec.space("tag"), spec.space("vid")) == ("word", "vid")
 
 
-def test_separators_are_passed_over(tmp_path):
-    assert load(tmp_path, changed("--- tables ---", "")) == load(tmp_path, SPEC)
+def test_separators_are_passed_over(load):
+    assert load(changed("--- tables ---", "")) == load(SPEC)
 
 
-def test_the_files_of_eleme_become_lists_by_day(tmp_path):
-    spec = load(tmp_path, ELEME)
-    assert isinstance(spec, ElemeSpec)
-    assert spec.files == {"20220407": ["D1_0.csv"], "20220408": ["a.csv", "b.csv"]}
-    assert load(tmp_path, changed("files", "e_{yyyymmdd}.zip", ELEME)).files == "e_{yyyymmdd}.zip"
+def test_the_files_of_eleme_become_lists_by_day(load):
+    assert load(ELEME).files == {"20220407": ["D1_0.csv"], "20220408": ["a.csv", "b.csv"]}
+    assert load(changed("files", "e_{yyyymmdd}.zip", ELEME)).files == "e_{yyyymmdd}.zip"
 
 
 @pytest.mark.parametrize(
@@ -106,21 +85,24 @@ def test_the_files_of_eleme_become_lists_by_day(tmp_path):
         ("impressions.fields", [{"name": "tab", "column": "watched"}], ["'tab'", "outcome"]),
         ("dense_feature", ["watched"], ["dense_feature", "'watched'", "outcome"]),
         ("dense_feature", ["hour"], ["dense_feature", "'hour'", "category"]),
-        ("users.fields", ["city", "fans", "author"], ["two fields", "'author'"]),
-        ("users.fields", ["fans", {"name": "city", "log1p": True}], ["'city'", "log1p"]),
+        ("users.fields", ["city", "fans", "log_fans", "author"], ["two fields", "'author'"]),
+        ("events", [{**SPEC["events"][0], "fields": ["tag"]}], ["event table", "'tag'"]),
+        ("users.fields", ["fans", "log_fans", {"name": "city", "log1p": True}], ["'city'"]),
+        ("users.fields", ["fans", "log_fans", {"name": "city", "time": "hour"}], ["no time"]),
         ("users.fields", [{"name": "x", "bucket": [3, 1]}], ["'x'", "rise"]),
         ("users.fields", [{"name": "x", "bucket": "log2", "split": ","}], ["'x'", "together"]),
-        ("impressions_are_events", None, ["no history"]),
     ],
 )
-def test_an_error_names_file_key_value_and_remedy(tmp_path, key, value, parts):
-    content = changed(key, value)
-    if key == "impressions_are_events":
-        content["behaviour"] = ["vid"]
+def test_an_error_names_file_key_value_and_remedy(load, key, value, parts):
     with pytest.raises(ConfigError) as raised:
-        load(tmp_path, content)
+        load(changed(key, value))
     for part in ["prepare.json: ", *parts]:
         assert part in str(raised.value)
+
+
+def test_behaviours_that_come_from_nowhere_are_refused(load):
+    with pytest.raises(ConfigError, match="no history"):
+        load({**SPEC, "behaviour": ["vid"], "events": [], "impressions_are_events": None})
 
 
 @pytest.mark.parametrize(
@@ -134,8 +116,8 @@ def test_an_error_names_file_key_value_and_remedy(tmp_path, key, value, parts):
         ("list_ordr", "auto", ["'list_ordr'", "'list_order'"]),
     ],
 )
-def test_an_error_in_an_eleme_spec_says_what_is_wrong(tmp_path, key, value, parts):
+def test_an_error_in_an_eleme_spec_says_what_is_wrong(load, key, value, parts):
     with pytest.raises(ConfigError) as raised:
-        load(tmp_path, changed(key, value, ELEME))
+        load(changed(key, value, ELEME))
     for part in ["prepare.json: ", *parts]:
         assert part in str(raised.value)

@@ -1,6 +1,7 @@
 """Reading tables as text, and the account of the lines that do not parse."""
 
 import gzip
+import io
 import zipfile
 
 import pyarrow as pa
@@ -24,41 +25,33 @@ def read(path, columns=("city", "id", "fans"), max_bad_fraction=0.5, **options):
     return texts, bad
 
 
-def write_plain(path):
-    path.write_text(CSV)
+def packed(*names):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in names:
+            archive.writestr(name, CSV)
+    return content.getvalue()
 
 
-def write_bom(path):
-    path.write_text(CSV, encoding="utf-8-sig")
-
-
-def write_gzip(path):
-    path.write_bytes(gzip.compress(CSV.encode()))
-
-
-def write_zip(path):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("folder/table.csv", CSV)
-        archive.writestr("__MACOSX/folder/._table.csv", "x")
-
-
-def write_parquet(path):
+def parquet():
+    content = io.BytesIO()
     rows = {"id": ["007", "8", "9"], "city": ["[100,1k)", None, "北京"], "fans": [3, None, -99]}
-    pq.write_table(pa.table(rows), path)
+    pq.write_table(pa.table(rows), content)
+    return content.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("name", "write"),
-    [
-        ("t.csv", write_plain),
-        ("bom.csv", write_bom),
-        ("t.csv.gz", write_gzip),
-        ("t.zip", write_zip),
-        ("t.parquet", write_parquet),
-    ],
-)
-def test_every_format_gives_the_same_texts(tmp_path, name, write):
-    write(tmp_path / name)
+FORMATS = {
+    "t.csv": CSV.encode(),
+    "bom.csv": CSV.encode("utf-8-sig"),
+    "t.csv.gz": gzip.compress(CSV.encode()),
+    "t.zip": packed("folder/table.csv", "__MACOSX/folder/._table.csv"),
+    "t.parquet": parquet(),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_texts(tmp_path, name):
+    (tmp_path / name).write_bytes(FORMATS[name])
     texts, bad = read(tmp_path / name, missing=["-99"])
     assert texts == TEXTS
     assert (bad.lines, bad.by_reason.total()) == (3, 0)
@@ -131,50 +124,29 @@ def test_a_file_without_a_good_line_fails():
         bad.check()
 
 
-def cut_gzip(path):
-    path.write_bytes(gzip.compress(CSV.encode() * 99)[:-20])
+UNREADABLE = {
+    "empty.csv": b"",
+    "cut.csv.gz": gzip.compress(CSV.encode() * 99)[:-20],
+    "plain.csv.gz": CSV.encode(),
+    "plain.zip": CSV.encode(),
+    "two.zip": packed("a.csv", "b.csv"),
+    "bad.parquet": b"PAR1 no",
+}
 
 
-def no_gzip(path):
-    path.write_text(CSV)
-
-
-def no_zip(path):
-    path.write_text(CSV)
-
-
-def zip_of_two(path):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.csv", CSV)
-        archive.writestr("b.csv", CSV)
-
-
-def no_parquet(path):
-    path.write_bytes(b"PAR1 no")
-
-
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("gone.csv", lambda path: None),
-        ("folder.csv", lambda path: path.mkdir()),
-        ("empty.csv", lambda path: path.touch()),
-        ("cut.csv.gz", cut_gzip),
-        ("plain.csv.gz", no_gzip),
-        ("plain.zip", no_zip),
-        ("two.zip", zip_of_two),
-        ("bad.parquet", no_parquet),
-    ],
-)
-def test_an_unreadable_file_is_one_error_that_names_it(tmp_path, name, make):
-    make(tmp_path / name)
+@pytest.mark.parametrize("name", ["gone.csv", "folder.csv", *UNREADABLE])
+def test_an_unreadable_file_is_one_error_that_names_it(tmp_path, name):
+    if name == "folder.csv":
+        (tmp_path / name).mkdir()
+    if name in UNREADABLE:
+        (tmp_path / name).write_bytes(UNREADABLE[name])
     with pytest.raises(DataError, match=name):
         read(tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "write"), [("t.csv", write_plain), ("t.parquet", write_parquet)])
-def test_an_absent_column_names_the_nearest_one(tmp_path, name, write):
-    write(tmp_path / name)
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_an_absent_column_names_the_nearest_one(tmp_path, name):
+    (tmp_path / name).write_bytes(FORMATS[name])
     with pytest.raises(DataError, match="column 'fan' is not there; did you mean 'fans'"):
         read(tmp_path / name, ("fan",))
 

@@ -1,4 +1,4 @@
-"""`prepare` with the adapter `tables`: records and manifest."""
+"""The adapter `tables`: what a record holds, and every way in which a table can be wrong."""
 
 import gzip
 import json
@@ -11,30 +11,17 @@ import pytest
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
-from diffumin_tf.input.fingerprint import fingerprint
 from diffumin_tf.prepare.command import prepare
-from tests.prepare.prepared import read_samples
+from tests.prepare.prepared import ids, read_samples, visible_files
 from tests.prepare.small_tables import FILES, SPEC, T0, write_spec
-
-
-def ids(space, *texts):
-    return fingerprint(space, texts).tolist()
 
 
 def test_a_record_holds_joined_features_and_the_point_in_time_history(tables):
     prepare(*tables)
     sample = read_samples(tables[2], "20220425")[3]  # ann, 3, T0 + 7
     expected = {
-        "uid": "ann",
-        "vid": "3",
-        "author": "x",
-        "tag": "",
-        "length": "2",
-        "length_class": "1",
-        "city": "a,b",
-        "tab": "feed",
-        "hour": "7",
-        "weekday": "0",
+        **{"uid": "ann", "vid": "3", "author": "x", "tag": "", "length": "2", "length_class": "1"},
+        **{"city": "a,b", "tab": "feed", "hour": "7", "weekday": "0"},
     }
     schema = DataStruct.load(f"{tables[2]}/data_struct.json")
     assert schema.cat_feature == tuple(expected)
@@ -93,48 +80,17 @@ def test_missing_values_become_0(tables):
     assert cat["vid_list"] == [] and cat["dense_feature"] == [0, 0]
 
 
-def test_keep_where_keeps_only_those_impressions_as_behaviours(tables):
-    prepare(*tables)
-    last = read_samples(tables[2], "20220426")[1]
-    assert last["vid_list"] == ids("vid", "3", "1", "2")
-
-
-def test_records_keep_the_order_of_the_file_within_a_day(tables):
+def test_records_keep_the_order_of_the_file_and_the_manifest_counts_its_rows(tables):
     manifest = prepare(*tables)
-    days = {day: read_samples(tables[2], day) for day in manifest["days"]}
-    users = {day: [s["auxiliary_info"][0] for s in samples] for day, samples in days.items()}
-    assert users == {
-        "20220425": ids("uid", "ann", "bob", "ann", "ann"),
-        "20220426": ids("uid", "cat", "ann"),
-    }
-
-
-def test_the_manifest_counts_what_happened(tables):
-    manifest = prepare(*tables)
+    first, second = (read_samples(tables[2], day) for day in ("20220425", "20220426"))
+    assert [s["auxiliary_info"][0] for s in first] == ids("uid", "ann", "bob", "ann", "ann")
+    assert [s["auxiliary_info"][0] for s in second] == ids("uid", "cat", "ann")
+    # Only impressions that `keep_where` keeps are behaviours.
+    assert second[1]["vid_list"] == ids("vid", "3", "1", "2")
+    rows = {"users.csv": 2, "items.csv": 3, "shown.csv": 6, "earlier.csv": 5}
+    assert manifest["rows_in"] == rows
     with open(f"{tables[2]}/manifest.json") as file:
         assert json.load(file) == manifest
-    assert manifest["rows_in"] == {
-        "users.csv": 2,
-        "items.csv": 3,
-        "shown.csv": 6,
-        "earlier.csv": 5,
-    }
-    assert manifest["rows_written"] == 6
-    assert manifest["click_rate"] == 0.5
-    assert manifest["days"]["20220425"] == {"examples": 4, "clicks": 2, "click_rate": 0.5}
-    assert manifest["history_length"]["max"] == 3
-    assert manifest["history_length"]["min"] == 0
-    assert manifest["spec"]["max_len"] == 3
-
-
-def test_parts_and_compression_change_the_files_but_not_the_samples(tables, tmp_path):
-    prepare(*tables)
-    spec = write_spec(tmp_path, {**SPEC, "parts": 2, "compression": "GZIP"})
-    prepare(spec, tables[1], str(tmp_path / "gz"))
-    names = sorted(os.listdir(tmp_path / "gz" / "20220425"))
-    assert names == ["_SUCCESS.json", "part-00000.gz", "part-00001.gz"]
-    plain, packed = (read_samples(o, "20220425") for o in (tables[2], tmp_path / "gz"))
-    assert sorted(map(str, plain)) == sorted(map(str, packed))
 
 
 def test_seconds_gzip_parquet_and_a_label_threshold(tmp_path):
@@ -146,11 +102,8 @@ def test_seconds_gzip_parquet_and_a_label_threshold(tmp_path):
     pq.write_table(pa.table({"movieId": [0, 1], "genre": ["a", None]}), folder / "m.parquet")
     spec = {
         "impressions": {
-            "file": "ratings.csv.gz",
-            "user": "userid",
-            "item": "movieid",
-            "time": "timestamp",
-            "time_unit": "s",
+            **{"file": "ratings.csv.gz", "user": "userid", "item": "movieid"},
+            **{"time": "timestamp", "time_unit": "s"},
             "label": {"column": "rating", "at_least": 4},
             "fields": ["rating"],
         },
@@ -183,12 +136,46 @@ def test_the_day_may_come_from_a_column_and_days_bound_what_is_written(tables, t
     assert read_samples(tables[2], "20220503")[0]["vid_list"][0] == ids("vid", "1")[0]
 
 
-def test_days_without_impressions_are_an_error(tables, tmp_path):
+def test_days_are_local_days_and_one_of_them_must_have_impressions(tables, tmp_path):
+    spec = write_spec(tmp_path, {**SPEC, "utc_offset_hours": 0})
+    assert list(prepare(spec, *tables[1:])["days"]) == ["20220424", "20220425"]
     spec = write_spec(tmp_path, {**SPEC, "days": ["20230101", "20231231"]})
     with pytest.raises(DataError, match="no impression lies within the days"):
-        prepare(spec, *tables[1:])
+        prepare(spec, tables[1], str(tmp_path / "none"))
 
 
-def test_days_are_local_days(tables, tmp_path):
-    offset = write_spec(tmp_path, {**SPEC, "utc_offset_hours": 0})
-    assert list(prepare(offset, *tables[1:])["days"]) == ["20220424", "20220425"]
+@pytest.mark.parametrize(
+    ("file", "line", "reason"),
+    [
+        ("shown.csv", "ann,1,soon,home,1,1", "ms is no number"),
+        ("shown.csv", f"ann,1,{T0}000,home,1,1", "ms is no time in ms since 1970"),
+        ("shown.csv", f"ann,1,{T0},home,2,1", "label click is neither 0 nor 1"),
+        ("shown.csv", f"ann,1,{T0},home,,1", "label click is neither 0 nor 1"),
+        ("shown.csv", f",1,{T0},home,1,1", "uid is missing"),
+        ("shown.csv", f"ann,1,{T0},home,1", "5 columns instead of 6"),
+        ("earlier.csv", f"ann,1,{T0},last,1", "no is no number"),
+        ("users.csv", "ann,rome,1", "uid stands twice"),
+        ("users.csv", "eve,rome,many", "fans is no number"),
+        ("items.csv", "4,z,t,long", "length is no number"),
+    ],
+)
+def test_bad_lines_are_counted_up_to_the_limit_and_fail_above_it(
+    tables, tmp_path, file, line, reason
+):
+    with open(tmp_path / "in" / file, "a") as table:
+        table.write(line + "\n")
+    lines = FILES[file].count("\n")
+    with pytest.raises(DataError, match=f"{file}: 1 of {lines} lines(.|\n)*line {lines + 1}: "):
+        prepare(*tables)
+    assert visible_files(tables[2]) == {}
+    tolerant = write_spec(tmp_path, {**SPEC, "max_bad_fraction": 0.5})
+    account = prepare(tolerant, *tables[1:])["bad_lines"][file]
+    assert account["by_reason"] == {reason: 1}
+    assert account["first"] == [{"line": lines + 1, "reason": reason, "text": line}]
+
+
+@pytest.mark.parametrize("file", sorted(FILES))
+def test_a_missing_table_is_one_clear_error(tables, tmp_path, file):
+    os.remove(tmp_path / "in" / file)
+    with pytest.raises(DataError, match=f"{file}: no such file"):
+        prepare(*tables)
