@@ -1,7 +1,5 @@
 """Where the time of a step goes: the parts of the product, timed one by one, and their floor."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from typing import Any

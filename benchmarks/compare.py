@@ -1,7 +1,5 @@
 """Comparison of measured ratios with those of `baseline.json`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from diffumin_tf.errors import ConfigError

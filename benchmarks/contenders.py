@@ -1,7 +1,5 @@
 """The product and the straightforward reference, as steps that wait for their result."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable

@@ -5,8 +5,6 @@ looked up and scored once, only the kept ones are differentiated, the last block
 answers one query, and attention to a single key is a projection.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from benchmarks.machine import Rates

@@ -1,7 +1,5 @@
 """What the machine is, and what it can do at best."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import platform

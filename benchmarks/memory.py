@@ -1,7 +1,5 @@
 """Memory that a training step needs beyond what is there before it."""
 
-from __future__ import annotations
-
 import ctypes
 import pathlib
 from collections.abc import Callable, Sequence

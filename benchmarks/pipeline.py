@@ -1,7 +1,5 @@
 """The input pipeline: how fast records become batches, and whether training waits for them."""
 
-from __future__ import annotations
-
 import posixpath
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """The results as one picture."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from benchmarks.contenders import PRODUCT, REFERENCE, SCORING, TRAINING

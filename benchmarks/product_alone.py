@@ -1,7 +1,5 @@
 """The product alone: a step as histories grow, and on one thread."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ Writes the numbers as JSON and, beside it, a plot. The exit code is 1 when a rat
 reference fell short of the baseline.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Random samples: batches for models, and records for the input pipeline."""
 
-from __future__ import annotations
-
 import functools
 import math
 import posixpath

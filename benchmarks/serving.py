@@ -1,7 +1,5 @@
 """One request with N candidates against the same candidates as N samples, in turn."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any

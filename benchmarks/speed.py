@@ -1,7 +1,5 @@
 """Product against reference: samples a second in training and scoring, measured in turn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from benchmarks.contenders import PRODUCT, REFERENCE, SCORING, TRAINING, Step, steps

@@ -5,8 +5,6 @@ steps, scores by the broadcast product `[B, L, C, d]`, gradients through every b
 written to be checked against the paper by reading.
 """
 
-from __future__ import annotations
-
 import math
 
 import tensorflow as tf
