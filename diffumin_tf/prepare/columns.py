@@ -13,8 +13,6 @@ import pyarrow.compute as pc
 from diffumin_tf.input.fingerprint import fingerprint
 
 _MS_PER_HOUR = 3_600_000
-_HOURS_PER_DAY = 24
-_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0.
 
 
 def text_ids(space: str, texts: pa.Array) -> np.ndarray:
@@ -67,20 +65,15 @@ def buckets(values: np.ndarray, edges: Sequence[float] | None = None) -> np.ndar
     return np.where(np.isnan(values), np.nan, np.searchsorted(edges, values, side="right"))
 
 
-def time_part(time_ms: np.ndarray, part: str, utc_offset_hours: float) -> np.ndarray:
-    """Local hour (0 … 23) or weekday (0 = Monday) of epoch milliseconds int64 [n]."""
-    hours = _local_hours(time_ms, utc_offset_hours)
-    if part == "hour":
-        return hours % _HOURS_PER_DAY
-    return (hours // _HOURS_PER_DAY + _EPOCH_WEEKDAY) % 7
+def local_time(time_ms: np.ndarray, utc_offset_hours: float) -> pd.DatetimeIndex:
+    """Epoch milliseconds int64 [n] on the local clock."""
+    local_ms = time_ms + round(utc_offset_hours * _MS_PER_HOUR)
+    return pd.DatetimeIndex(local_ms.astype("datetime64[ms]"))
 
 
-def local_days(time_ms: np.ndarray, utc_offset_hours: float) -> np.ndarray:
-    """Local calendar days of epoch milliseconds int64 [n], as numbers yyyymmdd int64 [n]."""
-    days = _local_hours(time_ms, utc_offset_hours) // _HOURS_PER_DAY
-    distinct, inverse = np.unique(days, return_inverse=True)
-    names = [str(day).replace("-", "") for day in distinct.astype("datetime64[D]")]
-    return np.array(names, np.int64)[inverse]
+def day_numbers(time: pd.DatetimeIndex) -> np.ndarray:
+    """Days of times [n] as numbers yyyymmdd int64 [n]."""
+    return (time.year * 10_000 + time.month * 100 + time.day).to_numpy(np.int64)
 
 
 def named_days(texts: pa.Array) -> np.ndarray:
@@ -96,7 +89,3 @@ def named_days(texts: pa.Array) -> np.ndarray:
 def _distinct(texts: pa.Array) -> tuple[list[str], np.ndarray]:
     encoded = texts.dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
-
-
-def _local_hours(time_ms: np.ndarray, utc_offset_hours: float) -> np.ndarray:
-    return (time_ms + round(utc_offset_hours * _MS_PER_HOUR)) // _MS_PER_HOUR

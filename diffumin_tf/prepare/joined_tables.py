@@ -78,7 +78,7 @@ class TableReader:
             if shown.day:
                 found["day"] = columns.named_days(chunk.columns[shown.day])
             else:
-                found["day"] = columns.local_days(found["time"], self._spec.utc_offset_hours)
+                found["day"] = columns.day_numbers(self._local_time(found["time"]))
             found["label"] = (value == 1 if least is None else value >= least).astype(np.int64)
             found["is_event"] = _matches(chunk, keep_where) & bool(as_events)
             return found
@@ -181,11 +181,14 @@ class TableReader:
             "time": np.rint(ms).astype(np.int64),
         }
 
+    def _local_time(self, time_ms: np.ndarray) -> pd.DatetimeIndex:
+        return columns.local_time(time_ms, self._spec.utc_offset_hours)
+
     def _ids(self, field: FieldRule, chunk: Chunk, time_ms: np.ndarray | None) -> np.ndarray:
         space = self._spec.space(field.name)
         if field.time:
-            part = columns.time_part(time_ms, field.time, self._spec.utc_offset_hours)
-            return columns.integer_ids(space, part)
+            hour_or_weekday = getattr(self._local_time(time_ms), field.time)
+            return columns.integer_ids(space, hour_or_weekday)
         texts = chunk.columns[field.source]
         if field.bucket:
             edges = None if field.bucket == "log2" else field.bucket

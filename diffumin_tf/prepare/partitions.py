@@ -141,8 +141,7 @@ def inputs_digest(folder: str, names: Sequence[str]) -> str:
         try:
             stat = os.stat(path)
         except OSError as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-            raise DataError(f"{path}: {reason}") from None
+            raise DataError(f"{path}: {error.strerror}") from None
         stats.append([name, stat.st_size, stat.st_mtime_ns])
     return digest(stats)
 

@@ -162,8 +162,6 @@ def _reading(path: str) -> Iterator[None]:
     """Turns every way in which a file can be unreadable into one DataError."""
     try:
         yield
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
 

@@ -169,7 +169,7 @@ def test_a_day_may_be_a_zip_or_several_files(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"20220407": "eleme_20220407.csv", "20220408": "gone.csv"}, "gone.csv: no such file"),
+        ({"20220407": "eleme_20220407.csv", "20220408": "gone.csv"}, "gone.csv: No such file"),
         ("e_{yyyymmdd}.csv", "no file fits the pattern 'e_{yyyymmdd}.csv'"),
         ({"20220409": "cut.zip"}, "cut.zip: cannot be read"),
     ],
