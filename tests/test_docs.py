@@ -70,8 +70,9 @@ STUDIES = [
 @pytest.mark.parametrize("study", STUDIES, ids=lambda file: file.stem)
 def test_shipped_studies_name_experiments_and_settings_that_there_are(study):
     read = read_study(str(study))
-    cells = [*choosing_cells(read), *final_cells(read, {name: {} for name in read.experiments})]
-    assert all(cell.config().seed == cell.seed for cell in cells)
+    unchosen = {name: {} for name in read.experiments}
+    cells = [*choosing_cells(read, "out"), *final_cells(read, "out", unchosen)]
+    assert all(cell.config.seed == cell.seed for cell in cells)
 
 
 EXPECTED = sorted((ROOT / "exp" / "studies").glob("*.expected.json"))

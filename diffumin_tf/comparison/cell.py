@@ -6,6 +6,7 @@ scored for the table. Started again, it goes on from where it was.
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -21,9 +22,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.comparison.folder import RESULT, RUN, CellFolder
+from diffumin_tf.comparison.cells import REQUEST, RESULT, RUN, SCORES
 from diffumin_tf.evaluation.report import metric_lines
-from diffumin_tf.files import write_json
+from diffumin_tf.files import read_json, write_arrays, write_json
 from diffumin_tf.input.splits import has_split
 from diffumin_tf.model import RankingModel
 from diffumin_tf.run import folder as run_folder
@@ -44,6 +45,8 @@ _ROOT = pathlib.Path(__file__).parents[2]
 def run_cell(path: str, report: Callable[[str], None] = print) -> dict[str, Any]:
     """Trains, scores and measures what `request.json` of a folder asks for.
 
+    What training cost is noted when it ends, so that it outlives a process that ends later.
+
     Returns:
         What `cell.json` holds.
 
@@ -51,50 +54,41 @@ def run_cell(path: str, report: Callable[[str], None] = print) -> dict[str, Any]
         Preempted: the process was told to end; the same call goes on.
         DiffuminError: something is wrong.
     """
-    folder = CellFolder(path)
-    request = folder.request
-    with Preemption().watched(), run_lock(folder.file(RUN)):
-        trained, experiment = _train(folder, report)
-        metrics = _metrics(experiment, folder, request["scored"])
+    request, run = read_json(os.path.join(path, REQUEST)), os.path.join(path, RUN)
+    with Preemption().watched(), run_lock(run):
+        began, goes_on = time.monotonic(), checkpoints.has_any(run)
+        experiment = Experiment.create(request["exp"], run, request["overrides"], report)
+        trained = run_folder.finished(run)
+        if trained is None:
+            trained = {
+                **dataclasses.asdict(experiment.train(report)),
+                # Where a process went on, what earlier ones took is not known.
+                "seconds": None if goes_on else time.monotonic() - began,
+                "jobs": _number(JOBS),
+                **_peak_memory(),
+            }
+            run_folder.mark_finished(run, trained)
+        else:
+            checkpoints.restore_weights(run, experiment.model)
+        metrics = _metrics(experiment, path, request["scored"])
         for line in metric_lines({s: metrics[s] for s in ("valid", "test") if metrics.get(s)}):
             report(line)
         result = {
-            **{k: request[k] for k in ("experiment", "seed", "scored")},
+            **{key: request[key] for key in ("experiment", "seed", "scored")},
             **metrics,
             **trained,
+            # None where a process that went on found nothing left to train.
+            "training_samples_per_second": trained["samples_per_second"] or None,
             "parameters": _parameters(experiment.model),
             "machine": _machine(),
             "code": _code(),
             "settings": experiment.config.model_dump(mode="json"),
         }
-    write_json(folder.file(RESULT), result)
+    write_json(os.path.join(path, RESULT), result)
     return result
 
 
-def _train(folder: CellFolder, report: Callable[[str], None]) -> tuple[dict[str, Any], Experiment]:
-    """Trains, unless that is done; what it cost is noted in the run's folder and returned."""
-    began, run, request = time.monotonic(), folder.file(RUN), folder.request
-    goes_on = checkpoints.has_any(run)
-    experiment = Experiment.create(request["exp"], run, request["overrides"], report)
-    done = run_folder.finished(run)
-    if done is None:
-        result = experiment.train(report)
-        done = {
-            **dataclasses.asdict(result),
-            # Where a process went on, what earlier ones took is not known.
-            "seconds": None if goes_on else time.monotonic() - began,
-            "jobs": _number(JOBS),
-            **_peak_memory(),
-        }
-        run_folder.mark_finished(run, done)
-    else:
-        checkpoints.restore_weights(run, experiment.model)
-    # No speed where a process that went on found nothing left to train.
-    speed = done.pop("samples_per_second") or None
-    return {**done, "training_samples_per_second": speed}, experiment
-
-
-def _metrics(experiment: Experiment, folder: CellFolder, scored: str | None) -> dict[str, Any]:
+def _metrics(experiment: Experiment, path: str, scored: str | None) -> dict[str, Any]:
     """Of the validation split, if there is one, and of the split that is scored for the table."""
     metrics: dict[str, Any] = {"valid": None}
     if scored != "valid" and has_split(experiment.config, "valid"):
@@ -104,7 +98,8 @@ def _metrics(experiment: Experiment, folder: CellFolder, scored: str | None) -> 
         began = time.monotonic()
         experiment.score(scored)  # again: the first pass compiles and fills the file cache
         speed = len(scores.labels) / (time.monotonic() - began)
-        folder.write_scores(scores)
+        columns = {name: column for name, column in vars(scores).items() if column is not None}
+        write_arrays(os.path.join(path, SCORES), columns)
         metrics |= {scored: scores.metrics(), "scoring_samples_per_second": speed}
     return metrics
 
@@ -191,11 +186,7 @@ def main(argv: Sequence[str]) -> int:
     if threads := _number(THREADS):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-
-    def run() -> None:
-        run_cell(argv[0], lambda line: print(line, flush=True))
-
-    return exit_code(run)
+    return exit_code(lambda: run_cell(argv[0], functools.partial(print, flush=True)) and None)
 
 
 if __name__ == "__main__":

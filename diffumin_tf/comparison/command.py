@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from diffumin_tf.comparison import cells, plots, slices, table
 from diffumin_tf.comparison.cell import JOBS, THREADS, TIED
-from diffumin_tf.comparison.cells import Cell
-from diffumin_tf.comparison.folder import LOG, RUN, CellFolder
+from diffumin_tf.comparison.cells import LOG, RUN, Cell
 from diffumin_tf.comparison.study import Study
 from diffumin_tf.comparison.summary import summarise
+from diffumin_tf.comparison.table import number
 from diffumin_tf.errors import ConfigError, DiffuminError
 from diffumin_tf.files import write_json, write_text
 from diffumin_tf.run.lock import run_lock
@@ -25,6 +25,8 @@ from diffumin_tf.training.preemption import Preemption
 # Runs the cell of a folder, while `jobs` of them run at a time, and returns its exit code. The
 # process ends, and saves where it is, once the other end of the pipe `tie` is closed.
 RunCell = Callable[[str, int, int], int]
+
+_NO_AUC = "no validation AUC: the labels of that split are all alike"
 
 
 class CellsFailed(DiffuminError):
@@ -77,14 +79,16 @@ def compare(
     config, schema = cells.check(study)
     column = slices.popularity_column(config, schema, study.popularity_feature)
     with Preemption().watched(), run_lock(output, "--output"):
-        runs = _Runs(output, jobs, keep_runs, report, run_cell or _run_in_process)
-        choosing = cells.choosing_cells(study)
+        runs = _Runs(jobs, keep_runs, report, run_cell or _run_in_process)
+        choosing = cells.choosing_cells(study, output)
         runs.run(choosing)
-        chosen, tried = cells.choose(study, runs.valid_auc)
-        final = cells.final_cells(study, chosen)
+        chosen, tried = cells.choose(study, choosing)
+        for cell in choosing:
+            if cell.is_finished and cell.valid_auc is None:
+                runs.failed[cell.slug] = _NO_AUC
+        final = cells.final_cells(study, output, chosen)
         runs.run(final, trained_before=choosing)
         runs.clear(choosing)
-        finished = [(cell, runs.folder(cell)) for cell in final if runs.folder(cell).is_finished]
         report(f"counting histories, and sightings of {column} …")
         facts = slices.read_facts(config, schema, study.split, column, report)
         report("resampling …")
@@ -92,7 +96,7 @@ def compare(
             "command": command,
             "popularity_feature": column,
             "failed": runs.failed,
-            **summarise(study, finished, chosen, tried, facts),
+            **summarise(study, final, chosen, tried, facts),
             "study": study.model_dump(mode="json"),
         }
         write_json(os.path.join(output, "comparison.json"), comparison)
@@ -107,40 +111,30 @@ def compare(
 
 
 class _Runs:
-    """Runs cells, and knows what became of them.
+    """Runs cells.
 
     Attributes:
-        failed: by slug, why, or where to read why; also those that came to their end without a
-            validation AUC to choose by.
+        failed: by slug, why, or where to read why.
     """
 
     def __init__(
-        self,
-        output: str,
-        jobs: int,
-        keep_runs: bool,
-        report: Callable[[str], None],
-        run_cell: RunCell,
+        self, jobs: int, keep_runs: bool, report: Callable[[str], None], run_cell: RunCell
     ) -> None:
         self.failed: dict[str, str] = {}
-        self._output = output
         self._jobs = jobs
         self._keep_runs = keep_runs
         self._report = report
         self._run_cell = run_cell
 
-    def folder(self, cell: Cell) -> CellFolder:
-        """The folder of a cell."""
-        return CellFolder(os.path.join(self._output, "cells", cell.slug))
-
     def run(self, wanted: Sequence[Cell], trained_before: Sequence[Cell] = ()) -> None:
         """Runs those that are not finished; what was trained before is not trained again."""
-        trained = {(c.experiment, str(c.choice), c.seed): c for c in trained_before}
         for cell in wanted:
-            self.folder(cell).prepare(cell, self._report)
-            if same := trained.get((cell.experiment, str(cell.choice), cell.seed)):
-                self.folder(cell).take_run_of(self.folder(same))
-        left = [cell for cell in wanted if not self.folder(cell).is_finished]
+            cell.prepare(self._report)
+            for other in trained_before:
+                same = (other.experiment, other.choice, other.seed)
+                if same == (cell.experiment, cell.choice, cell.seed):
+                    cell.take_run_of(other)
+        left = [cell for cell in wanted if not cell.is_finished]
         if len(left) < len(wanted):
             self._report(f"{len(wanted) - len(left)} of {len(wanted)} runs were finished before")
         tie, end = os.pipe()
@@ -148,8 +142,8 @@ class _Runs:
             with ThreadPoolExecutor(self._jobs) as pool:
                 futures = {pool.submit(self._start, cell, tie): cell for cell in left}
                 try:
-                    for number, future in enumerate(as_completed(futures), start=1):
-                        count = f"[{number}/{len(left)}]"
+                    for index, future in enumerate(as_completed(futures), start=1):
+                        count = f"[{index}/{len(left)}]"
                         self._ended(futures[future], future.result(), count)
                 finally:  # after an interruption, nothing starts and what runs ends
                     pool.shutdown(wait=False, cancel_futures=True)
@@ -157,38 +151,25 @@ class _Runs:
         finally:
             os.close(tie)
 
-    def valid_auc(self, cell: Cell) -> float | None:
-        """Validation AUC of a cell; one that finished without is counted as failed."""
-        folder = self.folder(cell)
-        if not folder.is_finished:
-            return None
-        auc = folder.result["valid"]["auc"]
-        if auc is None:
-            self.failed[cell.slug] = "no validation AUC: the labels of that split are all alike"
-        return auc
-
     def clear(self, finished: Sequence[Cell]) -> None:
         """Removes checkpoints, weights and logs of finished cells, unless they are to be kept."""
         for cell in finished:
-            if not self._keep_runs and self.folder(cell).is_finished:
-                shutil.rmtree(self.folder(cell).file(RUN), ignore_errors=True)
+            if not self._keep_runs and cell.is_finished:
+                shutil.rmtree(cell.file(RUN), ignore_errors=True)
 
     def _start(self, cell: Cell, tie: int) -> int:
         self._report(f"running {cell.slug}")
-        return self._run_cell(self.folder(cell).path, self._jobs, tie)
+        return self._run_cell(cell.path, self._jobs, tie)
 
     def _ended(self, cell: Cell, code: int, count: str) -> None:
-        folder = self.folder(cell)
-        if code or not folder.is_finished:
-            log = folder.file(LOG)
-            self.failed[cell.slug] = f"see {log}"
-            self._report(f"{count} {cell.slug}: failed with exit code {code}; see {log}")
+        if code or not cell.is_finished:
+            self.failed[cell.slug] = f"see {cell.file(LOG)}"
+            why = f"failed with exit code {code}; see {cell.file(LOG)}"
+            self._report(f"{count} {cell.slug}: {why}")
             return
-        auc, seconds = folder.result[cell.split]["auc"], folder.result["seconds"]
-        minutes = table.number(seconds and seconds / 60, 1)
-        self._report(
-            f"{count} {cell.slug}: {cell.split} auc {table.number(auc)}, {minutes} minutes"
-        )
+        auc, seconds = cell.result[cell.split]["auc"], cell.result.get("seconds")
+        figures = f"{cell.split} auc {number(auc)}, {number(seconds and seconds / 60, 1)} minutes"
+        self._report(f"{count} {cell.slug}: {figures}")
         if cell.is_final:  # the run of a cell by which is chosen may become that of a final one
             self.clear([cell])
 
@@ -200,7 +181,7 @@ def _run_in_process(path: str, jobs: int, tie: int) -> int:
         environment[THREADS] = str(max(1, (os.cpu_count() or 1) // jobs))
         # The first one would take all memory of a GPU otherwise.
         environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    with open(CellFolder(path).file(LOG), "a", encoding="utf-8") as log:
+    with open(os.path.join(path, LOG), "a", encoding="utf-8") as log:
         done = subprocess.run(
             [sys.executable, "-m", "diffumin_tf.comparison.cell", path, TIED],
             env=environment,

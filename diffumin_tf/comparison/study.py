@@ -91,25 +91,23 @@ def read_study(path: str, overrides: Sequence[str] = (), rows: Sequence[str] = (
     Raises:
         ConfigError: names file, key, value and the nearest valid key.
     """
-    study = validate(Study, read_json(path), path)
-    for row in rows:
-        if row not in study.experiments:
-            raise ConfigError(f"{path}: no row {row!r}{did_you_mean_of(row, study.experiments)}")
+    study, given = validate(Study, read_json(path), path), dict(map(parse_override, overrides))
     experiments = {}
     for name in rows or study.experiments:
-        contender = study.experiments[name]
-        beside = os.path.normpath(os.path.join(os.path.dirname(path), contender.exp))
-        exp = find_experiment(contender.exp, f"{path}: experiments.{name}.exp", beside)
-        experiments[name] = contender.model_copy(update={"exp": exp})
-    given = _settings(overrides)
-    return study.model_copy(
-        update={
-            "experiments": experiments,
-            "baseline": study.baseline if study.baseline in experiments else rows[0],
-            "set": {**study.set, **given},
-            "choose": {k: v for k, v in study.choose.items() if k not in given},
-        }
-    )
+        if name not in study.experiments:
+            raise ConfigError(f"{path}: no row {name!r}{did_you_mean_of(name, study.experiments)}")
+        row = study.experiments[name]
+        beside = os.path.normpath(os.path.join(os.path.dirname(path), row.exp))
+        exp = find_experiment(row.exp, f"{path}: experiments.{name}.exp", beside)
+        experiments[name] = {"exp": exp, "set": row.set}
+    content = {
+        **study.model_dump(),
+        "experiments": experiments,
+        "baseline": study.baseline if study.baseline in experiments else rows[0],
+        "set": {**study.set, **given},
+        "choose": {key: values for key, values in study.choose.items() if key not in given},
+    }
+    return validate(Study, content, f"{path} with --set {' '.join(overrides)}")
 
 
 def study_of(
@@ -140,18 +138,9 @@ def study_of(
         },
         "baseline": posixpath.basename((baseline or exps[0]).rstrip("/")),
         "seeds": numbers,
-        "set": _settings(overrides),
+        "set": dict(map(parse_override, overrides)),
     }
     return validate(Study, content, "diffumin compare")
-
-
-def _settings(overrides: Sequence[str]) -> dict[str, Any]:
-    settings = dict(map(parse_override, overrides))
-    try:
-        _check_keys("--set", settings)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    return settings
 
 
 def _check_keys(where: str, keys: Iterable[str]) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 
 from diffumin_tf.comparison import slices, uncertainty
 from diffumin_tf.comparison.cells import Cell, Choice
-from diffumin_tf.comparison.folder import CellFolder
 from diffumin_tf.comparison.study import Study
 
 METRICS = ("auc", "gauc", "logloss", "calibration")
@@ -23,16 +22,16 @@ COSTS = (
 
 def summarise(
     study: Study,
-    finished: Sequence[tuple[Cell, CellFolder]],
+    final: Sequence[Cell],
     chosen: Mapping[str, Choice],
     tried: Mapping[str, list[dict[str, Any]]],
     facts: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Sums up the cells that finished; experiments without one are left out.
+    """Sums up the cells of the table that finished; experiments without one are left out.
 
     Args:
         study: what was compared.
-        finished: the cells of the table.
+        final: the cells of the table.
         chosen, tried: from `cells.choose`.
         facts: from `slices.read_facts`, of the baseline's samples of the split.
 
@@ -40,17 +39,15 @@ def summarise(
         `baseline`, `split`, `resamples`, `machines`, `code`, and `experiments`: by name
         metrics, costs, differences, slices and the code that it ran.
     """
-    results = {name: [f.result for c, f in finished if c.experiment == name] for name in chosen}
-    scores = {
-        name: {c.seed: f.scores for c, f in finished if c.experiment == name} for name in chosen
-    }
-    names = [name for name in study.experiments if results.get(name)]
+    finished = {e: [c for c in final if c.experiment == e and c.is_finished] for e in chosen}
+    names = [name for name in study.experiments if finished.get(name)]
+    results = {name: [cell.result for cell in finished[name]] for name in names}
+    scores = {name: {cell.seed: cell.scores for cell in finished[name]} for name in names}
     baseline = scores.get(study.baseline, {})
     reference = next(iter(baseline.values()), None)
     resampled = {seed: uncertainty.resample(s) for seed, s in baseline.items()}
     experiments = {}
-    for name in names:
-        runs = scores[name]
+    for name, runs in scores.items():
         comparable = all(uncertainty.same_samples(s, reference) for s in runs.values())
         shared = [seed for seed in runs if seed in baseline]
         difference = sliced = None
@@ -58,9 +55,8 @@ def summarise(
             pairs = [(uncertainty.resample(runs[seed]), resampled[seed]) for seed in shared]
             difference = {"seeds": shared, **uncertainty.difference(pairs)}
         if comparable and len(reference.labels) == len(facts["history"]):
-            sliced = {
-                kind: slices.auc_by_slice(kind, facts[kind], [*runs.values()]) for kind in facts
-            }
+            of_seeds = list(runs.values())
+            sliced = {kind: slices.auc_by_slice(kind, facts[kind], of_seeds) for kind in facts}
         experiments[name] = {
             **_measured(results[name]),
             "set": study.experiments[name].set,
@@ -70,7 +66,7 @@ def summarise(
             "difference": difference,
             "slices": sliced,
         }
-    every = [result for name in names for result in results[name]]
+    every = [result for of_seeds in results.values() for result in of_seeds]
     return {
         "baseline": study.baseline,
         "split": study.split,

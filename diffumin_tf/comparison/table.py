@@ -15,6 +15,9 @@ _DIFFERENCES = {
     "auc_by_users": ("AUC", "users"),
     "gauc": ("GAUC", "users"),
 }
+_UNITS = "Log loss in nats; calibration: mean prediction / mean label."
+_SEEN = """ No run had a test split. Each kept the weights of its best validation AUC: these \
+figures are a little better than those on days that nobody looked at."""
 _HOW_TO_READ = """\
 Mean over the seeds that both have; runs of the same seed are subtracted from each other on the \
 same samples of the {split} split. Two sources of chance stand apart:
@@ -27,6 +30,7 @@ users holds for new users.
 differences, one a seed); the samples stay as they are.
 
 A difference is beyond chance where both intervals leave out 0. s.e.: standard error."""
+_APART = ", scored on other samples than the baseline, or without a finished run of the baseline."
 _COSTS = """Mean ± standard deviation over seeds. Training: as the trainer counts, the first step \
 and validation left out. Scoring: a pass over that split after one to warm up, reading included. \
 Peak memory (of the whole process, Python and TensorFlow included) and minutes are those of \
@@ -114,25 +118,22 @@ def _code(versions: Sequence[dict[str, Any]]) -> str:
 
 
 def _quality(comparison: dict[str, Any]) -> list[str]:
-    split, rows = comparison["split"], []
-    for name, entry in comparison["experiments"].items():
-        of_split = entry[split]
-        row = {"experiment": name, "seeds": f"{len(entry['seeds'])}"}
-        row |= {"AUC": mean_sd(of_split["auc"]), "GAUC": mean_sd(of_split["gauc"])}
-        row["log loss"] = mean_sd(of_split["logloss"])
-        row["calibration"] = mean_sd(of_split["calibration"])
-        if split != "valid":
-            row["validation AUC"] = mean_sd(entry["valid"]["auc"])
-        rows.append(row)
-    examples = {e[split]["examples"] for e in comparison["experiments"].values()}
+    split, entries = comparison["split"], comparison["experiments"]
+    columns = {"AUC": (split, "auc"), "GAUC": (split, "gauc"), "log loss": (split, "logloss")}
+    columns["calibration"] = split, "calibration"
+    if split != "valid":
+        columns["validation AUC"] = "valid", "auc"
+    rows = [
+        {"experiment": name, "seeds": f"{len(entry['seeds'])}"}
+        | {column: mean_sd(entry[where][metric]) for column, (where, metric) in columns.items()}
+        for name, entry in entries.items()
+    ]
+    examples = {entry[split]["examples"] for entry in entries.values()}
     words = f"On the {SPLITS[split]} split"
     words += f" of {examples.pop():,} samples" if len(examples) == 1 else ""
     words += "" if split == "valid" else ", but for the last column"
-    words += ": mean ± standard deviation over seeds. Log loss in nats; "
-    words += "calibration: mean prediction / mean label."
-    if split == "valid":
-        words += " No run had a test split. Each kept the weights of its best validation AUC: "
-        words += "these figures are a little better than those on days that nobody looked at."
+    words += ": mean ± standard deviation over seeds. " + _UNITS
+    words += _SEEN if split == "valid" else ""
     return [f"## {SPLITS[split].capitalize()} split", table(rows), words]
 
 
@@ -147,13 +148,10 @@ def _differences(comparison: dict[str, Any]) -> list[str]:
                 for source in ("resampled", "between_seeds"):
                     row |= _uncertainty(source.replace("_", " "), found[source])
                 rows.append({**row, "seeds": f"{len(found['values'])}"})
-    blocks = [f"## Difference to {baseline}", table(rows, texts=3)] if rows else []
     apart = [name for name, entry in experiments.items() if not entry["same_samples"]]
+    blocks = [f"## Difference to {baseline}", table(rows, texts=3)] if rows else []
     if apart:
-        blocks.append(
-            f"Not here: {', '.join(apart)}, scored on other samples than the baseline, or without "
-            "a finished run of the baseline."
-        )
+        blocks.append(f"Not here: {', '.join(apart)}{_APART}")
     if rows:
         split = SPLITS[comparison["split"]]
         blocks.append(_HOW_TO_READ.format(split=split, resamples=comparison["resamples"]))

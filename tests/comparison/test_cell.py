@@ -1,5 +1,6 @@
 """One cell: what it trains, scores, measures and leaves."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -10,9 +11,8 @@ import pytest
 from diffumin_tf.comparison import cell as cell_module
 from diffumin_tf.comparison.cell import end_with_parent, run_cell
 from diffumin_tf.comparison.cells import choosing_cells, final_cells
-from diffumin_tf.comparison.folder import CellFolder
 from diffumin_tf.comparison.study import read_study
-from diffumin_tf.files import write_json
+from diffumin_tf.files import read_json, write_json
 from diffumin_tf.run.experiment import Experiment
 from tests.comparison.fakes import write_study
 
@@ -27,16 +27,20 @@ def cut(*arguments):
     raise Cut
 
 
-def first_final(study):
-    return final_cells(study, {"weak": {}})[0]
+def first_final(study, output):
+    return final_cells(study, output, {"weak": {}})[0]
 
 
 def prepared(folder, cell_of=first_final, **changes):
-    """The folder of a cell of a study, ready to run."""
-    cell = cell_of(read_study(write_study(folder, set=PLAIN, **changes)))
-    ready = CellFolder(str(folder / "cells" / cell.slug))
-    ready.prepare(cell, print)
-    return ready
+    """A cell of a study, ready to run."""
+    cell = cell_of(read_study(write_study(folder, set=PLAIN, **changes)), str(folder))
+    cell.prepare(print)
+    return cell
+
+
+def change_request(cell, **changes):
+    path = cell.file("request.json")
+    write_json(path, {**read_json(path), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def test_a_cell_by_which_is_chosen_never_reads_the_test_split(folder, finished, 
         Experiment, "score", lambda self, split: read.append(split) or score(self, split)
     )
     choose = {"epoch": [1, 2]}
-    chosen_by = prepared(folder, lambda study: choosing_cells(study)[2], choose=choose)
+    chosen_by = prepared(folder, lambda *where: choosing_cells(*where)[2], choose=choose)
     before = run_cell(chosen_by.path, lambda line: None)
     assert {*read} == {"valid"}
     assert "test" not in before and not os.path.exists(chosen_by.file("scores.npz"))
@@ -92,8 +96,9 @@ def test_a_cell_by_which_is_chosen_never_reads_the_test_split(folder, finished, 
 
 
 def test_a_cell_that_was_cut_after_training_scores_what_it_trained(finished, tmp_path, monkeypatch):
-    whole, again = finished[0], CellFolder(str(tmp_path))
-    shutil.copytree(whole.path, tmp_path, dirs_exist_ok=True)
+    whole = finished[0]
+    again = dataclasses.replace(whole, output=str(tmp_path))
+    shutil.copytree(whole.path, again.path)
     os.remove(again.file("cell.json"))
     monkeypatch.setattr(Experiment, "train", cut)
     result = run_cell(again.path, lambda line: None)
@@ -101,7 +106,7 @@ def test_a_cell_that_was_cut_after_training_scores_what_it_trained(finished, tmp
         assert result[same] == whole.result[same]
     # On the validation split, where that is asked for.
     os.remove(again.file("cell.json"))
-    write_json(again.file("request.json"), {**again.request, "scored": "valid"})
+    change_request(again, scored="valid")
     result = run_cell(again.path, lambda line: None)
     assert result["valid"] == again.scores.metrics() == whole.result["valid"]
     assert "test" not in result and result["scoring_samples_per_second"] > 0
@@ -109,7 +114,7 @@ def test_a_cell_that_was_cut_after_training_scores_what_it_trained(finished, tmp
 
 def test_the_program_names_its_error_and_fails(folder, capsys):
     cell = prepared(folder)
-    write_json(cell.file("request.json"), {**cell.request, "overrides": ["train_data_path=gone"]})
+    change_request(cell, overrides=["train_data_path=gone"])
     assert cell_module.main([cell.path]) == 1
     assert "error: " in capsys.readouterr().err
     assert not cell.is_finished
