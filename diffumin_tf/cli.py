@@ -42,12 +42,8 @@ def _prepare(argv: Sequence[str]) -> None:
 
 def _train(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_string("exp", None, "Experiment folder, or its name under exp/user1.", values)
     flags.DEFINE_string("model_dir", None, "Folder of the run; default model_path.", values)
-    _define_overrides(values)
-    _define_cluster(values)
-    parse(values, "diffumin train", argv, ("exp",))
-    _join_cluster(values, "train")
+    _parse_training(values, "diffumin train", argv, ("exp",))
     from diffumin_tf.run.experiment import find_experiment
     from diffumin_tf.run.train import train
 
@@ -56,14 +52,10 @@ def _train(argv: Sequence[str]) -> None:
 
 def _daily(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_string("exp", None, "Experiment folder, or its name under exp/user1.", values)
     flags.DEFINE_string("model_dir", None, "Folder for the runs of all days.", values)
     flags.DEFINE_integer("first", None, "First day, yyyymmdd.", flag_values=values)
     flags.DEFINE_integer("last", None, "Last day, yyyymmdd.", flag_values=values)
-    _define_overrides(values)
-    _define_cluster(values)
-    parse(values, "diffumin daily", argv, ("exp", "model_dir", "first", "last"))
-    _join_cluster(values, "daily")
+    _parse_training(values, "diffumin daily", argv, ("exp", "model_dir", "first", "last"))
     from diffumin_tf.run.daily import daily
     from diffumin_tf.run.experiment import find_experiment
 
@@ -182,27 +174,24 @@ def _define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which data.", values)
 
 
-def _define_cluster(values: flags.FlagValues) -> None:
+def _parse_training(
+    values: flags.FlagValues, program: str, argv: Sequence[str], required: Sequence[str]
+) -> None:
+    """Reads the flags of a command that trains, and joins the cluster that they name."""
+    flags.DEFINE_string("exp", None, "Experiment folder, or its name under exp/user1.", values)
+    _define_overrides(values)
     flags.DEFINE_enum("job_name", None, ["chief", "worker", "ps"], "Job of this process.", values)
-    flags.DEFINE_integer("task_index", 0, "Its place in the job.", flag_values=values)
+    flags.DEFINE_integer("task_index", 0, "Its index in the job.", flag_values=values)
     for job in ("chief", "worker", "ps"):
         flags.DEFINE_string(f"{job}_hosts", "", f"host:port,… of {job} tasks.", values)
-
-
-def _join_cluster(values: flags.FlagValues, command: str) -> None:
+    parse(values, program, argv, required)
     from diffumin_tf.training import cluster
 
-    if values.job_name is None:
-        if values.chief_hosts or values.worker_hosts or values.ps_hosts:
-            raise UsageError(f"diffumin {command}: --job_name is required with --…_hosts")
-        return
-    cluster.set_environment(
-        values.job_name,
-        values.task_index,
-        values.chief_hosts,
-        values.worker_hosts,
-        values.ps_hosts,
-    )
+    hosts = (values.chief_hosts, values.worker_hosts, values.ps_hosts)
+    if values.job_name is not None:
+        cluster.set_environment(values.job_name, values.task_index, *hosts)
+    elif any(hosts):
+        raise UsageError(f"{program}: --job_name is required with --…_hosts")
 
 
 def _define_overrides(values: flags.FlagValues) -> None:

@@ -39,12 +39,7 @@ def _main(values: flags.FlagValues, argv: list[str]) -> None:
 
 
 def report(model_dir: str, split: str, samples: int) -> list[str]:
-    """The table, a line a channel.
-
-    Args:
-        model_dir: folder of a trained run.
-        split: which data.
-        samples: look at so many of the first samples.
+    """Lines of a table, one for each channel, from the first samples of a split.
 
     Raises:
         ConfigError: no unit of the run has channels.

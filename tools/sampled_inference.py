@@ -36,22 +36,15 @@ def _main(values: flags.FlagValues, argv: list[str]) -> None:
 
 
 def compare(model_dir: str, split: str, draws: int) -> list[str]:
-    """AUC by the noise of inference, a line each.
-
-    Args:
-        model_dir: folder of a trained run with a generator.
-        split: which data.
-        draws: number of other noises.
+    """Lines with the AUC by the noise of inference.
 
     Raises:
-        ConfigError: the run's model generates nothing.
+        ConfigError: the run's model has no generator.
     """
     run = Experiment.open(model_dir)
     layers = [m for m in run.model.submodules if isinstance(m, DiffusionMultiInterestGenerator)]
     if not layers:
-        raise ConfigError(
-            f"{model_dir}: its model generates nothing, so that inference has no noise"
-        )
+        raise ConfigError(f"{model_dir}: its model generates nothing, so inference has no noise")
     served, random = run.score(split), np.random.default_rng(run.config.seed)
     predictions = []
     for _ in range(draws):
