@@ -191,16 +191,17 @@ def test_wrong_arguments_are_named_and_echoed(contract):
 @those(lambda contract: not contract.any_shape)
 def test_wrong_shapes_are_named_and_echoed(contract):
     inputs = contract.inputs(2)
-    first, *others = inputs
+    layer = contract.build(inputs)
     wrong = [(name, x[..., np.newaxis]) for name, x in inputs.items()]
-    wrong += [(name, inputs[name][..., :-1]) for name in others if is_float(inputs[name])]
+    wrong += [(name, x[..., :-1]) for name, x in inputs.items() if is_float(x)]
     for name, x in wrong:
-        layer = contract.layer(**contract.arguments)
         message = rf"`{name}` .* received shape {re.escape(str(x.shape))}"
         with pytest.raises(ValueError, match=message):
             call(layer, {**inputs, name: x}, training=True)
-    with pytest.raises(ValueError, match=f"`{first}` .* received shape"):
-        contract.layer(**contract.arguments).build(tf.TensorShape([None] * inputs[first].ndim))
+    first = next(iter(inputs))
+    for shape in ([None] * inputs[first].ndim, [*inputs[first].shape, 1]):
+        with pytest.raises(ValueError, match=f"`{first}` .* received shape"):
+            contract.layer(**contract.arguments).build(tf.TensorShape(shape))
 
 
 DOCUMENTED = [name for name in layers.__all__ if name != "Interests"]

@@ -88,8 +88,8 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
         live: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> tf.Tensor:
+        interests = checks.tensor("interests", interests, "[B, C, d]", [None, None, self.width])
         batch, count, _ = interests.shape
-        interests = checks.tensor("interests", interests, "[B, C, d]", [batch, count, self.width])
         generated = checks.tensor("generated", generated, "[B, C, d]", interests.shape)
         if user_ids is not None:
             user_ids = checks.tensor("user_ids", user_ids, "[B]", [batch], tf.int64)
