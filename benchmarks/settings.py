@@ -10,7 +10,7 @@ from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.model import features_of
-from diffumin_tf.run.experiment import find_experiment
+from diffumin_tf.run.find import find_experiment
 
 LONG_TERM, ELEME = "Long_term_DiffuMIN", "Eleme_DiffuMIN"
 _STANDARD = ("channel_num=4", "infer_timesteps=10", "deep_layers=[1024,512,256]")

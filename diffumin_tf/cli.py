@@ -44,7 +44,7 @@ def _train(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("model_dir", None, "Folder of the run; default model_path.", values)
     _parse_training(values, "diffumin train", argv, ("exp",))
-    from diffumin_tf.run.experiment import find_experiment
+    from diffumin_tf.run.find import find_experiment
     from diffumin_tf.run.train import train
 
     train(find_experiment(values.exp), values.model_dir, values.set)
@@ -57,7 +57,7 @@ def _daily(argv: Sequence[str]) -> None:
     flags.DEFINE_integer("last", None, "Last day, yyyymmdd.", flag_values=values)
     _parse_training(values, "diffumin daily", argv, ("exp", "model_dir", "first", "last"))
     from diffumin_tf.run.daily import daily
-    from diffumin_tf.run.experiment import find_experiment
+    from diffumin_tf.run.find import find_experiment
 
     daily(find_experiment(values.exp), values.model_dir, values.first, values.last, values.set)
 
@@ -75,12 +75,13 @@ def _evaluate(argv: Sequence[str]) -> None:
         raise UsageError("diffumin evaluate: --row goes with --expect")
     from diffumin_tf.evaluation import expected
     from diffumin_tf.evaluation.report import metric_lines
-    from diffumin_tf.run.experiment import Experiment, find_expected
+    from diffumin_tf.run.find import find_expected
+    from diffumin_tf.run.open import open_run
 
     wanted = values.expect and expected.read_expected(find_expected(values.expect), values.row)
-    experiment = Experiment.open(values.model_dir, values.set)
+    run = open_run(values.model_dir, values.set)
     # Other data or settings than the run's own do not belong into its metrics.json.
-    metrics = experiment.evaluate([values.split], write=not values.set)
+    metrics = run.evaluate([values.split], write=not values.set)
     for line in metric_lines(metrics):
         print(line)
     for line in expected.check(wanted, metrics["test"]) if wanted else ():
@@ -96,9 +97,9 @@ def _predict(argv: Sequence[str]) -> None:
     flags.DEFINE_bool("user", False, "Add the user as a third column, for GAUC.", values)
     parse(values, "diffumin predict", argv, ("model_dir", "output"))
     from diffumin_tf.evaluation.report import write_predictions
-    from diffumin_tf.run.experiment import Experiment
+    from diffumin_tf.run.open import open_run
 
-    scores = Experiment.open(values.model_dir, values.set).score(values.split)
+    scores = open_run(values.model_dir, values.set).score(values.split)
     parts = write_predictions(scores, values.output, header=values.header, user=values.user)
     print(f"{len(scores.labels):,} predictions in {parts} parts under {values.output}")
 
@@ -109,10 +110,10 @@ def _export(argv: Sequence[str]) -> None:
     flags.DEFINE_bool("check", False, "Publish only what scores as the model does.", values)
     flags.DEFINE_integer("keep", None, "Versions to keep; all.", 1, flag_values=values)
     parse(values, "diffumin export", argv, ("model_dir",))
-    from diffumin_tf.run.experiment import Experiment
+    from diffumin_tf.run.open import open_run
 
-    experiment = Experiment.open(values.model_dir)
-    print(f"exported {experiment.export(values.check, values.keep, print)}")
+    run = open_run(values.model_dir)
+    print(f"exported {run.export(values.check, values.keep, print)}")
 
 
 def _compare(argv: Sequence[str]) -> None:

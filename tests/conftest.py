@@ -7,7 +7,8 @@ import pathlib
 
 import pytest
 
-from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.run.open import Run, create_run
+from diffumin_tf.run.train import train_run
 from diffumin_tf.training.loop import TrainingResult
 from tests import two_devices  # noqa: F401  (splits the CPU before TensorFlow computes anything)
 from tests.gc_tuning import collect_rarely
@@ -31,7 +32,7 @@ class TrainedRun:
 
     exp: pathlib.Path
     model_dir: pathlib.Path
-    experiment: Experiment
+    run: Run
     result: TrainingResult
     lines: list[str]
     metrics: dict[str, dict]
@@ -53,11 +54,11 @@ def trained(tmp_path_factory) -> TrainedRun:
         booster_mode=3,
     )
     lines: list[str] = []
-    experiment = Experiment.create(str(exp), str(folder / "model"), report=lines.append)
-    result = experiment.train(lines.append)
-    metrics = experiment.evaluate(["valid", "test"])
-    export = pathlib.Path(experiment.export())
-    return TrainedRun(exp, folder / "model", experiment, result, lines, metrics, export)
+    run = create_run(str(exp), str(folder / "model"), report=lines.append)
+    result = train_run(run, lines.append)
+    metrics = run.evaluate(["valid", "test"])
+    export = pathlib.Path(run.export())
+    return TrainedRun(exp, folder / "model", run, result, lines, metrics, export)
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def test_predict_writes_a_line_a_sample(trained, tmp_path, capsys):
     assert cli.main([*command, "--header", "--user"]) == 0
     assert f"160 predictions in 1 parts under {folder}" in capsys.readouterr().out
     header, *lines = (folder / "part-00000").read_text().splitlines()
-    scores = trained.experiment.score("test")
+    scores = trained.run.score("test")
     assert header == "label\tprediction\tuser" and len(lines) == 160
     label, prediction, user = lines[7].split("\t")
     assert (int(label), int(user)) == (scores.labels[7], scores.users[7])

@@ -13,7 +13,7 @@ from diffumin_tf.config import task as config
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.evaluation.expected import read_expected
 from diffumin_tf.model import features_of
-from diffumin_tf.run import setup as run_setup
+from diffumin_tf.run.find import schema_file
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -50,7 +50,7 @@ def test_commands_that_a_page_names_exist(page):
 def test_shipped_experiments_are_complete(folder):
     loaded, ignored = config.load(str(folder))
     assert not ignored
-    schema = DataStruct.load(run_setup.schema_file(str(folder), loaded))
+    schema = DataStruct.load(schema_file(str(folder), loaded))
     for role, names in features_of(loaded).model_dump().items():
         for name in names:
             if role == "behaviours":

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.run.open import Run, open_run
 from diffumin_tf.terminal import exit_code, parse
 from handle_layer.handle_lib.handle_rec_unit import Long_term_DiffuMIN
 
@@ -44,7 +44,7 @@ def report(model_dir: str, split: str, samples: int) -> list[str]:
     Raises:
         ConfigError: no unit of the run has channels.
     """
-    run = Experiment.open(model_dir)
+    run = open_run(model_dir)
     units = [unit for unit in run.model.units if isinstance(unit, Long_term_DiffuMIN)]
     if not run.config.use_omie or not units:
         raise ConfigError(f"{model_dir}: no unit of it extracts interests")
@@ -55,7 +55,7 @@ def report(model_dir: str, split: str, samples: int) -> list[str]:
 
 
 def _look(
-    run: Experiment, unit: Long_term_DiffuMIN, split: str, samples: int
+    run: Run, unit: Long_term_DiffuMIN, split: str, samples: int
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """r, r* (or None) [n, C, d], and how many behaviours were kept [n, C]."""
     columns: list[list[np.ndarray]] = [[], [], []]

@@ -23,7 +23,7 @@ from diffumin_tf.comparison.command import CellsFailed, compare, leave_gpu_to_ru
 from diffumin_tf.comparison.study import read_study
 from diffumin_tf.files import read_json, write_json
 from diffumin_tf.prepare.command import prepare
-from diffumin_tf.run.experiment import find_experiment
+from diffumin_tf.run.find import find_experiment
 from diffumin_tf.terminal import exit_code, parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -17,7 +17,7 @@ from absl import flags
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation import metrics
 from diffumin_tf.layers import DiffusionMultiInterestGenerator
-from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.run.open import open_run
 from diffumin_tf.terminal import exit_code, parse
 
 
@@ -41,7 +41,7 @@ def compare(model_dir: str, split: str, draws: int) -> list[str]:
     Raises:
         ConfigError: the run's model has no generator.
     """
-    run = Experiment.open(model_dir)
+    run = open_run(model_dir)
     layers = [m for m in run.model.submodules if isinstance(m, DiffusionMultiInterestGenerator)]
     if not layers:
         raise ConfigError(f"{model_dir}: its model generates nothing, so inference has no noise")

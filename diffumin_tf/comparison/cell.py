@@ -28,8 +28,9 @@ from diffumin_tf.files import read_json, write_arrays, write_json
 from diffumin_tf.input.splits import has_split
 from diffumin_tf.model import RankingModel
 from diffumin_tf.run import folder as run_folder
-from diffumin_tf.run.experiment import Experiment
 from diffumin_tf.run.lock import run_lock
+from diffumin_tf.run.open import Run, create_run
+from diffumin_tf.run.train import train_run
 from diffumin_tf.terminal import exit_code
 from diffumin_tf.training import checkpoints
 from diffumin_tf.training.preemption import Preemption
@@ -54,23 +55,23 @@ def run_cell(path: str, report: Callable[[str], None] = print) -> dict[str, Any]
         Preempted: the process was told to end; the same call goes on.
         DiffuminError: something is wrong.
     """
-    request, run = read_json(os.path.join(path, REQUEST)), os.path.join(path, RUN)
-    with Preemption().watched(), run_lock(run):
-        began, goes_on = time.monotonic(), checkpoints.has_any(run)
-        experiment = Experiment.create(request["exp"], run, request["overrides"], report)
-        trained = run_folder.finished(run)
+    request, model_dir = read_json(os.path.join(path, REQUEST)), os.path.join(path, RUN)
+    with Preemption().watched(), run_lock(model_dir):
+        began, goes_on = time.monotonic(), checkpoints.has_any(model_dir)
+        run = create_run(request["exp"], model_dir, request["overrides"], report)
+        trained = run_folder.finished(model_dir)
         if trained is None:
             trained = {
-                **dataclasses.asdict(experiment.train(report)),
+                **dataclasses.asdict(train_run(run, report)),
                 # Where a process went on, what earlier ones took is not known.
                 "seconds": None if goes_on else time.monotonic() - began,
                 "jobs": _number(JOBS),
                 **_peak_memory(),
             }
-            run_folder.mark_finished(run, trained)
+            run_folder.mark_finished(model_dir, trained)
         else:
-            checkpoints.restore_weights(run, experiment.model)
-        metrics = _metrics(experiment, path, request["scored"])
+            checkpoints.restore_weights(model_dir, run.model)
+        metrics = _metrics(run, path, request["scored"])
         for line in metric_lines({s: metrics[s] for s in ("valid", "test") if metrics.get(s)}):
             report(line)
         result = {
@@ -79,24 +80,24 @@ def run_cell(path: str, report: Callable[[str], None] = print) -> dict[str, Any]
             **trained,
             # None where a process that went on found nothing left to train.
             "training_samples_per_second": trained["samples_per_second"] or None,
-            "parameters": _parameters(experiment.model),
+            "parameters": _parameters(run.model),
             "machine": _machine(),
             "code": _code(),
-            "settings": experiment.config.model_dump(mode="json"),
+            "settings": run.config.model_dump(mode="json"),
         }
     write_json(os.path.join(path, RESULT), result)
     return result
 
 
-def _metrics(experiment: Experiment, path: str, scored: str | None) -> dict[str, Any]:
+def _metrics(run: Run, path: str, scored: str | None) -> dict[str, Any]:
     """Of the validation split, if there is one, and of the split that is scored for the table."""
     metrics: dict[str, Any] = {"valid": None}
-    if scored != "valid" and has_split(experiment.config, "valid"):
-        metrics["valid"] = experiment.score("valid").metrics()
+    if scored != "valid" and has_split(run.config, "valid"):
+        metrics["valid"] = run.score("valid").metrics()
     if scored is not None:
-        scores = experiment.score(scored)
+        scores = run.score(scored)
         began = time.monotonic()
-        experiment.score(scored)  # again: the first pass compiles and fills the file cache
+        run.score(scored)  # again: the first pass compiles and fills the file cache
         speed = len(scores.labels) / (time.monotonic() - began)
         columns = {name: column for name, column in vars(scores).items() if column is not None}
         write_arrays(os.path.join(path, SCORES), columns)

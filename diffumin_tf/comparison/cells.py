@@ -22,7 +22,7 @@ from diffumin_tf.evaluation.scoring import Scores
 from diffumin_tf.files import read_json, write_json
 from diffumin_tf.input.splits import SPLITS, files_of, has_split
 from diffumin_tf.run import folder as run_folder
-from diffumin_tf.run.setup import schema_file
+from diffumin_tf.run.find import schema_file
 
 # What lies in the folder of a cell.
 REQUEST, RESULT, SCORES, LOG, RUN = "request.json", "cell.json", "scores.npz", "log.txt", "run"

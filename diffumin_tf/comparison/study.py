@@ -13,7 +13,7 @@ from diffumin_tf.config.strict import StrictModel, validate
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, did_you_mean, did_you_mean_of
 from diffumin_tf.files import read_json
-from diffumin_tf.run.experiment import find_experiment
+from diffumin_tf.run.find import find_experiment
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]

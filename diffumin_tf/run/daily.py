@@ -19,8 +19,9 @@ from diffumin_tf.evaluation.report import metric_lines
 from diffumin_tf.files import read_json, write_json
 from diffumin_tf.input.splits import list_files
 from diffumin_tf.run import folder as run_folder
-from diffumin_tf.run.experiment import Experiment
 from diffumin_tf.run.lock import run_lock
+from diffumin_tf.run.open import create_run, open_run
+from diffumin_tf.run.train import train_run
 from diffumin_tf.training.preemption import Preemption
 
 DAILY = "daily.json"
@@ -104,19 +105,19 @@ def _take(
     settings: Sequence[str],
     report: Callable[[str], None],
 ) -> None:
-    experiment = Experiment.create(exp, _folder(model_dir, day), settings, report)
-    is_chief = experiment.distribution.is_chief
+    run = create_run(exp, _folder(model_dir, day), settings, report)
+    is_chief = run.distribution.is_chief
     if is_chief:
         if before is None:
             report(f"{day}: starting from nothing")
-        _score_before(experiment.config, model_dir, day, before, report)
-    result = experiment.train(report)
+        _score_before(run.config, model_dir, day, before, report)
+    result = train_run(run, report)
     if is_chief:
-        done = {"steps": result.steps, "export": experiment.export()}
+        done = {"steps": result.steps, "export": run.export()}
         report(f"{day}: {result.steps} steps; exported {done['export']}")
         _note(model_dir, day, done)
-        run_folder.mark_finished(experiment.model_dir, done)
-    experiment.distribution.end_together(lambda: _is_finished(model_dir, day))
+        run_folder.mark_finished(run.model_dir, done)
+    run.distribution.end_together(lambda: _is_finished(model_dir, day))
 
 
 def _settings(day: int, before: str | None, carried: str | Sequence[str]) -> list[str]:
@@ -149,7 +150,7 @@ def _score_before(
             f"test_data_end={day}",
             f"max_bad_records={config.max_bad_records}",
         ]
-        earlier = Experiment.open(before, data)
+        earlier = open_run(before, data)
         metrics = earlier.evaluate(["test"], write=False)["test"]
         del earlier
         gc.collect()  # before the model of the new day is built: tables may be large

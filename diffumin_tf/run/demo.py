@@ -19,8 +19,10 @@ from diffumin_tf.input.splits import list_files
 from diffumin_tf.prepare.command import prepare
 from diffumin_tf.prepare.spec import SyntheticSpec
 from diffumin_tf.prepare.synthetic import prepare_synthetic
-from diffumin_tf.run.experiment import Experiment, find_experiment
+from diffumin_tf.run.find import find_experiment
 from diffumin_tf.run.folder import write_metrics
+from diffumin_tf.run.open import Run, create_run
+from diffumin_tf.run.train import train_run
 from diffumin_tf.synthetic.eleme_csv import write_eleme_csv
 from diffumin_tf.synthetic.log import Effects, generate
 
@@ -157,29 +159,27 @@ def demo(
     settings = {"train_data_path": data, **plan.split_settings(), **plan.settings}
     base = [f"{key}={json.dumps(value)}" for key, value in settings.items()] + list(overrides)
 
-    def run(folder: str, *changes: str) -> Experiment:
-        experiment = Experiment.create(
-            find_experiment(exp), folder, [*base, *changes], report=report
-        )
-        experiment.train(report)
-        return experiment
+    def trained(folder: str, *changes: str) -> Run:
+        run = create_run(find_experiment(exp), folder, [*base, *changes], report)
+        train_run(run, report)
+        return run
 
     report("training the tower without history …")
-    baseline = run(posixpath.join(model_dir, "without_history"), *_NO_HISTORY)
+    baseline = trained(posixpath.join(model_dir, "without_history"), *_NO_HISTORY)
     without_history = baseline.evaluate(["valid", "test"])["test"]["auc"]
     report("training DiffuMIN …")
-    experiment = run(model_dir)
-    scores = experiment.score("test")
+    run = trained(model_dir)
+    scores = run.score("test")
     log = generate(plan.spec)
     truth = log.true_probability[log.on(log.days[-1])]
     results = {
-        **experiment.evaluate(["valid"]),
+        **run.evaluate(["valid"]),
         "test": scores.metrics(),
         "best_reachable_auc": metrics.auc(scores.labels, truth),
         "no_history_auc": without_history,
     }
     write_metrics(model_dir, results)
-    _show_export(experiment, scores.labels, scores.pctr, truth, report)
+    _show_export(run, scores.labels, scores.pctr, truth, report)
     report(
         f"test AUC: DiffuMIN {results['test']['auc']:.4f}, the same tower without history "
         f"{without_history:.4f}, best reachable {results['best_reachable_auc']:.4f}\n"
@@ -200,15 +200,15 @@ def _clear(folder: str) -> None:
 
 
 def _show_export(
-    experiment: Experiment,
+    run: Run,
     labels: np.ndarray,
     pctr: np.ndarray,
     truth: np.ndarray,
     report: Callable[[str], None],
 ) -> None:
     """Scores the first test samples with the export alone and shows them beside the truth."""
-    export = experiment.export()
-    config = experiment.config
+    export = run.export()
+    config = run.config
     file = list_files(config.train_data_path, config.test_data_start, config.test_data_end, "test")[
         0
     ]

@@ -1,7 +1,6 @@
 """What lies in the folder of a run beside checkpoints, and whether a command may go on there."""
 
 import posixpath
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -45,8 +44,8 @@ def write_config(model_dir: str, config: TaskConfig) -> None:
     write_text(posixpath.join(model_dir, CONFIG), text + "\n")
 
 
-def check_continues(model_dir: str, config: TaskConfig, report: Callable[[str], None]) -> None:
-    """Compares a configuration with that of the run in a folder.
+def changes(model_dir: str, config: TaskConfig) -> list[str]:
+    """What a configuration sets otherwise than that of the run in a folder, in words.
 
     Raises:
         ConfigError: they differ in what a run cannot change on its way.
@@ -57,28 +56,24 @@ def check_continues(model_dir: str, config: TaskConfig, report: Callable[[str], 
     if _ASYNCHRONOUS in (before["strategy"], now["strategy"]) and "strategy" in differing:
         fixed.append("strategy")
     if fixed:
-        told = ", ".join(f"{key} {before[key]!r} (now {now[key]!r})" for key in fixed)
+        settings = ", ".join(f"{key} {before[key]!r} (now {now[key]!r})" for key in fixed)
         raise ConfigError(
-            f"{model_dir}: holds a run with other settings: {told}; choose another --model_dir, "
-            "or start the command with which it began"
+            f"{model_dir}: holds a run with other settings: {settings}; choose another "
+            "--model_dir, or start the command with which it began"
         )
-    for key in differing:
-        report(f"{key} was {before[key]!r}, is {now[key]!r} from here on")
-    if differing:
-        mark_unfinished(model_dir)
+    return [f"{key} was {before[key]!r}, is {now[key]!r} from here on" for key in differing]
 
 
 def write_metrics(model_dir: str, entries: dict[str, Any]) -> None:
     """Adds entries to `metrics.json` of a run."""
     path = posixpath.join(model_dir, _METRICS)
-    there = read_json(path) if tf.io.gfile.exists(path) else {}
-    write_json(path, {**there, **entries})
+    before = read_json(path) if tf.io.gfile.exists(path) else {}
+    write_json(path, {**before, **entries})
 
 
 def mark_finished(model_dir: str, entries: dict[str, Any]) -> None:
     """Notes that all that was asked for was done."""
-    path = posixpath.join(model_dir, _FINISHED)
-    write_json(path, entries)
+    write_json(posixpath.join(model_dir, _FINISHED), entries)
 
 
 def mark_unfinished(model_dir: str) -> None:

@@ -1,14 +1,18 @@
-"""What is checked and written before a run begins, and what its folder needs to be read again."""
+"""How a run is set up: `check` reads everything and writes nothing, `prepare_folder` writes."""
 
+import dataclasses
+import json
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from diffumin_tf.config import reading as config_file
+from diffumin_tf import registry
+from diffumin_tf.config import task as config_lib
 from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, did_you_mean
+from diffumin_tf.files import write_text
 from diffumin_tf.input import dataset, vocabulary
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeatureLayout
@@ -20,31 +24,107 @@ from diffumin_tf.input.splits import (
     has_split,
     refuse_overlap,
 )
+from diffumin_tf.model import features_of
 from diffumin_tf.run import folder as run_folder
+from diffumin_tf.run.find import schema_file
+from diffumin_tf.training import checkpoints, strategy
 from diffumin_tf.training.strategy import Distribution
 
+Report = Callable[[str], None]
 
-def compute_reproducibly(deterministic: bool = True) -> None:
-    """Settles, for this process, how TensorFlow computes on whatever device it finds.
 
-    Products stay those of float32: a GPU would round what it multiplies to TF32, which leaves
-    channels orthonormal to 6e-4 only, and lets other behaviours be kept than on a CPU.
+@dataclasses.dataclass(frozen=True)
+class CheckedRun:
+    """What a run needs, all of it looked at.
+
+    Attributes:
+        config: the resolved configuration.
+        schema: columns of a record.
+        model_dir: folder of the run.
+        distribution: devices and machines that train it.
+        file_check: what is known of damaged record files.
+        train_files: files of the training split.
+        is_begun: whether the folder holds a run that has saved something.
+        changes: what is set otherwise than when that run began, in words.
+    """
+
+    config: TaskConfig
+    schema: DataStruct
+    model_dir: str
+    distribution: Distribution
+    file_check: FileCheck
+    train_files: list[str]
+    is_begun: bool
+    changes: list[str]
+
+
+def check(
+    exp: str, model_dir: str | None, overrides: Sequence[str], report: Report = print
+) -> CheckedRun:
+    """Starts the strategy, and looks at all that a run needs; writes nothing.
 
     Args:
-        deterministic: whether the same seed gives the same bits on the same machine; a GPU sums in
-            an order of its own otherwise.
+        exp: experiment folder.
+        model_dir: folder of the run, default `model_path` of the configuration.
+        overrides: `key=value` texts.
+        report: takes a line of progress; of several processes, the chief's alone.
+
+    Raises:
+        ConfigError, DataError: something is wrong or missing.
     """
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
+    config, ignored = config_lib.load(exp, overrides)
+    distribution = strategy.from_config(config, report)
+    report = distribution.chief_report(report)
+    if ignored:
+        report(f"ignored keys of the original's engine: {', '.join(ignored)}")
+    model_dir = model_dir or config.model_path
+    if not model_dir:
+        raise ConfigError(f"{exp}: give --model_dir or set model_path")
+    schema = DataStruct.load(schema_file(exp, config))
+    layout = FeatureLayout.of(features_of(config), schema)
+    for name in config.input_units:
+        registry.input_unit(name)(config, layout)
+    _check_user_column(config, schema)
+    file_check = FileCheck(schema, config.max_bad_records, report)
+    train_files = _check_splits(config, schema, distribution, file_check, report)
+    is_begun = run_folder.is_run(model_dir) and checkpoints.has_any(model_dir)
+    changes: list[str] = []
+    if not is_begun:
+        _check_earlier_run(config)
+    elif distribution.is_chief:
+        changes = run_folder.changes(model_dir, config)
+    return CheckedRun(
+        config, schema, model_dir, distribution, file_check, train_files, is_begun, changes
+    )
 
 
-def checked_splits(
+def prepare_folder(run: CheckedRun, report: Report = print) -> None:
+    """Makes the folder of a run, or notes that it goes on; returns once all processes may read it.
+
+    Raises:
+        ConfigError: a vocabulary that is given cannot be read.
+    """
+    report = run.distribution.chief_report(report)
+    if run.distribution.is_chief:
+        for change in run.changes:
+            report(change)
+        if run.changes or not run.is_begun:
+            run_folder.mark_unfinished(run.model_dir)
+        if not run.is_begun:
+            tf.io.gfile.makedirs(run.model_dir)
+            _settle_vocabulary(run, report)
+            schema_text = json.dumps(run.schema.to_dict(), indent=2)
+            write_text(posixpath.join(run.model_dir, SCHEMA_FILE), schema_text + "\n")
+        run_folder.write_config(run.model_dir, run.config)
+    run.distribution.wait_for_all()
+
+
+def _check_splits(
     config: TaskConfig,
     schema: DataStruct,
     distribution: Distribution,
-    check: FileCheck,
-    report: Callable[[str], None],
+    file_check: FileCheck,
+    report: Report,
 ) -> list[str]:
     """Looks at the records of all splits; returns the files of the training split."""
     splits = [s for s in SPLITS if s == "train" or has_split(config, s)]
@@ -59,12 +139,12 @@ def checked_splits(
         path = getattr(config, f"{split}_data_path") or config.train_data_path
         for day in empty_days(path, start, end):
             report(f"{split}: no records on {day}")
-        check.look(files[split])
-        next(check.read(first_record(files[split], schema, check.cuts), files[split]))
+        file_check.look(files[split])
+        next(file_check.read(first_record(files[split], schema, file_check.cuts), files[split]))
     return files["train"]
 
 
-def check_user_column(config: TaskConfig, schema: DataStruct) -> None:
+def _check_user_column(config: TaskConfig, schema: DataStruct) -> None:
     """Raises ConfigError when the schema has no such column."""
     known = schema.auxiliary_info + schema.cat_feature
     if config.user_column is not None and config.user_column not in known:
@@ -74,7 +154,7 @@ def check_user_column(config: TaskConfig, schema: DataStruct) -> None:
         )
 
 
-def check_earlier_run(config: TaskConfig) -> None:
+def _check_earlier_run(config: TaskConfig) -> None:
     """Raises ConfigError when the run to start from is none."""
     earlier = config.pretrain_model_dir
     if earlier and not run_folder.is_run(earlier):
@@ -83,42 +163,15 @@ def check_earlier_run(config: TaskConfig) -> None:
         )
 
 
-def schema_file(exp: str, config: TaskConfig) -> str:
-    """Where the schema of an experiment lies.
-
-    In its folder, in that of an experiment that it extends, or beside the training records.
-
-    Raises:
-        ConfigError: in none of them.
-    """
-    folders = map(posixpath.dirname, config_file.lineage(exp))
-    tried = [posixpath.join(folder, SCHEMA_FILE) for folder in folders]
-    if config.train_data_path:
-        tried.append(posixpath.join(config.train_data_path, SCHEMA_FILE))
-    for path in tried:
-        if tf.io.gfile.exists(path):
-            return path
-    raise ConfigError(f"no schema: neither {' nor '.join(tried)} is there")
-
-
-def settle_vocabulary(
-    config: TaskConfig,
-    schema: DataStruct,
-    layout: FeatureLayout,
-    files: list[str],
-    check: FileCheck,
-    model_dir: str,
-    report: Callable[[str], None],
-) -> None:
+def _settle_vocabulary(run: CheckedRun, report: Report) -> None:
     """Puts the vocabulary into the run's folder: copied, or counted over the training split.
 
     One that is counted goes on from that of `pretrain_model_dir`.
     """
-    embedding, earlier = config.embedding, config.pretrain_model_dir
-    earlier = earlier and posixpath.join(earlier, run_folder.VOCABULARY)
+    embedding, earlier = run.config.embedding, run.config.pretrain_model_dir
     if embedding.kind != "vocabulary":
         return
-    path = posixpath.join(model_dir, run_folder.VOCABULARY)
+    path = posixpath.join(run.model_dir, run_folder.VOCABULARY)
     if embedding.path:
         try:
             tf.io.gfile.copy(embedding.path, path, overwrite=True)
@@ -127,24 +180,17 @@ def settle_vocabulary(
                 f"embedding.path {embedding.path!r}: cannot be read: {error.message}"
             ) from None
         return
-
-    ids = dataset.id_batches(files, schema, layout.fields + layout.behaviours, cuts=check.cuts)
+    layout = FeatureLayout.of(features_of(run.config), run.schema)
+    columns = layout.fields + layout.behaviours
+    ids = dataset.id_batches(run.train_files, run.schema, columns, cuts=run.file_check.cuts)
+    before = earlier and posixpath.join(earlier, run_folder.VOCABULARY)
     counted = vocabulary.write_vocabulary(
         path,
-        check.read(ids.as_numpy_iterator(), files),
+        run.file_check.read(ids.as_numpy_iterator(), run.train_files),
         embedding.min_count,
-        earlier if earlier and tf.io.gfile.exists(earlier) else None,
+        before if before and tf.io.gfile.exists(before) else None,
     )
     report(
         f"vocabulary: {counted.size:,} ids seen {embedding.min_count} times or more"
         + (f", {counted.new:,} of them new" if earlier else "")
     )
-
-
-def row_mapping(
-    config: TaskConfig, model_dir: str
-) -> vocabulary.HashedRows | vocabulary.VocabularyRows:
-    """Ids to rows of the table, as the configuration and the folder of the run say."""
-    if config.embedding.kind == "hash":
-        return vocabulary.HashedRows(config.embedding.rows)
-    return vocabulary.VocabularyRows(posixpath.join(model_dir, run_folder.VOCABULARY))

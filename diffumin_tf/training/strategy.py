@@ -75,6 +75,10 @@ class Distribution:
         """This process in words."""
         return f"{self.cluster.job} {self.cluster.index}" if self.cluster else "this process"
 
+    def chief_report(self, report: Callable[[str], None]) -> Callable[[str], None]:
+        """`report` in the chief; what says nothing in all other processes."""
+        return report if self.is_chief else lambda line: None
+
     def wait_for_all(self) -> None:
         """Returns once every process has come here."""
         if self.workers > 1:

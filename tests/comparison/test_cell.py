@@ -13,7 +13,7 @@ from diffumin_tf.comparison.cell import end_with_parent, run_cell
 from diffumin_tf.comparison.cells import choosing_cells, final_cells
 from diffumin_tf.comparison.study import read_study
 from diffumin_tf.files import read_json, write_json
-from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.run.open import Run, open_run
 from tests.comparison.fakes import write_study
 
 PLAIN = {"use_omie": False, "subseq_len": 0, "activation": "relu", "deep_layers": [8]}
@@ -58,7 +58,7 @@ def test_a_cell_leaves_what_the_table_needs(finished):
     result, scores = cell.result, cell.scores
     assert len(scores.labels) == 160 and scores.users.dtype == "int64"
     assert result["test"] == scores.metrics()
-    run = Experiment.open(cell.file("run"))
+    run = open_run(cell.file("run"))
     assert result["test"] == run.score("test").metrics()
     assert result["valid"] == run.score("valid").metrics()
     assert (result["steps"], result["seed"], result["experiment"]) == (10, 1, "weak")
@@ -76,10 +76,8 @@ def test_a_cell_leaves_what_the_table_needs(finished):
 
 def test_a_cell_by_which_is_chosen_never_reads_the_test_split(folder, finished, monkeypatch):
     """What it trained becomes a final cell, which scores the test split as if it had trained."""
-    read, score = [], Experiment.score
-    monkeypatch.setattr(
-        Experiment, "score", lambda self, split: read.append(split) or score(self, split)
-    )
+    read, score = [], Run.score
+    monkeypatch.setattr(Run, "score", lambda self, split: read.append(split) or score(self, split))
     choose = {"epoch": [1, 2]}
     chosen_by = prepared(folder, lambda *where: choosing_cells(*where)[2], choose=choose)
     before = run_cell(chosen_by.path, lambda line: None)
@@ -87,7 +85,7 @@ def test_a_cell_by_which_is_chosen_never_reads_the_test_split(folder, finished, 
     assert "test" not in before and not os.path.exists(chosen_by.file("scores.npz"))
     final = prepared(folder)
     final.take_run_of(chosen_by)
-    monkeypatch.setattr(Experiment, "train", cut)
+    monkeypatch.setattr("diffumin_tf.comparison.cell.train_run", cut)
     result = run_cell(final.path, lambda line: None)
     assert (result["test"], result["valid"]) == (finished[0].result["test"], before["valid"])
     for same in ("training_samples_per_second", "steps", "best_step", "seconds"):
@@ -100,7 +98,7 @@ def test_a_cell_that_was_cut_after_training_scores_what_it_trained(finished, tmp
     again = dataclasses.replace(whole, output=str(tmp_path))
     shutil.copytree(whole.path, again.path)
     os.remove(again.file("cell.json"))
-    monkeypatch.setattr(Experiment, "train", cut)
+    monkeypatch.setattr("diffumin_tf.comparison.cell.train_run", cut)
     result = run_cell(again.path, lambda line: None)
     for same in ("test", "training_samples_per_second", "seconds", "peak_memory_mb"):
         assert result[same] == whole.result[same]

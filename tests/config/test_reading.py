@@ -7,7 +7,7 @@ import pytest
 from diffumin_tf.config import reading as config_file
 from diffumin_tf.config import task as config
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.run import setup as run_setup
+from diffumin_tf.run.find import schema_file
 
 BASE = {
     "input_units": ["handle_rec_unit:Long_term_DiffuMIN"],
@@ -56,7 +56,7 @@ def test_the_schema_is_found_with_the_extended_experiment(experiment, tmp_path):
     experiment("base", BASE)
     (tmp_path / "base" / "data_struct.json").write_text("{}")
     top = experiment("top", {"extends": "../base"})
-    found = run_setup.schema_file(top, config.load(top)[0])
+    found = schema_file(top, config.load(top)[0])
     assert found.endswith("base/data_struct.json")
 
 

@@ -15,7 +15,7 @@ def _tool():
 def test_a_line_for_every_channel_of_a_run(tool, trained):
     head, names, *channels = tool.report(str(trained.model_dir), "valid", 20)
     assert head.startswith("Long_term_DiffuMIN: 20 samples; entropy of the shares")
-    assert len(channels) == trained.experiment.config.channel_num
+    assert len(channels) == trained.run.config.channel_num
     shares = [float(line.split()[2].rstrip("%")) for line in channels]
     assert sum(shares) == pytest.approx(100, abs=2)
     assert all(-1 <= float(line.split()[5]) <= 1 for line in channels)

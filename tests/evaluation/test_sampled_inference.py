@@ -5,7 +5,7 @@ import re
 import pytest
 
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.run.open import open_run
 from tests import tools
 
 
@@ -21,7 +21,7 @@ def test_it_tells_the_served_auc_and_how_far_other_draws_move(tool, trained):
     assert float(re.search(r"move by up to ([\d.]+)", others)[1]) > 0
     assert abs(float(mean.rpartition(" ")[2]) - auc) < 0.1
     # Nothing of it stays: the run scores as before.
-    assert Experiment.open(str(trained.model_dir)).score("valid").metrics()["auc"] == auc
+    assert open_run(str(trained.model_dir)).score("valid").metrics()["auc"] == auc
 
 
 def test_a_run_without_a_generator_has_no_noise(tool, trained, monkeypatch):

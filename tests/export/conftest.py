@@ -9,7 +9,7 @@ from tests.export.stub import Loaded, Stub
 @pytest.fixture(scope="session")
 def inputs(trained):
     """Samples of the test split."""
-    one = trained.experiment
+    one = trained.run
     return recorded_inputs(one.config, one.schema, one.model.layout)
 
 

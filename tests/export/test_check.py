@@ -13,7 +13,7 @@ from diffumin_tf.export import check
 
 
 def checked(trained, inputs, export=None):
-    one = trained.experiment
+    one = trained.run
     return check.check_export(str(export or trained.export), one.model, one.path, inputs)
 
 
@@ -31,7 +31,7 @@ def test_other_scores_are_refused(trained, inputs, loaded, monkeypatch):
 
     monkeypatch.setattr(check, "_replayed", replayed)
     assert checked(trained, inputs) == 1781
-    bias = trained.experiment.model.trainable_variables[-1]
+    bias = trained.run.model.trainable_variables[-1]
     before = bias.numpy()
     bias.assign_add(tf.ones_like(bias) * 1e-4)
     try:
@@ -108,11 +108,11 @@ def test_the_command_checks_and_prunes(trained, tmp_path, capsys):
 
 
 def test_without_records_nothing_is_checked_and_the_warm_up_is_blank(trained, monkeypatch):
-    monkeypatch.setattr("diffumin_tf.run.experiment.recorded_inputs", lambda *_: None)
+    monkeypatch.setattr("diffumin_tf.run.open.recorded_inputs", lambda *_: None)
     with pytest.raises(DataError, match="--check needs records"):
-        trained.experiment.export(check=True)
+        trained.run.export(check=True)
     lines = []
-    blank = pathlib.Path(trained.experiment.export(report=lines.append))
+    blank = pathlib.Path(trained.run.export(report=lines.append))
     assert lines == ["warm-up: a blank sample"]
     assert (blank / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
     shutil.rmtree(blank)

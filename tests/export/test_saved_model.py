@@ -42,7 +42,7 @@ def served(trained, inputs, tmp_path_factory):
 
 
 def test_signatures_score_as_evaluation_did(served, trained):
-    expected = trained.experiment.score("test").pctr
+    expected = trained.run.score("test").pctr
     assert expected.std() > 1e-3
     p = served["batch"]["pctr"]
     assert p.dtype == np.float32
@@ -70,11 +70,11 @@ def test_unseen_ids_score_like_missing_ones(served):
 def test_the_weights_of_the_model_are_saved_and_nothing_of_its_training(trained):
     found = tf.train.list_variables(str(trained.export / "variables" / "variables"))
     shapes = [tuple(shape) for name, shape in found if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
-    expected = {tuple(v.shape) for v in trained.experiment.model.variables}
-    assert len(shapes) <= len(trained.experiment.model.variables) and set(shapes) <= expected
+    expected = {tuple(v.shape) for v in trained.run.model.variables}
+    assert len(shapes) <= len(trained.run.model.variables) and set(shapes) <= expected
     names = " ".join(name for name, _ in found).lower()
     assert not any(word in names for word in ("optimizer", "adam", "adagrad", "slot"))
-    assert shapes.count((trained.experiment.model.embedding.rows, 4)) == 1
+    assert shapes.count((trained.run.model.embedding.rows, 4)) == 1
     vocabulary = (trained.export / "assets" / "vocabulary.txt").read_text()
     assert vocabulary == (trained.model_dir / "vocabulary.txt").read_text()
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.input import records, vocabulary
-from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.run.open import create_run
 from tests.small_log import SCHEMA, samples, write_experiment
 
 BIG = 2**63 - 2
@@ -235,6 +235,6 @@ def test_only_the_training_days_and_the_columns_in_use_are_counted(tmp_path):
         data.cat_feature[:, 4:] = 8000
         with records.PartWriter(str(tmp_path / "data" / day)) as writer:
             writer.write(records.encode(schema, data))
-    Experiment.create(str(exp), str(tmp_path / "model"), report=lambda line: None)
+    create_run(str(exp), str(tmp_path / "model"), report=lambda line: None)
     ids = {int(line) for line in open(tmp_path / "model" / "vocabulary.txt")}
     assert 7001 in ids and not ids & {7003, 7004, 8000}

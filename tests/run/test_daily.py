@@ -15,7 +15,7 @@ import tensorflow as tf
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.run import daily
 from diffumin_tf.run import folder as run_folder
-from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.run.open import open_run
 from diffumin_tf.training import checkpoints
 from diffumin_tf.training.synchronous import SynchronousEngine
 from tests.small_log import write_experiment
@@ -95,9 +95,7 @@ def test_metrics_are_those_of_the_model_before_it_saw_the_day(days):
     noted = days.noted()
     assert noted["20240101"]["metrics_before"] is noted["20240101"]["model_before"] is None
     for before, day in zip(DAYS, DAYS[1:], strict=False):
-        model = Experiment.open(
-            days.run(before), [f"test_data_start={day}", f"test_data_end={day}"]
-        )
+        model = open_run(days.run(before), [f"test_data_start={day}", f"test_data_end={day}"])
         assert noted[str(day)]["model_before"] == days.run(before)
         assert noted[str(day)]["metrics_before"] == model.score("test").metrics()
         assert noted[str(day)]["metrics_before"]["examples"] == 160
@@ -155,7 +153,7 @@ def test_a_day_that_was_cut_short_goes_on_where_it_was(days, exp, tmp_path, monk
     (tmp_path / "x").mkdir()
     again.folder = tmp_path / "x" / ".." / "days"  # the same folder by another name
     with monkeypatch.context() as patch:
-        patch.setattr(Experiment, "open", None)  # the day is not scored a second time
+        patch.setattr(daily, "open_run", None)  # the day is not scored a second time
         assert again.next(DAYS[1], DAYS[1]) is False
     assert any(line.startswith("going on from step 3") for line in again.lines)
     assert_same_bits(again.state(20240102), days.state(20240102))
@@ -172,7 +170,7 @@ def test_the_first_day_starts_from_the_configured_run_as_configured(
     later = Days(tmp_path / "days", exp)
     start = [f"pretrain_model_dir={days.run(20240101)}", "vars_to_warm_start=^embedding/"]
     assert later.next(20240102, 20240103, *start)
-    monkeypatch.setattr(Experiment, "train", raise_crash)
+    monkeypatch.setattr(daily, "train_run", raise_crash)
     with pytest.raises(Crash):
         later.next(20240102, 20240103, *start)
     first, second = (run_folder.load_config(later.run(day)) for day in DAYS[1:])

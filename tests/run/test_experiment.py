@@ -12,7 +12,9 @@ import tensorflow as tf
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.files import write_text
 from diffumin_tf.input import splits
-from diffumin_tf.run.experiment import Experiment, find_experiment
+from diffumin_tf.run.find import find_experiment
+from diffumin_tf.run.open import Run, create_run, open_run
+from diffumin_tf.run.train import train_run
 from tests.small_log import SCHEMA, write_experiment
 
 # Without history, training traces in a second.
@@ -24,7 +26,7 @@ def silent(line):
 
 
 def create(exp, model_dir, *overrides):
-    return Experiment.create(str(exp), str(model_dir), overrides, report=silent)
+    return create_run(str(exp), str(model_dir), overrides, report=silent)
 
 
 def test_a_run_trains_and_tells_how_it_went(trained):
@@ -56,7 +58,7 @@ def test_a_run_leaves_what_later_commands_need(trained):
 
 def test_the_configuration_is_written_as_resolved(trained):
     written = json.loads((trained.model_dir / "config.json").read_text())
-    assert written == json.loads(trained.experiment.config.model_dump_json())
+    assert written == json.loads(trained.run.config.model_dump_json())
     assert (written["seq_len"], written["epoch"], written["deep_layers"]) == (10, 1, [8])
     assert "booster_mode" not in written
 
@@ -67,21 +69,21 @@ def test_metrics_are_those_of_the_scores(trained):
     for split, entry in written.items():
         assert set(entry) == {"auc", "gauc", "logloss", "calibration", "examples"}
         assert entry["examples"] == 160
-        assert entry == trained.experiment.score(split).metrics()
+        assert entry == trained.run.score(split).metrics()
 
 
 def test_evaluating_one_split_keeps_the_other_entries(trained, tmp_path):
     shutil.copytree(trained.model_dir, tmp_path / "model")
     metrics = tmp_path / "model" / "metrics.json"
     metrics.write_text(json.dumps({"test": {"auc": 0}, "no_history_auc": 0.5}))
-    Experiment.open(str(tmp_path / "model")).evaluate(["test"])
+    open_run(str(tmp_path / "model")).evaluate(["test"])
     written = json.loads(metrics.read_text())
     assert written == {"test": trained.metrics["test"], "no_history_auc": 0.5}
 
 
 def test_an_opened_run_scores_as_it_did_after_training(trained):
-    before = trained.experiment.score("test")
-    after = Experiment.open(str(trained.model_dir)).score("test")
+    before = trained.run.score("test")
+    after = open_run(str(trained.model_dir)).score("test")
     np.testing.assert_array_equal(after.pctr, before.pctr)
     np.testing.assert_array_equal(after.labels, before.labels)
     np.testing.assert_array_equal(after.users, before.users)
@@ -89,7 +91,7 @@ def test_an_opened_run_scores_as_it_did_after_training(trained):
 
 
 def test_an_opened_run_takes_overrides_of_the_data(trained):
-    opened = Experiment.open(str(trained.model_dir), ["test_data_start=20240103"])
+    opened = open_run(str(trained.model_dir), ["test_data_start=20240103"])
     assert len(opened.score("test").labels) == 320
 
 
@@ -99,9 +101,9 @@ def test_products_are_those_of_float32_on_any_device(trained):
 
 def test_the_same_seed_gives_the_same_bits(trained, tmp_path):
     again = create(trained.exp, tmp_path / "again")
-    again.train(silent)
+    train_run(again, silent)
     for weight, other in zip(
-        again.model.get_weights(), trained.experiment.model.get_weights(), strict=True
+        again.model.get_weights(), trained.run.model.get_weights(), strict=True
     ):
         np.testing.assert_array_equal(weight, other)
     assert again.evaluate(["valid", "test"]) == trained.metrics
@@ -113,14 +115,14 @@ def plain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
     exp = write_experiment(folder)
     experiment = create(exp, folder / "model", *PLAIN)
-    experiment.train(silent)
+    train_run(experiment, silent)
     return exp, experiment
 
 
 def test_another_seed_gives_other_scores(plain, tmp_path):
     exp, experiment = plain
     other = create(exp, tmp_path / "other", *PLAIN, "seed=2")
-    other.train(silent)
+    train_run(other, silent)
     assert other.evaluate(["test"]) != experiment.evaluate(["test"])
 
 
@@ -144,18 +146,18 @@ def test_a_run_that_is_done_is_continued_with_more_epochs_and_says_so(plain, tmp
     shutil.copytree(experiment.model_dir, tmp_path / "model")
     lines = []
     arguments = str(exp), str(tmp_path / "model"), [*PLAIN, "epoch=2"]
-    again = Experiment.create(*arguments, report=lines.append)
+    again = create_run(*arguments, report=lines.append)
     assert "epoch was 1, is 2 from here on" in lines
-    assert again.train(lines.append).steps == 20
+    assert train_run(again, lines.append).steps == 20
     assert "going on from step 10, epoch 1" in lines
 
 
 def test_the_folder_of_a_run_may_stand_in_the_configuration(plain, tmp_path):
     exp, _ = plain
     overrides = [*PLAIN, f"model_path={tmp_path}/m"]
-    assert Experiment.create(str(exp), None, overrides, report=silent).model_dir == f"{tmp_path}/m"
+    assert create_run(str(exp), None, overrides, report=silent).model_dir == f"{tmp_path}/m"
     with pytest.raises(ConfigError, match="give --model_dir or set model_path"):
-        Experiment.create(str(exp), None, report=silent)
+        create_run(str(exp), None, report=silent)
 
 
 def refused(error, exp, folder, *overrides):
@@ -243,7 +245,7 @@ def test_a_record_damaged_later_on_is_named_while_training(tmp_path):
     part = tmp_path / "data" / "20240102" / "part-00001"
     os.truncate(part, part.stat().st_size - 10)
     with pytest.raises(DataError, match="20240102/part-00001: torn or damaged after 79 records"):
-        create(exp, tmp_path / "m", *PLAIN).train(silent)
+        train_run(create(exp, tmp_path / "m", *PLAIN), silent)
 
 
 def test_a_unit_that_does_not_fit_its_features_leaves_the_folder_free(plain, tmp_path):
@@ -258,7 +260,7 @@ def test_a_split_that_is_not_configured_cannot_be_scored(plain, tmp_path):
     changed = experiment.config.model_copy(
         update={"valid_data_start": None, "valid_data_end": None}
     )
-    other = Experiment(changed, experiment.schema, str(tmp_path))
+    other = Run(changed, experiment.schema, str(tmp_path))
     with pytest.raises(DataError, match="the valid split is not configured: set valid_data_start"):
         other.score("valid")
 
@@ -266,16 +268,16 @@ def test_a_split_that_is_not_configured_cannot_be_scored(plain, tmp_path):
 def test_a_folder_without_a_trained_run_cannot_be_opened(plain, tmp_path):
     exp, _ = plain
     with pytest.raises(ConfigError, match="no trained run .config.json is missing"):
-        Experiment.open(str(tmp_path))
+        open_run(str(tmp_path))
     create(exp, tmp_path / "untrained", *PLAIN)
     with pytest.raises(DataError, match="no checkpoint in best or checkpoints"):
-        Experiment.open(str(tmp_path / "untrained"))
+        open_run(str(tmp_path / "untrained"))
 
 
 def test_weights_of_another_configuration_are_not_loaded(plain):
     _, experiment = plain
     with pytest.raises(DataError, match="best/ckpt-10: does not fit .*config.json"):
-        Experiment.open(experiment.model_dir, ["deep_layers=[5]"])
+        open_run(experiment.model_dir, ["deep_layers=[5]"])
 
 
 def test_a_manifest_tells_how_many_samples_an_epoch_has(plain, tmp_path):
@@ -315,7 +317,7 @@ def test_an_experiment_that_is_not_there_says_where_it_was_looked_for():
 def test_what_would_spoil_a_run_is_refused_before_anything_is_written(tmp_path, override, message):
     exp = write_experiment(tmp_path, per_day=8)
     with pytest.raises(ConfigError, match=message):
-        Experiment.create(str(exp), str(tmp_path / "model"), [override], report=lambda line: None)
+        create_run(str(exp), str(tmp_path / "model"), [override], report=lambda line: None)
     assert not (tmp_path / "model").exists()
 
 
@@ -326,21 +328,21 @@ def test_a_schema_other_than_that_of_the_records_is_refused(tmp_path):
     columns[0], columns[1] = columns[1], columns[0]
     (tmp_path / "data" / "data_struct.json").write_text(json.dumps(swapped))
     with pytest.raises(ConfigError, match="cat_feature differs from .*data/data_struct.json"):
-        Experiment.create(str(exp), str(tmp_path / "model"), report=lambda line: None)
+        create_run(str(exp), str(tmp_path / "model"), report=lambda line: None)
 
 
 def test_a_run_without_a_best_checkpoint_is_opened_from_its_latest(trained, tmp_path):
     model_dir = tmp_path / "model"
     shutil.copytree(trained.model_dir, model_dir)
     shutil.rmtree(model_dir / "best")
-    auc = Experiment.open(str(model_dir)).evaluate(["test"], write=False)["test"]["auc"]
+    auc = open_run(str(model_dir)).evaluate(["test"], write=False)["test"]["auc"]
     assert auc is not None and auc > 0.5
     shutil.rmtree(model_dir / "checkpoints")
     with pytest.raises(DataError, match="no checkpoint in best or checkpoints"):
-        Experiment.open(str(model_dir))
+        open_run(str(model_dir))
 
 
 def test_a_folder_of_a_run_that_never_saved_may_be_used_again(tmp_path):
     exp = write_experiment(tmp_path, per_day=8, use_omie=False, subseq_len=0)
     for _ in range(2):
-        Experiment.create(str(exp), str(tmp_path / "model"), report=lambda line: None)
+        create_run(str(exp), str(tmp_path / "model"), report=lambda line: None)

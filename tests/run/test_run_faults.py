@@ -15,7 +15,8 @@ import pytest
 from diffumin_tf import cli
 from diffumin_tf.errors import ConfigError, DataError, NotFiniteError
 from diffumin_tf.input.splits import files_of
-from diffumin_tf.run.experiment import Experiment
+from diffumin_tf.run.open import create_run
+from diffumin_tf.run.train import train_run
 from diffumin_tf.training import checkpoints
 from tests.small_log import write_experiment
 from tests.training.processes import ended, environment, start
@@ -34,7 +35,7 @@ SETTINGS = {
 def train(exp, model_dir, *overrides):
     """Trains; returns the lines of progress and the latest weights."""
     lines = []
-    Experiment.create(str(exp), str(model_dir), overrides, lines.append).train(lines.append)
+    train_run(create_run(str(exp), str(model_dir), overrides, lines.append), lines.append)
     return lines, weights(checkpoints.complete(str(model_dir / checkpoints.LATEST))[-1])
 
 
@@ -62,12 +63,12 @@ def test_a_file_that_vanishes_is_named_and_the_run_goes_on_once_it_is_back(tmp_p
     exp = write_experiment(tmp_path, **SETTINGS)
     _, whole = train(exp, tmp_path / "whole")
     part = tmp_path / "data" / "20240102" / "part-00000"
-    experiment = Experiment.create(str(exp), str(tmp_path / "cut"), report=lambda line: None)
+    experiment = create_run(str(exp), str(tmp_path / "cut"), report=lambda line: None)
     listed = files_of(experiment.config, experiment.schema, "train")
     part.rename(tmp_path / "elsewhere")
     with monkeypatch.context() as patch, pytest.raises(DataError, match="20240102/part-00000"):
-        patch.setattr("diffumin_tf.run.training.files_of", lambda *arguments: listed)
-        experiment.train(lambda line: None)
+        patch.setattr("diffumin_tf.run.train.files_of", lambda *arguments: listed)
+        train_run(experiment, lambda line: None)
     (tmp_path / "elsewhere").rename(part)
     _, continued = train(exp, tmp_path / "cut")
     assert_same_bits(whole, continued)
@@ -89,7 +90,7 @@ def test_a_weight_that_becomes_infinite_stops_the_run_or_leads_it_back(tmp_path)
 
     def train_with_a_fault(name, *overrides):
         lines = []
-        experiment = Experiment.create(str(exp), str(tmp_path / name), overrides, lines.append)
+        experiment = create_run(str(exp), str(tmp_path / name), overrides, lines.append)
 
         def report(line):
             if "validation" in line and not any("validation" in before for before in lines):
@@ -98,7 +99,7 @@ def test_a_weight_that_becomes_infinite_stops_the_run_or_leads_it_back(tmp_path)
                 variance.assign(np.inf * np.ones(variance.shape))
             lines.append(line)
 
-        experiment.train(report)
+        train_run(experiment, report)
         return lines, weights(checkpoints.complete(f"{tmp_path / name}/{checkpoints.LATEST}")[-1])
 
     with pytest.raises(NotFiniteError, match="moving_variance.* is not finite; .*good checkpoint"):
@@ -120,7 +121,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path, capsys):
         assert f"another run works here (process {first.pid})" in capsys.readouterr().err
         assert first.poll() is None
     with pytest.raises(ConfigError, match="holds a run with other settings"):
-        Experiment.create(str(exp), str(model_dir), ["seed=7"], report=lambda line: None)
+        create_run(str(exp), str(model_dir), ["seed=7"], report=lambda line: None)
 
 
 # Mounts a small filesystem, trains until it is full, makes it larger, and trains again.

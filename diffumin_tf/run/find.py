@@ -1,0 +1,62 @@
+"""Where the files of an experiment lie."""
+
+import posixpath
+import sys
+
+import tensorflow as tf
+
+from diffumin_tf.config import reading
+from diffumin_tf.config.schema import SCHEMA_FILE
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.errors import ConfigError
+
+
+def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) -> str:
+    """The folder of an experiment, given as a path or by its name under `exp/user1`.
+
+    Args:
+        exp: path or name.
+        asked: where it was given, for the message.
+        first: a folder to try before all others.
+
+    Raises:
+        ConfigError: there is none; says where it was looked for.
+    """
+    root = posixpath.dirname(posixpath.dirname(posixpath.dirname(__file__)))
+    tried = [exp] if first is None else [first, exp]
+    tried += [
+        posixpath.join(base, "exp", "user1", exp)
+        for base in (".", root, posixpath.join(sys.prefix, "share", "diffumin_tf"))
+    ]
+    for folder in tried:
+        if tf.io.gfile.exists(posixpath.join(folder, "task_conf.json")):
+            return folder
+    tried = list(dict.fromkeys(tried))
+    raise ConfigError(f"{asked} {exp!r}: no task_conf.json in {', '.join(tried)}")
+
+
+def find_expected(path: str) -> str:
+    """An `expected.json`, given by its path, or by its experiment as `find_experiment` takes it.
+
+    Raises:
+        ConfigError: there is no such experiment.
+    """
+    return path if path.endswith(".json") else find_experiment(path)
+
+
+def schema_file(exp: str, config: TaskConfig) -> str:
+    """Where the schema of an experiment lies.
+
+    In its folder, in that of an experiment that it extends, or beside the training records.
+
+    Raises:
+        ConfigError: in none of them.
+    """
+    folders = map(posixpath.dirname, reading.lineage(exp))
+    tried = [posixpath.join(folder, SCHEMA_FILE) for folder in folders]
+    if config.train_data_path:
+        tried.append(posixpath.join(config.train_data_path, SCHEMA_FILE))
+    for path in tried:
+        if tf.io.gfile.exists(path):
+            return path
+    raise ConfigError(f"no schema: neither {' nor '.join(tried)} is there")

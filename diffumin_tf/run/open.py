@@ -1,0 +1,212 @@
+"""A run that is open: what `train`, `evaluate`, `predict` and `export` have in common."""
+
+import functools
+import posixpath
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.errors import DataError
+from diffumin_tf.evaluation.scoring import Scores, predict_function, score
+from diffumin_tf.export.check import check_export
+from diffumin_tf.export.inputs import SignatureInputs, recorded_inputs
+from diffumin_tf.export.saved_model import export
+from diffumin_tf.input import vocabulary
+from diffumin_tf.input.damage import FileCheck
+from diffumin_tf.input.dataset import EVALUATION_BATCH, Batches
+from diffumin_tf.input.features import FeatureLayout, FeaturePath
+from diffumin_tf.input.splits import files_of
+from diffumin_tf.model import RankingModel, features_of
+from diffumin_tf.run import folder as run_folder
+from diffumin_tf.run.setup import check, prepare_folder
+from diffumin_tf.training import checkpoints, strategy
+from diffumin_tf.training.strategy import Distribution
+
+
+def create_run(
+    exp: str,
+    model_dir: str | None = None,
+    overrides: Sequence[str] = (),
+    report: Callable[[str], None] = print,
+) -> "Run":
+    """Starts a run, or goes on with one: checks everything, prepares its folder, opens it.
+
+    Args:
+        exp: experiment folder with `task_conf.json` and `data_struct.json`; the schema may
+            lie beside the training records instead.
+        model_dir: folder of the run, default `model_path` of the configuration.
+        overrides: `key=value` texts.
+        report: takes a line of progress; of several workers, the chief's alone.
+
+    Raises:
+        ConfigError, DataError: something is wrong or missing; nothing was started.
+    """
+    checked = check(exp, model_dir, overrides, report)
+    prepare_folder(checked, report)
+    return Run(
+        checked.config, checked.schema, checked.model_dir, checked.distribution, checked.file_check
+    )
+
+
+def open_run(model_dir: str, overrides: Sequence[str] = ()) -> "Run":
+    """Loads a trained run with its best weights, on one device.
+
+    Raises:
+        ConfigError, DataError: the folder holds no trained run.
+    """
+    config = run_folder.load_config(model_dir, overrides)
+    schema = DataStruct.load(posixpath.join(model_dir, SCHEMA_FILE))
+    run = Run(config, schema, model_dir)
+    checkpoints.restore_weights(model_dir, run.model)
+    return run
+
+
+class Run:
+    """A configuration, its schema, its model and the folder where its results go.
+
+    Attributes:
+        config: the resolved configuration.
+        schema: columns of a record.
+        model_dir: folder of the run.
+        distribution: devices and machines that train it.
+        file_check: what is known of damaged record files.
+        path: raw tensors to model inputs.
+    """
+
+    def __init__(
+        self,
+        config: TaskConfig,
+        schema: DataStruct,
+        model_dir: str,
+        distribution: Distribution | None = None,
+        file_check: FileCheck | None = None,
+    ) -> None:
+        compute_reproducibly(config.deterministic)
+        self.config = config
+        self.schema = schema
+        self.model_dir = model_dir
+        self.distribution = distribution or strategy.one_device()
+        self.file_check = file_check or FileCheck(schema, config.max_bad_records)
+        self.path, self._rows = self.new_path()
+
+    @functools.cached_property
+    def model(self) -> RankingModel:
+        """The ranking model on one device; its weights exist."""
+        return self.new_model()
+
+    def score(self, split: str) -> Scores:
+        """Scores a split in the order of its records.
+
+        Raises:
+            DataError: the split is not configured, empty or damaged.
+        """
+        return score(self._predict, self.batches(split).epoch())
+
+    def evaluate(self, splits: Sequence[str], write: bool = True) -> dict[str, dict]:
+        """Metrics by split, written to `metrics.json` too, whose other entries stay."""
+        results = {split: self.score(split).metrics() for split in splits}
+        if write:
+            run_folder.write_metrics(self.model_dir, results)
+        return results
+
+    def export(
+        self,
+        check: bool = False,
+        keep: int | None = None,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> str:
+        """Writes `export/<version>` and returns that folder.
+
+        Args:
+            check: whether the version has to score as the model does before it appears.
+            keep: versions to keep, this one among them; None keeps all.
+            report: takes a line of progress.
+
+        Raises:
+            ExportError: the version does not, or another export is writing.
+            DataError: there are no records to check it with.
+        """
+        folder = posixpath.join(self.model_dir, "export")
+        requests = recorded_inputs(self.config, self.schema, self.model.layout)
+        if check and requests is None:
+            raise DataError(
+                f"{self.model_dir}: --check needs records of one of the splits, and none can be "
+                f"read below train_data_path {self.config.train_data_path}"
+            )
+
+        requests = requests or SignatureInputs.blank(self.schema, self.model.layout)
+        report(f"warm-up: {requests.source}")
+
+        def checked(version: str) -> None:
+            compared = check_export(version, self.model, self.path, requests)
+            report(f"checked {compared:,} scores of the warm-up and of {requests.source}")
+
+        return export(
+            self.model,
+            self.schema,
+            self.path,
+            folder,
+            requests,
+            checked if check else None,
+            keep,
+            report,
+        )
+
+    def new_path(self) -> tuple[FeaturePath, int]:
+        """Raw tensors to model inputs, with a vocabulary of its own, and the rows of its table."""
+        config = self.config
+        if config.embedding.kind == "hash":
+            rows_of = vocabulary.HashedRows(config.embedding.rows)
+        else:
+            path = posixpath.join(self.model_dir, run_folder.VOCABULARY)
+            rows_of = vocabulary.VocabularyRows(path)
+        layout = FeatureLayout.of(features_of(config), self.schema)
+        path = FeaturePath(self.schema, layout, config.seq_len, rows_of, config.buckets)
+        return path, rows_of.rows
+
+    def new_model(self) -> RankingModel:
+        """A model with initial weights, in the scope of the strategy that is in force."""
+        tf.keras.utils.set_random_seed(self.config.seed)
+        model = RankingModel(self.config, self.schema, self._rows)
+        model.create_weights()
+        return model
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int = EVALUATION_BATCH,
+        distribution: Distribution | None = None,
+    ) -> Batches:
+        """A split in the order of its records; on one device if no other is given."""
+        distribution = distribution or strategy.one_device()
+        return Batches(
+            files_of(self.config, self.schema, split),
+            self.schema,
+            self.path,
+            batch_size,
+            self.config.user_column,
+            part=distribution.part,
+            check=self.file_check,
+            distribute=distribution.distribute,
+        )
+
+    @functools.cached_property
+    def _predict(self):
+        return predict_function(self.model)
+
+
+def compute_reproducibly(deterministic: bool = True) -> None:
+    """Settles, for this process, how TensorFlow computes on whatever device it finds.
+
+    Products stay those of float32: a GPU would round what it multiplies to TF32, which leaves
+    channels orthonormal to 6e-4 only, and lets other behaviours be kept than on a CPU.
+
+    Args:
+        deterministic: whether the same seed gives the same bits on the same machine; a GPU sums in
+            an order of its own otherwise.
+    """
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
