@@ -63,14 +63,7 @@ def auc_draws(
 def gauc_draws(
     labels: np.ndarray, scores: np.ndarray, users: np.ndarray, resamples: int, seed: int
 ) -> np.ndarray:
-    """GAUC of a model on R resamples of the users.
-
-    Args:
-        labels: [n], 0 or 1.
-        scores: [n].
-        users: [n].
-        resamples: R.
-        seed: same seed, same resamples as those of `auc_draws` by users.
+    """GAUC of a model on R resamples of the users, those of `auc_draws` with the same seed.
 
     Returns:
         float64 [R]; NaN where no drawn user has both classes.

@@ -1,4 +1,8 @@
-"""Exact ranking and calibration metrics over arrays of labels and predictions."""
+"""Exact ranking and calibration metrics of n samples.
+
+Labels are 0 or 1, scores and predictions are floats, users are integers that tell users apart; all
+are arrays [n].
+"""
 
 import numpy as np
 
@@ -6,12 +10,7 @@ import numpy as np
 def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Area under the ROC curve: P(score of a click > score of a non-click), ties count half.
 
-    Args:
-        labels: [n], 0 or 1.
-        scores: [n].
-
-    Returns:
-        The area, or None when only one class is there.
+    None when only one class occurs.
     """
     _, area, _ = auc_by_group(np.zeros(len(labels), np.int64), labels, scores)
     return float(area[0]) if len(area) else None
@@ -20,13 +19,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
 def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float | None:
     """Mean of per-user AUCs, weighted by the user's samples; users with one class are left out.
 
-    Args:
-        labels: [n], 0 or 1.
-        scores: [n].
-        users: int64 [n], tells users apart.
-
-    Returns:
-        The mean, or None when no user has both classes.
+    None when no user has both classes.
     """
     _, areas, sizes = auc_by_group(users, labels, scores)
     return float(np.average(areas, weights=sizes)) if len(areas) else None

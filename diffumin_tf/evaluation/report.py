@@ -3,6 +3,7 @@
 import posixpath
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from diffumin_tf.errors import DataError
@@ -39,19 +40,16 @@ def write_predictions(scores: Scores, folder: str, header: bool = False, user: b
     """
     if user and scores.users is None:
         raise DataError("--user: the records have no column user_column of the configuration")
-    names = ["label", "prediction", "user"][: 3 if user else 2]
-    starts = range(0, len(scores.labels), _LINES_PER_PART)
+    columns = {"label": scores.labels.astype(np.int64), "prediction": scores.pctr}
+    if user:
+        columns["user"] = scores.users
+    frame = pd.DataFrame(columns)
+    starts = range(0, len(frame), _LINES_PER_PART)
     with staged_directory(folder) as staging:
         for part, start in enumerate(starts):
-            stop = start + _LINES_PER_PART
-            labels = scores.labels[start:stop].astype(np.int64).astype(str)
-            columns = [labels, scores.pctr[start:stop].astype(str)]
-            if user:
-                columns.append(scores.users[start:stop].astype(str))
-            lines = ["\t".join(names)] if header else []
-            lines += map("\t".join, zip(*columns, strict=True))
+            rows = frame.iloc[start : start + _LINES_PER_PART]
             with tf.io.gfile.GFile(posixpath.join(staging, f"{PART_PREFIX}{part:05d}"), "w") as out:
-                out.write("\n".join(lines) + "\n")
+                out.write(rows.to_csv(sep="\t", index=False, header=header))
     return len(starts)
 
 
@@ -69,36 +67,30 @@ def read_predictions(pattern: str) -> Scores:
     files = sorted(tf.io.gfile.glob(pattern))
     if not files:
         raise DataError(f"no file matches {pattern!r}")
-    rows: list[tuple[float, float, int | None]] = []
+    rows = []
     for file in files:
         with tf.io.gfile.GFile(file, "rb") as lines:
             for number, raw in enumerate(lines, start=1):
                 line = raw.decode("utf-8", errors="replace")
-                if number == 1 and line.startswith("label\t"):
-                    continue
-                rows.append(_prediction(line, f"{file}: line {number}"))
+                if number > 1 or not line.startswith("label\t"):
+                    rows.append(_parsed(line, f"{file}: line {number}"))
     if not rows:
         raise DataError(f"{pattern}: no prediction")
     labels, pctr, users = zip(*rows, strict=True)
-    known = None not in users
-    return Scores(
-        np.array(labels, np.float32),
-        np.array(pctr, np.float32),
-        np.array(users, np.int64) if known else None,
-    )
+    users = None if None in users else np.array(users, np.int64)
+    return Scores(np.array(labels, np.float32), np.array(pctr, np.float32), users)
 
 
-def _prediction(line: str, where: str) -> tuple[float, float, int | None]:
+def _parsed(line: str, where: str) -> tuple[float, float, int | None]:
+    """Label, prediction and user, if there is one, of a line."""
     cells = line.rstrip("\n").split("\t")
     try:
-        label, pctr = float(cells[0]), float(cells[1])
-        user = int(cells[2]) if len(cells) == 3 else None
+        label, pctr, user = float(cells[0]), float(cells[1]), [*map(int, cells[2:])]
+        if len(user) <= 1 and label in (0.0, 1.0) and 0.0 <= pctr <= 1.0:
+            return label, pctr, user[0] if user else None
     except (ValueError, IndexError):
-        label = pctr = float("nan")
-        user = None
-    if len(cells) > 3 or label not in (0.0, 1.0) or not 0.0 <= pctr <= 1.0:
-        raise DataError(
-            f"{where}: must be label<TAB>prediction[<TAB>user] with a label of 0 or 1 and a "
-            f"prediction in [0, 1], got {line.strip()[:80]!r}"
-        )
-    return label, pctr, user
+        pass
+    raise DataError(
+        f"{where}: must be label<TAB>prediction[<TAB>user] with a label of 0 or 1 and a "
+        f"prediction in [0, 1], got {line.strip()[:80]!r}"
+    )

@@ -25,61 +25,40 @@ def test_experiments_lie_beside_the_study_or_have_a_name(folder, monkeypatch):
 def test_the_command_line_wins_over_the_study_and_takes_keys_out_of_the_grid(folder):
     path = write_study(folder, set={"epoch": 3, "seq_len": 5}, choose={"batch_size": [1, 2]})
     study = read_study(path, ["epoch=4", "batch_size=8", "train_data_path=a=b", "top_p=[1"])
-    assert study.set == {
-        "epoch": 4,
-        "seq_len": 5,
-        "batch_size": 8,
-        "train_data_path": "a=b",
-        "top_p": "[1",
-    }
+    texts = {"train_data_path": "a=b", "top_p": "[1"}
+    assert study.set == {"epoch": 4, "seq_len": 5, "batch_size": 8, **texts}
     assert study.choose == {}
     assert study.experiments["weak"].set == {"use_omie": False, "subseq_len": 0}
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"seed": [1]}, "unknown key 'seed' (value [1]); did you mean 'seeds'?"),
-        ({"seeds": []}, "seeds: List should have at least 1 item"),
-        ({"seeds": [1, -2]}, "seeds.1: Input should be greater than or equal to 0, got -2"),
-        ({"seeds": [1, 1]}, "seeds is [1, 1], but each may stand there once"),
-        ({"choose_seeds": [2, 2]}, "choose_seeds is [2, 2], but each may stand there once"),
-        ({"baseline": "week"}, "baseline 'week' is none of the experiments; did you mean 'weak'?"),
-        ({"baseline": "x"}, "baseline 'x' is none of the experiments; there are strong, weak"),
-        ({"set": {"epochs": 1}}, "set: unknown key 'epochs'; did you mean 'epoch'?"),
-        ({"choose": {"epochs": [1]}}, "choose: unknown key 'epochs'; did you mean 'epoch'?"),
-        ({"choose": {"epoch": []}}, "choose.epoch: List should have at least 1 item"),
-        ({"choose": {"epoch": 1}}, "choose.epoch: Input should be a valid list, got 1"),
-        (
-            {"choose": {"epoch": [1]}, "set": {"epoch": 2}},
-            "'epoch' stands in set and in choose; keep one of them",
-        ),
-        ({"set": {"seed": 1}}, "set: 'seed' is not set here; seeds does that"),
+        ({"seed": [1]}, "'seed' .* did you mean 'seeds'"),
+        ({"seeds": []}, "seeds: .*at least 1 item"),
+        ({"seeds": [1, -2]}, "seeds.1: .*got -2"),
+        ({"seeds": [1, 1]}, r"seeds is \[1, 1\]"),
+        ({"choose_seeds": [2, 2]}, r"choose_seeds is \[2, 2\]"),
+        ({"baseline": "week"}, "baseline 'week' .*did you mean 'weak'"),
+        ({"baseline": "x"}, "baseline 'x' .*; there are strong, weak"),
+        ({"set": {"epochs": 1}}, "set: unknown key 'epochs'; did you mean 'epoch'"),
+        ({"set": {"seed": 1}}, "set: 'seed' .*seeds does that"),
+        ({"choose": {"epochs": [1]}}, "choose: unknown key 'epochs'; did you mean 'epoch'"),
+        ({"choose": {"epoch": []}}, "choose.epoch: .*at least 1 item"),
+        ({"choose": {"epoch": [1]}, "set": {"epoch": 2}}, "'epoch' stands in set and in choose"),
         (
             {"experiments": {"weak": {"exp": "exp", "set": {"embeding.rows": 5}}}},
-            "experiments.weak.set: unknown key 'embeding.rows'; did you mean 'embedding'?",
+            "experiments.weak.set: unknown key 'embeding.rows'; did you mean 'embedding'",
         ),
-        (
-            {"experiments": {"weak": {"exp": "exp", "sets": {}}}},
-            "experiments.weak: unknown key 'sets' (value {}); did you mean 'set'?",
-        ),
-        ({"split": "train"}, "split: Input should be 'test' or 'valid', got 'train'"),
+        ({"experiments": {"weak": {"exp": "exp", "sets": {}}}}, "experiments.weak: .*'sets'"),
+        ({"experiments": {"weak": {"exp": "../gone"}}}, "experiments.weak.exp '../gone': no task_"),
+        ({"split": "train"}, "split: .*got 'train'"),
     ],
 )
-def test_a_mistake_is_named(folder, changes, told):
+def test_a_mistake_is_named_with_its_file_and_key(folder, changes, message):
     path = write_study(folder, **changes)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=f"^{path}: .*{message}"):
         read_study(path)
-    assert told in str(error.value)
-    assert str(error.value).startswith(f"{path}: ")
-
-
-def test_an_experiment_that_is_not_there_is_named_by_file_and_key(folder):
-    path = write_study(folder, experiments={"weak": {"exp": "../gone"}})
-    with pytest.raises(ConfigError) as error:
-        read_study(path)
-    told = f"{path}: experiments.weak.exp '../gone': no task_conf.json in {folder.parent}/gone, "
-    assert str(error.value).startswith(told + "../gone, ./exp/user1/")
 
 
 def test_every_key_of_a_study_is_documented_and_the_example_is_one():
@@ -92,8 +71,8 @@ def test_every_key_of_a_study_is_documented_and_the_example_is_one():
 
 
 def test_a_wrong_override_is_named(folder):
-    for override, told in (("epoch", "must read key=value"), ("epochs=1", "did you mean 'epoch'")):
-        with pytest.raises(ConfigError, match=f"--set.*{told}"):
+    for override, why in (("epoch", "must read key=value"), ("epochs=1", "did you mean 'epoch'")):
+        with pytest.raises(ConfigError, match=f"--set.*{override}.*{why}"):
             read_study(write_study(folder), [override])
 
 
@@ -117,7 +96,7 @@ def test_rows_of_a_study_can_be_compared_alone(folder):
 
 
 @pytest.mark.parametrize(
-    ("names", "seeds", "baseline", "told"),
+    ("names", "seeds", "baseline", "message"),
     [
         (["exp", "exp"], "1", None, "'exp' is there twice"),
         (["exp"], "1,two", None, "--seeds '1,two': give whole numbers"),
@@ -126,6 +105,6 @@ def test_rows_of_a_study_can_be_compared_alone(folder):
         (["gone"], "1", None, "no task_conf.json"),
     ],
 )
-def test_mistakes_of_the_short_form_are_named(folder, names, seeds, baseline, told):
-    with pytest.raises(ConfigError, match=told):
+def test_mistakes_of_the_short_form_are_named(folder, names, seeds, baseline, message):
+    with pytest.raises(ConfigError, match=message):
         study_of([str(folder / name) for name in names], seeds, baseline)
