@@ -14,7 +14,6 @@ from tests.layers.helpers import (
     assert_batch_mates_never_matter,
     assert_finite,
     assert_same,
-    copy_of,
     flat,
     normal,
     random_ops,
@@ -51,11 +50,16 @@ def test_outputs_equal_the_oracle(contract):
 
 
 @every_layer
-def test_a_copy_from_the_config_computes_and_draws_the_same(contract):
+def test_config_and_checkpoint_make_a_layer_that_computes_and_draws_the_same(contract, tmp_path):
     inputs = contract.inputs(BATCH)
     layer = contract.build(inputs)
-    first, *others = inputs
-    copy = copy_of(layer, inputs[first], **{name: inputs[name] for name in others})
+    config = layer.get_config()
+    assert set(inspect.signature(contract.layer).parameters) - {"kwargs"} <= set(config)
+    copy = contract.layer.from_config(config)
+    assert copy.get_config() == config
+    call(copy, inputs)
+    checkpoint = tf.train.Checkpoint(layer=layer).write(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(layer=copy).read(checkpoint).assert_consumed()
     for training in (False, True):
         assert_same(call(copy, inputs, training), call(layer, inputs, training))
     assert_same(copy.losses, layer.losses)

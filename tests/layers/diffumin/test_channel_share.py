@@ -20,14 +20,13 @@ def inputs(seed=0):
 
 
 def expected_shares(history, valid, channels, candidate):
-    shares = np.zeros([BATCH, CHANNELS])
-    for sample in range(BATCH):
-        for channel in range(CHANNELS):
-            o = channels[sample, channel].astype(np.float64)
-            own = max((candidate[sample] @ o) ** 2, 1e-6)
-            found = [(e @ o) ** 2 for e, v in zip(history[sample], valid[sample], strict=True) if v]
-            shares[sample, channel] = min(sum(found) / max(len(found), 1) / own, 4)
-    return shares
+    history, channels = history.astype(np.float64), channels.astype(np.float64)
+    squares = np.einsum("bld,bcd->blc", history, channels) ** 2
+    of_candidate = np.einsum("bd,bcd->bc", candidate, channels) ** 2
+    mean = (squares * valid[:, :, np.newaxis]).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)[
+        :, None
+    ]
+    return np.minimum(mean / np.maximum(of_candidate, 1e-6), 4)
 
 
 def test_shares_equal_the_equation():
@@ -48,11 +47,9 @@ def test_a_share_is_the_part_of_the_history_with_the_value_of_the_candidate():
 
 
 def test_one_history_of_all_samples_is_that_of_each():
-    history, valid, channels, candidate = inputs()
-    one = ChannelShare.of(history[:1], valid[:1], channels, candidate)
-    each = ChannelShare.of(
-        history[:1].repeat(BATCH, 0), valid[:1].repeat(BATCH, 0), channels, candidate
-    )
+    history, valid, *others = inputs()
+    one = ChannelShare.of(history[:1], valid[:1], *others)
+    each = ChannelShare.of(history[:1].repeat(BATCH, 0), valid[:1].repeat(BATCH, 0), *others)
     np.testing.assert_allclose(one, each, rtol=1e-6)
 
 
