@@ -63,7 +63,7 @@ def check_export(
         (EXAMPLES, inputs.examples(every)),
     ]
     compared = 0
-    for (signature, tensors), (_, answer) in zip(asked, _replayed(export, asked), strict=True):
+    for (signature, tensors), (_, answer) in zip(asked, replayed(export, asked), strict=True):
         for name, wanted in _expected(signature, tensors, model, path, inputs).items():
             _compare(f"{export}: {signature}, {len(wanted)} samples: {name}", answer[name], wanted)
             compared += wanted.size
@@ -89,7 +89,7 @@ def _is_foreign(op: str) -> bool:
     return definition.is_stateful and op not in _STATEFUL
 
 
-def _replayed(export: str, asked: list[tuple[str, Tensors]]) -> list[tuple[str, Tensors]]:
+def replayed(export: str, asked: list[tuple[str, Tensors]]) -> list[tuple[str, Tensors]]:
     """Answers of the export in a process that has none of our code."""
     with tempfile.TemporaryDirectory() as folder:
         questions, answers = os.path.join(folder, "questions"), os.path.join(folder, "answers")

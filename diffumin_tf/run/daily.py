@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pandas as pd
 import tensorflow as tf
 
 from diffumin_tf.config import task as config_lib
@@ -106,13 +107,10 @@ def _take(
     report: Callable[[str], None],
 ) -> None:
     run = create_run(exp, _folder(model_dir, day), settings, report)
-    is_chief = run.distribution.is_chief
-    if is_chief:
-        if before is None:
-            report(f"{day}: starting from nothing")
+    if run.distribution.is_chief:
         _score_before(run.config, model_dir, day, before, report)
     result = train_run(run, report)
-    if is_chief:
+    if run.distribution.is_chief:
         done = {"steps": result.steps, "export": run.export()}
         report(f"{day}: {result.steps} steps; exported {done['export']}")
         _note(model_dir, day, done)
@@ -143,14 +141,16 @@ def _score_before(
     if _noted(model_dir).get(str(day), {}).get("model_before", "") == before:
         return
     metrics = None
-    if before is not None:
-        data = [
-            f"test_data_path={json.dumps(config.train_data_path)}",
-            f"test_data_start={day}",
-            f"test_data_end={day}",
-            f"max_bad_records={config.max_bad_records}",
-        ]
-        earlier = open_run(before, data)
+    if before is None:
+        report(f"{day}: starting from nothing")
+    else:
+        data = {
+            "test_data_path": config.train_data_path,
+            "test_data_start": day,
+            "test_data_end": day,
+            "max_bad_records": config.max_bad_records,
+        }
+        earlier = open_run(before, [f"{key}={json.dumps(value)}" for key, value in data.items()])
         metrics = earlier.evaluate(["test"], write=False)["test"]
         del earlier
         gc.collect()  # before the model of the new day is built: tables may be large
@@ -169,10 +169,9 @@ def _days(config: TaskConfig, first: int, last: int) -> list[int]:
         start, stop = (datetime.datetime.strptime(str(day), "%Y%m%d") for day in (first, last))
     except ValueError:
         raise ConfigError(f"--first {first} --last {last}: days must read yyyymmdd") from None
-    count = (stop - start).days + 1
-    if count < 1:
+    if start > stop:
         raise ConfigError(f"--first {first} is after --last {last}")
-    days = [int(f"{start + datetime.timedelta(days=n):%Y%m%d}") for n in range(count)]
+    days = [int(f"{day:%Y%m%d}") for day in pd.date_range(start, stop)]
     for day in days:
         list_files(config.train_data_path, day, day, "train")
     return days
@@ -190,22 +189,22 @@ def _start_of(
         begun = run_folder.load_config(_folder(model_dir, day))
         return begun.pretrain_model_dir, begun.vars_to_warm_start
     names = tf.io.gfile.listdir(model_dir) if tf.io.gfile.isdir(model_dir) else []
-    there = [int(n) for n in (name.rstrip("/") for name in names) if re.fullmatch(r"\d{8}", n)]
-    there = sorted(d for d in there if run_folder.is_run(_folder(model_dir, d)))
-    if not there:
+    taken = [int(n) for n in (name.rstrip("/") for name in names) if re.fullmatch(r"\d{8}", n)]
+    taken = [taken_day for taken_day in taken if run_folder.is_run(_folder(model_dir, taken_day))]
+    if not taken:
         return config.pretrain_model_dir, config.vars_to_warm_start
-    latest = _folder(model_dir, there[-1])
-    if there[-1] > day:
+    latest = max(taken)
+    if latest > day:
         raise ConfigError(
-            f"{latest} is there, and {day} is not finished: days are taken in their order; begin "
-            f"with --first after {there[-1]}, or choose another --model_dir"
+            f"{_folder(model_dir, latest)} exists, and {day} is not finished: days are taken in "
+            f"their order; begin with --first after {latest}, or choose another --model_dir"
         )
-    if not _is_finished(model_dir, there[-1]):
+    if not _is_finished(model_dir, latest):
         raise ConfigError(
-            f"{latest} is not finished, so that {day} cannot start from it; begin with --first "
-            f"{there[-1]}"
+            f"{_folder(model_dir, latest)} is not finished, so that {day} cannot start from it; "
+            f"begin with --first {latest}"
         )
-    return latest, ".*"  # what is configured was for the first start
+    return _folder(model_dir, latest), ".*"  # what is configured was for the first start
 
 
 def _folder(model_dir: str, day: int) -> str:
@@ -225,5 +224,4 @@ def _note(model_dir: str, day: int, entries: dict[str, Any]) -> None:
     """Adds to the entry of a day in `daily.json`."""
     noted = _noted(model_dir)
     noted[str(day)] = {**noted.get(str(day), {}), **entries}
-    path = posixpath.join(model_dir, DAILY)
-    write_json(path, noted)
+    write_json(posixpath.join(model_dir, DAILY), noted)

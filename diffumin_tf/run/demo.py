@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
 import posixpath
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +11,11 @@ import tensorflow as tf
 
 from diffumin_tf.errors import DataError
 from diffumin_tf.evaluation import metrics
+from diffumin_tf.evaluation.scoring import Scores
+from diffumin_tf.export.check import replayed
+from diffumin_tf.export.signatures import EXAMPLES
 from diffumin_tf.files import write_text
-from diffumin_tf.input.splits import list_files
+from diffumin_tf.input.splits import files_of
 from diffumin_tf.prepare.command import prepare
 from diffumin_tf.prepare.spec import SyntheticSpec
 from diffumin_tf.prepare.synthetic import prepare_synthetic
@@ -30,16 +30,6 @@ _MARKER = "demo.json"
 _SCORED = 10
 _NO_HISTORY = ["use_omie=false", "subseq_len=0"]
 
-# Runs in a process that has TensorFlow and none of our code, as TensorFlow Serving would.
-_SCORE_EXPORT = """
-import json, sys
-import tensorflow as tf
-export, file, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-samples = list(tf.data.TFRecordDataset(file).take(count).as_numpy_iterator())
-scores = tf.saved_model.load(export).signatures["examples"](inputs=tf.constant(samples))
-print(json.dumps(scores["outputs"].numpy().tolist()))
-"""
-
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
@@ -52,13 +42,11 @@ class _Plan:
     def split_settings(self) -> dict[str, int]:
         """First and last day of each split."""
         *train, valid, test = (int(day) for day in self.spec.samples_per_day)
+        bounds = {"train": (train[0], train[-1]), "valid": (valid, valid), "test": (test, test)}
         return {
-            "train_data_start": train[0],
-            "train_data_end": train[-1],
-            "valid_data_start": valid,
-            "valid_data_end": valid,
-            "test_data_start": test,
-            "test_data_end": test,
+            f"{split}_data_{end}": day
+            for split, days in bounds.items()
+            for end, day in zip(("start", "end"), days, strict=True)
         }
 
 
@@ -179,7 +167,7 @@ def demo(
         "no_history_auc": without_history,
     }
     write_metrics(model_dir, results)
-    _show_export(run, scores.labels, scores.pctr, truth, report)
+    _show_export(run, scores, truth, report)
     report(
         f"test AUC: DiffuMIN {results['test']['auc']:.4f}, the same tower without history "
         f"{without_history:.4f}, best reachable {results['best_reachable_auc']:.4f}\n"
@@ -200,28 +188,16 @@ def _clear(folder: str) -> None:
 
 
 def _show_export(
-    run: Run,
-    labels: np.ndarray,
-    pctr: np.ndarray,
-    truth: np.ndarray,
-    report: Callable[[str], None],
+    run: Run, scores: Scores, truth: np.ndarray, report: Callable[[str], None]
 ) -> None:
     """Scores the first test samples with the export alone and shows them beside the truth."""
-    export = run.export()
-    config = run.config
-    file = list_files(config.train_data_path, config.test_data_start, config.test_data_end, "test")[
-        0
-    ]
-    command = [sys.executable, "-I", "-c", _SCORE_EXPORT, export, file, str(_SCORED)]
-    # This process may hold all memory of a GPU.
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise DataError(f"{export}: cannot be scored by TensorFlow alone:\n{done.stderr}")
-    served = json.loads(done.stdout)
+    export, file = run.export(), files_of(run.config, run.schema, "test")[0]
+    samples = list(tf.data.TFRecordDataset(file).take(_SCORED).as_numpy_iterator())
+    ((_, answer),) = replayed(export, [(EXAMPLES, {"inputs": np.array(samples)})])
     rounds_otherwise = bool(tf.config.list_physical_devices("GPU"))
-    np.testing.assert_allclose(served, pctr[:_SCORED], atol=1e-4 if rounds_otherwise else 1e-6)
+    tolerance = 1e-4 if rounds_otherwise else 1e-6
+    np.testing.assert_allclose(answer["outputs"], scores.pctr[:_SCORED], atol=tolerance)
     report(f"{export}, loaded by TensorFlow alone, on the first {_SCORED} test samples:")
     report("  click  predicted  true probability")
-    for row in range(_SCORED):
-        report(f"  {int(labels[row]):5d}  {served[row]:9.4f}  {truth[row]:16.4f}")
+    for label, served, probability in zip(scores.labels, answer["outputs"], truth, strict=False):
+        report(f"  {int(label):5d}  {served:9.4f}  {probability:16.4f}")

@@ -192,7 +192,7 @@ def test_days_are_taken_in_their_order(days, exp, tmp_path):
     late = Days(tmp_path / "late", exp)
     (tmp_path / "late" / "20240103").mkdir(parents=True)
     run_folder.write_config(late.run(20240103), config)
-    with pytest.raises(ConfigError, match="late/20240103 is there, and 20240102 is not finished"):
+    with pytest.raises(ConfigError, match="late/20240103 exists, and 20240102 is not finished"):
         late.next(20240102, 20240102)
 
 
