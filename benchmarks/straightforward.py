@@ -168,14 +168,14 @@ class Straightforward:
             noise = dmig.random.normal(tf.shape(x0))
         else:
             noise = dmig.sampling_noise
-        timesteps = [*dmig.sampling_timesteps.tolist(), CLEAN]
+        timesteps = [*dmig.diffusion.sampling_timesteps.tolist(), CLEAN]
         generated = []
         for channel in range(x0.shape[1]):
             x = dmig.schedule.add_noise(x0[:, channel], noise[:, channel], timesteps[0])
             for t, previous_t in zip(timesteps[:-1], timesteps[1:], strict=True):
                 at = tf.fill([tf.shape(x)[0]], t)
                 predicted = self._denoise(x, x0, channels, at, live, channel)
-                if dmig.prediction_type == "epsilon":
+                if dmig.diffusion.prediction_type == "epsilon":
                     predicted = dmig.schedule.predict_x0(x, predicted, t)
                 x = dmig.schedule.step(x, predicted, t, previous_t)
             generated.append(tf.where(_at(live, channel), x, 0.0))
@@ -186,7 +186,7 @@ class Straightforward:
         dmig = self._unit._generate
         timesteps = dmig.random.integers(tf.shape(live), dmig.schedule.timesteps)
         noise = dmig.random.normal(tf.shape(x0))
-        target = x0 if dmig.prediction_type == "sample" else noise
+        target = x0 if dmig.diffusion.prediction_type == "sample" else noise
         errors = []
         for channel in range(x0.shape[1]):
             t = timesteps[:, channel]
@@ -208,7 +208,7 @@ class Straightforward:
             tokens = _block(block, tokens, allowed, condition)
         predicted = tokens[:, channel]
         # The last layer norm gives length √d, and x₀ has length 1.
-        return predicted * width**-0.5 if dmig.prediction_type == "sample" else predicted
+        return predicted * width**-0.5 if dmig.diffusion.prediction_type == "sample" else predicted
 
     def _contrastive_loss(self, interests, generated, live, user) -> tf.Tensor:
         """CMIC: the weighted L_cl."""

@@ -67,31 +67,37 @@ def embedded(embedding, rows):
     return table[rows].reshape([len(rows), rows.shape[1] * WIDTH])
 
 
+def total(behaviours, mask, query):
+    scores = tf.reduce_sum(behaviours * query[:, tf.newaxis], axis=2)
+    return tf.reduce_sum(tf.where(mask, scores, 0.0), axis=1)
+
+
 def best_and_worst(behaviours, mask, query):
     scores = tf.reduce_sum(behaviours * query[:, tf.newaxis], axis=2)
     highest = tf.argmax(tf.where(mask, scores, -np.inf), axis=1, output_type=tf.int32)
     lowest = tf.argmin(tf.where(mask, scores, np.inf), axis=1, output_type=tf.int32)
-    total = tf.reduce_sum(tf.where(mask, scores, 0.0), axis=1)
-    return tf.stack([highest, lowest], axis=1), total
+    return tf.stack([highest, lowest], axis=1), tf.reduce_any(mask, axis=1, keepdims=True)
 
 
-def test_a_choice_is_that_of_every_sample_alone(history, embedding):
+def test_a_choice_and_a_look_are_those_of_every_sample_alone(history, embedding):
     query = normal(3, SAMPLES, FIELDS * WIDTH)
-    rows, total = history.choose(best_and_worst, tf.constant(query))
-    assert rows.shape == (SAMPLES, 2, FIELDS) and total.shape == (SAMPLES,)
+    rows, found = history.choose(best_and_worst, tf.constant(query))
+    seen = history.look(total, tf.constant(query))
+    assert rows.shape == (SAMPLES, 2, FIELDS) and seen.shape == (SAMPLES,)
     for sample, length in enumerate(LENGTHS):
         scores = embedded(embedding, ROWS[sample, :length]) @ query[sample]
         expected = [scores.argmax(), scores.argmin()] if length else [0, 0]
         np.testing.assert_array_equal(rows[sample], ROWS[sample, expected])
-        np.testing.assert_allclose(total[sample], scores.sum(), atol=1e-5)
+        np.testing.assert_allclose(seen[sample], scores.sum(), atol=1e-5)
+        assert found[sample] == (length > 0)
 
 
 def test_a_choice_is_made_without_gradient_and_embedded_with_one(history, embedding):
-    def look(behaviours, mask):
-        return tf.zeros([tf.shape(mask)[0], 1], tf.int32), tf.reduce_sum(behaviours, axis=1)
-
     with tf.GradientTape(persistent=True) as tape:
-        rows, seen = history.choose(look)
+        seen = history.look(lambda behaviours, mask: tf.reduce_sum(behaviours, axis=1))
+        rows, _ = history.choose(
+            lambda _, mask: (tf.zeros_like(mask[:, :1], tf.int32), mask[:, :1])
+        )
         chosen = history.embed(rows)
     assert np.abs(seen).max() > 0.1 and tape.gradient(seen, embedding.table) is None
     gradient = tape.gradient(chosen, embedding.table)
@@ -222,10 +228,10 @@ def shared_and_repeated(embedding, length, count=4):
 
 
 def nearest(behaviours, mask, wanted):
-    """Places of the two best behaviours by inner products, and these."""
+    """The two best behaviours by inner products."""
     scores = tf.where(mask, tf.linalg.matvec(behaviours, wanted), -1e9)
     best = tf.math.top_k(scores, 2)
-    return best.indices, best.values
+    return best.indices, best.values > 0
 
 
 @pytest.mark.parametrize("fields", [[0, 1, 2], [2, 0]])
@@ -235,6 +241,7 @@ def test_a_shared_history_is_that_of_every_sample(embedding, fields, length):
     wanted = tf.constant(normal(3, 4, len(fields) * WIDTH))
     looks = [
         lambda h: h.choose(nearest, wanted),
+        lambda h: (h.look(lambda e, m, w: tf.linalg.matvec(e, w)[:, 0], wanted),),
         lambda h: h.matching(0, tf.constant(ROWS[5, :4, fields[0]], tf.int32), 3),
         lambda h: h.recent(3),
         lambda h: h.embed_recent(3),

@@ -247,22 +247,6 @@ def test_a_part_that_is_switched_off_has_no_weights_and_no_loss(changes, left_ou
     assert (auxiliary > 0) == ("diffusion_loss" in logs or "contrastive_loss" in logs)
 
 
-@pytest.mark.parametrize("how", ["difference", "gated", "none"])
-def test_the_tower_sees_of_the_generated_interests_what_the_config_says(how):
-    def tower_input(**changes):
-        model, path = build(**LEAN, subseq_len=0, **changes)
-        return model.units[0](model.embed(batch(path))).numpy(), model, path
-
-    whole, model, _ = tower_input()
-    other, changed, path = tower_input(generated_input=how)
-    unit = model.units[0]
-    if how == "none":
-        assert other.shape[1] == whole.shape[1] - unit.config.channel_num * unit.width
-    else:
-        assert other.shape == whole.shape and np.abs(other - whole).max() > 1e-3
-    assert changed.train_step(batch(path)).keys() == LOGS
-
-
 @pytest.mark.parametrize("stopped", [False, True])
 def test_auxiliary_losses_train_embeddings_and_channels_unless_they_are_stopped(stopped):
     model, path = build(**LEAN, subseq_len=0, stop_interest_gradient=stopped)

@@ -176,7 +176,7 @@ def embedded(name, seed=0):
 
 def test_mean_pooling_is_the_mean_of_the_valid_behaviours():
     unit, inputs, candidate, behaviours, mask = embedded("MeanPooling")
-    found = unit.interest(inputs.history, candidate, inputs, False)
+    found = unit.interest(candidate, inputs, False)
     for b, valid in enumerate(mask):
         expected = behaviours[b, valid].mean(axis=0) if valid.any() else np.zeros(8)
         np.testing.assert_allclose(found[b], expected, atol=1e-6)
@@ -184,7 +184,7 @@ def test_mean_pooling_is_the_mean_of_the_valid_behaviours():
 
 def test_din_is_the_weighted_sum_of_the_behaviours():
     unit, inputs, candidate, behaviours, mask = embedded("DIN")
-    found = unit.interest(inputs.history, candidate, inputs, False)
+    found = unit.interest(candidate, inputs, False)
     weights = unit._weigh(behaviours, candidate, mask).numpy()
     assert np.abs(weights[mask]).max() > 0.1
     expected = (weights[:, :, None] * behaviours).sum(axis=1)
@@ -193,13 +193,13 @@ def test_din_is_the_weighted_sum_of_the_behaviours():
 
 def test_eta_finds_the_behaviours_of_the_nearest_signatures():
     unit, inputs, candidate, behaviours, mask = embedded("ETA")
-    rows, there = unit.found(inputs.history, candidate, inputs, False)
+    rows, found = unit.find(candidate, inputs, False)
     hyperplanes = unit._hash.hyperplanes.numpy()
     every, _ = inputs.history.recent(10)
     for b in range(len(mask)):
         differ = (behaviours[b] @ hyperplanes > 0) != (candidate[b].numpy() @ hyperplanes > 0)
         best = best_indices(-differ.sum(axis=1), mask[b], 3)
-        np.testing.assert_array_equal(rows[b][there[b]], every.numpy()[b, best])
+        np.testing.assert_array_equal(rows[b][found[b]], every.numpy()[b, best])
 
 
 def test_a_hard_search_sees_the_behaviours_of_the_candidates_category_alone():
@@ -287,4 +287,4 @@ def test_what_does_not_fit_is_refused_with_the_key_and_what_would(name, changes,
 
 def test_a_search_keeps_no_more_places_than_a_history_has():
     config = config_of("ETA", search_len=5000)
-    assert input_unit(config.input_units[0])(config, layout_of(config)).places == 10
+    assert input_unit(config.input_units[0])(config, layout_of(config)).top_k == 10

@@ -208,7 +208,7 @@ def test_a_unit_finds_its_features_wherever_the_layout_put_them():
 
 @pytest.mark.parametrize(
     ("base", "missing"),
-    [(HistoryUnit, "long_term"), (InterestUnit, "interest"), (SearchUnit, "found")],
+    [(HistoryUnit, "long_term"), (InterestUnit, "interest"), (SearchUnit, "find")],
 )
 def test_a_unit_that_leaves_out_what_its_base_asks_for_is_not_made(base, missing):
     incomplete = type("Incomplete", (base,), {})

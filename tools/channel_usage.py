@@ -62,7 +62,7 @@ def _look(
     for batch in run.batches(split, _BATCH).epoch():
         embedded = run.model.embed(batch)
         candidate = unit.as_behaviour(unit.select(embedded, "candidate"))
-        interests, channels, kept, _ = unit.extract(unit.history(embedded), candidate)
+        interests, channels, kept = unit.extract(unit.history(embedded), candidate)
         count = kept.numpy().sum(axis=2)
         columns[0].append(interests.numpy())
         columns[1].append(count)

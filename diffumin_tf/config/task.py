@@ -18,6 +18,14 @@ IGNORED_KEYS = frozenset(
     "user_name xla".split()
 )
 
+# Keys of earlier versions, with the value that says what is always done now. The configurations of
+# their runs hold them.
+REMOVED_KEYS = {
+    "generated_input": "generated",
+    "residual_denoiser": False,
+    "stop_target_gradient": False,
+}
+
 # Quarters pad a history to four times its length at most; below 64 there is little to save.
 _BUCKET_FACTOR, _SHORTEST_BUCKET = 4, 64
 
@@ -124,11 +132,8 @@ class TaskConfig(_Section):
     start_timestep: NonNegativeInt = 50
     sampler_grad_steps: PositiveInt | None = 1
     prediction_type: Literal["sample", "epsilon"] = "sample"
-    residual_denoiser: bool = False
-    stop_target_gradient: bool = False
     stop_interest_gradient: bool = True
     channel_share: bool = False
-    generated_input: Literal["generated", "difference", "gated", "none"] = "generated"
     temp: PositiveFloat = 0.05
     contrastive_negatives: Literal["global", "replica"] = "global"
     lamda1: NonNegativeFloat = 0.01
@@ -200,8 +205,6 @@ class TaskConfig(_Section):
             raise ValueError(
                 f"length_buckets is {list(buckets)} but must ascend to seq_len {self.seq_len}"
             )
-        if self.residual_denoiser and self.prediction_type != "sample":
-            raise ValueError("residual_denoiser needs prediction_type 'sample'")
         if self.learning_rate_schedule != "constant" and self.decay_steps is None:
             raise ValueError(
                 f"learning_rate_schedule {self.learning_rate_schedule!r} needs decay_steps, the "
@@ -243,6 +246,9 @@ def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str
         if "num_heads" in content:
             raise ConfigError(f"{path}: num_heads and n_heads are one setting; keep num_heads")
         content["num_heads"] = content.pop("n_heads")
+    for key, value in REMOVED_KEYS.items():
+        if content.pop(key, value) != value:
+            raise ConfigError(f"{path}: {key} was removed, no result gained by it; leave it out")
     source = " extends ".join([path, *extended])
     source = f"{source} with {' '.join(overrides)}" if overrides else source
     return validate(TaskConfig, content, source), ignored

@@ -7,6 +7,7 @@ from diffumin_tf.layers.dice import Dice
 from diffumin_tf.layers.diffumin.channel_share import ChannelShare
 from diffumin_tf.layers.diffumin.cmic import ContrastiveMultiInterestCalibrator
 from diffumin_tf.layers.diffumin.denoiser import Denoiser
+from diffumin_tf.layers.diffumin.diffusion import DenoiserConfig, Diffusion
 from diffumin_tf.layers.diffumin.dmig import DiffusionMultiInterestGenerator
 from diffumin_tf.layers.diffumin.field_aligned_channels import FieldAlignedChannels
 from diffumin_tf.layers.diffumin.interest_summary import InterestSummary
@@ -29,7 +30,9 @@ __all__ = [
     "ChannelShare",
     "ContrastiveMultiInterestCalibrator",
     "Denoiser",
+    "DenoiserConfig",
     "Dice",
+    "Diffusion",
     "DiffusionMultiInterestGenerator",
     "FieldAlignedChannels",
     "FieldAlignedProjection",

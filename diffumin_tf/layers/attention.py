@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
@@ -191,26 +190,26 @@ class TransformerBlock(tf.keras.layers.Layer):
                 f"`condition` must be given exactly if the block is conditioned, received "
                 f"{condition} with conditioned={self.conditioned}."
             )
-        shift = None
+        projected = None
         if self.conditioned:
             shape = [None, 1, self.attention.width]
             condition = checks.tensor("condition", condition, "[N, 1, d]", shape)
-            shift = self.condition_projection(condition)
-        return self.update(query, self.attention(query, keys, key_mask), shift, training)
+            projected = self.condition_projection(condition)
+        return self.update(query, self.attention(query, keys, key_mask), projected, training)
 
     def update(
         self,
         query: tf.Tensor,
         attended: tf.Tensor,
-        shift: tf.Tensor | None = None,
+        projected: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> tf.Tensor:
-        """What follows the attention, for callers that attend in a way of their own.
+        """What follows the attention, for callers that compute the attention themselves.
 
         Args:
             query: `[..., d]`, float32. The tokens to update.
             attended: `[..., d]`, float32. The result of the attention.
-            shift: broadcastable to `[..., d]`, float32: `condition W_c`, if the block is
+            projected: broadcastable to `[..., d]`, float32: `condition W_c`, if the block is
                 conditioned, else None.
             training: bool. Whether to apply dropout.
 
@@ -218,8 +217,8 @@ class TransformerBlock(tf.keras.layers.Layer):
             `[..., d]`, float32.
         """
         tokens = self.attention_norm(query + self.dropout(attended, training=training))
-        if shift is not None:
-            tokens = self.condition_norm(tokens + self.dropout(shift, training=training))
+        if projected is not None:
+            tokens = self.condition_norm(tokens + self.dropout(projected, training=training))
         update = self.dropout(self.output_projection(self.hidden(tokens)), training=training)
         return self.feed_forward_norm(tokens + update)
 
@@ -276,39 +275,6 @@ def attend(
     else:
         mixed = tf.einsum("nhqk,nkhe->nqhe", weights, values)
     return tf.reshape(mixed, [-1, tf.shape(mixed)[1], width])
-
-
-def attend_to_few(
-    query: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, key_mask: tf.Tensor, num_heads: int
-) -> tf.Tensor:
-    """`attend` for a handful of keys: elementwise products and one matrix product for all heads.
-
-    With four keys of width 24, matrix products of one head of one sample are too small to pay for
-    their calls. Here memory grows with `N · Q · K · d`.
-
-    Args:
-        query: `[N, Q, d]`, float32, with static Q.
-        keys: `[N, K, d]`, float32, with static K.
-        values: `[N, K, d]`, float32.
-        key_mask: `[N, K]`, bool. Which keys may be attended to; one at least for every n.
-        num_heads: int. Number of heads; it divides d.
-
-    Returns:
-        `[N, Q, d]`, float32.
-    """
-    (_, queries, width), count = query.shape, keys.shape[1]
-    # Which head an entry of a token belongs to: sums over heads become a matrix product.
-    heads = np.repeat(np.eye(num_heads, dtype=np.float32), width // num_heads, axis=0)
-    products = tf.reshape(query[:, :, tf.newaxis] * keys[:, tf.newaxis], [-1, width])
-    logits = tf.matmul(products, heads * (width // num_heads) ** -0.5)
-    logits = tf.reshape(logits, [-1, queries, count, num_heads])
-    logits = tf.where(key_mask[:, tf.newaxis, :, tf.newaxis], logits, logits.dtype.min)
-    highest = tf.stop_gradient(tf.reduce_max(logits, axis=2, keepdims=True))
-    weights = tf.exp(logits - highest)
-    weights /= tf.reduce_sum(weights, axis=2, keepdims=True)
-    weights = tf.matmul(tf.reshape(weights, [-1, num_heads]), heads, transpose_b=True)
-    weights = tf.reshape(weights, [-1, queries, count, width])
-    return tf.reduce_sum(weights * values[:, tf.newaxis], axis=2)
 
 
 def _split_heads(tokens: tf.Tensor, num_heads: int) -> tf.Tensor:

@@ -17,6 +17,8 @@ from diffumin_tf.layers import (
 )
 from diffumin_tf.layers.xla import compiled_in_training
 
+Found = tuple[tf.Tensor, tf.Tensor]
+
 
 class InputUnit(tf.keras.layers.Layer):
     """Turns the embedded features of a batch into one vector a sample for the tower.
@@ -87,14 +89,14 @@ class InputUnit(tf.keras.layers.Layer):
 
     def embedded(self, inputs: Embedded, names: Sequence[str]) -> tf.Tensor:
         """Embeddings of the fields of these names, side by side, float32 [B, names·e]."""
-        places = tf.constant([self._layout.fields.index(n) for n in names], tf.int32)
-        picked = tf.gather(inputs.fields, places, axis=1)
-        return tf.reshape(picked, [tf.shape(picked)[0], len(names) * self.config.embed_dim])
+        indices = tf.constant([self._layout.fields.index(n) for n in names], tf.int32)
+        fields = tf.gather(inputs.fields, indices, axis=1)
+        return tf.reshape(fields, [tf.shape(fields)[0], len(names) * self.config.embed_dim])
 
     def history(self, inputs: Embedded) -> History:
         """The histories of the batch with the behaviour fields of this unit."""
-        places = [self._layout.behaviours.index(n) for n in self.features.behaviours]
-        return inputs.history.pick(places)
+        indices = [self._layout.behaviours.index(n) for n in self.features.behaviours]
+        return inputs.history.pick(indices)
 
     def partners(self) -> list[int | None]:
         """For each behaviour field, the candidate feature of the same id space, if any."""
@@ -113,6 +115,9 @@ class HistoryUnit(InputUnit, abc.ABC):
     out). A subclass makes a model of the long history of it by its `long_term`, so that models
     differ in nothing else.
     """
+
+    # Whether `long_term` needs the candidate at the width of a behaviour.
+    compares: bool = True
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
@@ -133,21 +138,13 @@ class HistoryUnit(InputUnit, abc.ABC):
         """K, the recent behaviours that the short-term encoder sees; 0 leaves it out."""
         return self.config.subseq_len
 
-    @property
-    def compares(self) -> bool:
-        """Whether `long_term` wants the candidate at the width of a behaviour."""
-        return True
-
     @abc.abstractmethod
-    def long_term(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> list[tf.Tensor]:
+    def long_term(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> list[tf.Tensor]:
         """What the tower sees of the whole history.
 
         Args:
-            history: with the behaviour fields of this unit.
             candidate: float32 [B, d], e_s; where `compares` is false it may be of another width.
-            inputs: as in `call`.
+            inputs: as in `call`, but the history has the behaviour fields of this unit alone.
             training: whether to add losses and noise.
 
         Returns:
@@ -155,12 +152,14 @@ class HistoryUnit(InputUnit, abc.ABC):
         """
 
     def call(self, inputs: Embedded, training: bool = False) -> tf.Tensor:
-        history, selected = self.history(inputs), self.select(inputs, "candidate")
+        inputs = inputs._replace(history=self.history(inputs))
+        selected = self.select(inputs, "candidate")
         candidate = self.as_behaviour(selected)
         parts = [selected, self.select(inputs, "user"), self.select(inputs, "context")]
-        parts += self.long_term(history, candidate, inputs, training)
+        parts += self.long_term(candidate, inputs, training)
         if self.subseq_len:
-            parts.append(self._short_term_interest(history, candidate, training))
+            recent, mask = inputs.history.embed_recent(self.subseq_len)
+            parts.append(self._encode(recent, mask, candidate, training))
         if self.features.dense:
             parts.append(self._dense_norm(inputs.dense, training=training))
         return tf.concat(parts, axis=1)
@@ -188,13 +187,10 @@ class HistoryUnit(InputUnit, abc.ABC):
             seed=config.seed,
             name="short_term",
         )
-        self._encode = compiled_in_training(self._encoded_candidate, config.jit_compile)
+        self._encode = compiled_in_training(self._short_term_interest, config.jit_compile)
 
-    def _short_term_interest(self, history, candidate, training) -> tf.Tensor:
+    def _short_term_interest(self, recent, mask, candidate, training) -> tf.Tensor:
         """e*_s: the candidate after attending to the K most recent behaviours, [B, d]."""
-        return self._encode(*history.embed_recent(self.subseq_len), candidate, training)
-
-    def _encoded_candidate(self, recent, mask, candidate, training) -> tf.Tensor:
         tokens = tf.concat([recent, candidate[:, tf.newaxis]], axis=1)
         valid = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)
         encoded = self._short_term(tokens, valid, training=training, last_only=True)
@@ -213,15 +209,11 @@ class InterestUnit(HistoryUnit):
         self._interest_norm = BatchNorm(momentum=config.batch_norm_momentum, name="interest_norm")
 
     @abc.abstractmethod
-    def interest(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> tf.Tensor:
+    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
         """What becomes of the whole history, float32 [B, any fixed width]; see `long_term`."""
 
-    def long_term(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> list[tf.Tensor]:
-        interest = self.interest(history, candidate, inputs, training)
+    def long_term(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> list[tf.Tensor]:
+        interest = self.interest(candidate, inputs, training)
         return [self._interest_norm(interest, training=training)]
 
 
@@ -237,19 +229,16 @@ class SearchUnit(InterestUnit):
         self._attention = MultiHeadAttention(config.num_heads, name="target_attention")
 
     @property
-    def places(self) -> int:
-        """Behaviours that a search finds at most."""
+    def top_k(self) -> int:
+        """Behaviours that a search finds at most, k."""
         return min(self.config.search_len, self.config.seq_len)
 
     @abc.abstractmethod
-    def found(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Rows int32 [B, places, F] and mask bool [B, places] of what the search finds."""
+    def find(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> Found:
+        """Rows int32 [B, k, F] and mask bool [B, k] of what the search finds."""
 
-    def interest(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> tf.Tensor:
-        rows, there = self.found(history, candidate, inputs, training)
-        attended = self._attention(candidate[:, tf.newaxis], history.embed(rows), there)
+    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
+        rows, mask = self.find(candidate, inputs, training)
+        behaviours = inputs.history.embed(rows)
+        attended = self._attention(candidate[:, tf.newaxis], behaviours, mask)
         return attended[:, 0]

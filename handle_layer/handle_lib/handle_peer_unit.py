@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.history import Embedded, History
+from diffumin_tf.history import Embedded
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import (
     ActivationUnit,
@@ -17,40 +17,32 @@ from diffumin_tf.layers import (
     SoftSearch,
     TwinAttention,
 )
-from diffumin_tf.layers.top_places import top_places
-from handle_layer.handle_lib.handle_base import HistoryUnit, InterestUnit, SearchUnit
+from diffumin_tf.layers.top_indices import top_indices
+from handle_layer.handle_lib.handle_base import Found, HistoryUnit, InterestUnit, SearchUnit
 
 
 class NoHistory(HistoryUnit):
     """The tower alone: no history, neither long-term nor short-term, whatever `subseq_len` is."""
 
-    @property
-    def compares(self) -> bool:
-        return False
+    compares = False
 
     @property
     def subseq_len(self) -> int:
         return 0
 
-    def long_term(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> list[tf.Tensor]:
+    def long_term(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> list[tf.Tensor]:
         return []
 
 
 class MeanPooling(InterestUnit):
     """The mean of the valid behaviours, as in Covington et al., YouTube (RecSys '16)."""
 
-    @property
-    def compares(self) -> bool:
-        return False
+    compares = False
 
-    def interest(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> tf.Tensor:
-        behaviours, mask = history.whole()
+    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
+        behaviours, mask = inputs.history.whole()
         total = _weighted_sum(tf.cast(mask, tf.float32), behaviours)
-        return total / tf.maximum(history.lengths(), 1.0)[:, tf.newaxis]
+        return total / tf.maximum(inputs.history.lengths(), 1.0)[:, tf.newaxis]
 
 
 class DIN(InterestUnit):
@@ -68,10 +60,8 @@ class DIN(InterestUnit):
             name="activation_unit",
         )
 
-    def interest(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> tf.Tensor:
-        behaviours, mask = history.whole()
+    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
+        behaviours, mask = inputs.history.whole()
         weights = self._weigh(behaviours, candidate, mask, training=training)
         return _weighted_sum(weights, behaviours)
 
@@ -97,10 +87,8 @@ class SIM_hard(SearchUnit):  # noqa: N801  (one of two searches of SIM)
         partner = self.features.candidate[shared[config.search_field]]
         self._wanted = layout.fields.index(partner)
 
-    def found(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return history.matching(self._field, inputs.rows[:, self._wanted], self.places)
+    def find(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> Found:
+        return inputs.history.matching(self._field, inputs.rows[:, self._wanted], self.top_k)
 
 
 class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
@@ -115,20 +103,18 @@ class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
         self._search = SoftSearch(
-            self.places,
+            self.top_k,
             activation=config.activation,
             momentum=config.batch_norm_momentum,
             name="search",
         )
         self._search.build(tf.TensorShape([None, None, self.width]))
 
-    def found(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def find(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> Found:
         if training and inputs.label is not None:
-            behaviours, mask = history.whole()
+            behaviours, mask = inputs.history.whole()
             self._search(behaviours, candidate, mask, inputs.label, training=True)
-        return history.choose(self._search.choose, candidate)
+        return inputs.history.choose(self._search.choose, candidate)
 
 
 class ETA(SearchUnit):
@@ -142,16 +128,14 @@ class ETA(SearchUnit):
         super().__init__(config, layout, **kwargs)
         self._hash = SimHash(config.hash_bits, seed=config.seed, name="hash")
 
-    def found(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return history.choose(self._nearest, self._hash(candidate))
+    def find(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> Found:
+        return inputs.history.choose(self._nearest, self._hash(candidate))
 
     def _nearest(
         self, behaviours: tf.Tensor, mask: tf.Tensor, signature: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         distances = SimHash.distances(self._hash(behaviours), signature)
-        return top_places(-distances, mask, self.places)
+        return top_indices(-distances, mask, self.top_k)
 
 
 class SDIM(InterestUnit):
@@ -171,10 +155,8 @@ class SDIM(InterestUnit):
             config.hash_bits, config.hash_width, seed=config.seed, name="hash_attention"
         )
 
-    def interest(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> tf.Tensor:
-        behaviours, mask = history.whole()
+    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
+        behaviours, mask = inputs.history.whole()
         return self._attention(behaviours, candidate, mask)
 
 
@@ -184,6 +166,8 @@ class TWIN(InterestUnit):
     The behaviour fields that the candidate has too are the inherent features of `TwinAttention`,
     the others the cross features. Each head keeps `search_len` behaviours.
     """
+
+    compares = False  # fields are compared one by one
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
@@ -203,16 +187,10 @@ class TWIN(InterestUnit):
         )
         self._attention.build(tf.TensorShape([None, None, self.width]))
 
-    @property
-    def compares(self) -> bool:
-        return False  # by the fields themselves, not by what is projected to the width of all
-
-    def interest(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> tf.Tensor:
+    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
         directions = self._attention.directions_of(self._inherent(inputs))
-        rows, there = history.choose(self._attention.choose, directions)
-        return self._attention.attend(history.embed(rows), there, directions)
+        rows, found = inputs.history.choose(self._attention.choose, directions)
+        return self._attention.attend(inputs.history.embed(rows), found, directions)
 
     def _inherent(self, inputs: Embedded) -> tf.Tensor:
         """The candidate's inherent features, side by side."""

@@ -11,11 +11,12 @@ from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import (
     ChannelShare,
     ContrastiveMultiInterestCalibrator,
+    DenoiserConfig,
+    Diffusion,
     DiffusionMultiInterestGenerator,
     InterestSummary,
     OrthogonalMultiInterestExtractor,
 )
-from diffumin_tf.layers.unit_vectors import unit_vectors
 from handle_layer.handle_lib.handle_base import HistoryUnit
 
 
@@ -25,14 +26,12 @@ class Extracted(NamedTuple):
     Attributes:
         interests: r float32 [B, C, d].
         channels: float32 [B, C, d].
-        kept: which of the k places of each channel hold a behaviour that it keeps, bool [B, C, k].
-        shares: of the history by channel, float32 [B, C]; None without `channel_share`.
+        kept: which of the k best behaviours of a channel it keeps, bool [B, C, k].
     """
 
     interests: tf.Tensor
     channels: tf.Tensor
     kept: tf.Tensor
-    shares: tf.Tensor | None
 
 
 class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
@@ -89,31 +88,27 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         if config.channel_share:
             self._share = ChannelShare(momentum=config.batch_norm_momentum, name="share")
         if config.use_dmig:
-            self._generate = DiffusionMultiInterestGenerator(
+            diffusion = Diffusion(
                 timesteps=config.timesteps,
                 infer_timesteps=config.infer_timesteps,
                 start_timestep=config.start_timestep,
                 beta_sche=config.beta_sche,
                 beta_start=config.beta_start,
                 beta_end=config.beta_end,
-                n_layers=config.n_layers,
-                num_heads=config.num_heads,
-                dff_factor=config.dff_factor,
-                dropout_rate=config.dropout_rate,
                 prediction_type=config.prediction_type,
-                residual=config.residual_denoiser,
-                stop_target_gradient=config.stop_target_gradient,
                 sampler_grad_steps=config.sampler_grad_steps,
+            )
+            self._generate = DiffusionMultiInterestGenerator(
+                diffusion,
+                DenoiserConfig(
+                    config.n_layers, config.num_heads, config.dff_factor, config.dropout_rate
+                ),
+                loss_weight=config.lamda1,
                 parts=config.parallel_parts,
                 jit_compile=config.jit_compile,
-                loss_weight=config.lamda1,
                 seed=config.seed,
                 name="dmig",
             )
-            if config.generated_input == "gated":
-                self._gate = self.add_weight(
-                    name="gate", shape=[config.channel_num, self.width], initializer="zeros"
-                )
         if config.use_dmig and config.use_cmic:
             self._calibrate = ContrastiveMultiInterestCalibrator(
                 temp=config.temp,
@@ -122,54 +117,37 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
                 name="cmic",
             )
 
-    def long_term(
-        self, history: History, candidate: tf.Tensor, inputs: Embedded, training: bool
-    ) -> list[tf.Tensor]:
+    def long_term(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> list[tf.Tensor]:
         if not self.config.use_omie:
             return []
-        interests, channels, kept, shares = self.extract(history, candidate)
-        live = tf.reduce_any(kept, axis=2)
+        interests, channels, kept = self.extract(inputs.history, candidate)
         parts = [self._summarise(interests, training=training)]
-        if shares is not None:
+        if self.config.channel_share:
+            shares = inputs.history.look(ChannelShare.of, channels, candidate)
             parts.append(self._share(shares, training=training))
         if self.config.use_dmig:
-            parts += self._generated_interests(interests, channels, live, inputs.user, training)
+            if self.config.stop_interest_gradient:
+                interests, channels = tf.stop_gradient(interests), tf.stop_gradient(channels)
+            live = tf.reduce_any(kept, axis=2)
+            generated = self._generate(interests, channels, live, training=training)
+            if self.config.use_cmic:
+                generated = self._calibrate(
+                    interests, generated, inputs.user, live, training=training
+                )
+            parts.append(tf.reshape(generated, [-1, self.config.channel_num * self.width]))
         return parts
 
     def extract(self, history: History, candidate: tf.Tensor) -> Extracted:
-        """OMIE of a batch, for a unit with `use_omie`."""
+        """OMIE of a batch, for a unit with `use_omie`: `call` of the extractor, step by step."""
         channels = self._extract.channels_of(candidate)
-        rows, there, *shares = history.choose(self._choose, channels, candidate)
-        interests, kept = self._extract.aggregate(
-            history.embed(rows), there, channels, history.lengths()
-        )
-        return Extracted(interests, channels, kept, shares[0] if shares else None)
-
-    def _choose(self, history, valid, channels, candidate) -> tuple[tf.Tensor, ...]:
-        chosen = self._extract.choose(history, valid, channels)
-        if not self.config.channel_share:
-            return chosen
-        return (*chosen, ChannelShare.of(history, valid, channels, candidate))
+        rows, found = history.choose(self._extract.choose, channels)
+        behaviours = history.embed(rows)  # the chosen ones alone, this time with gradients
+        interests, kept = self._extract.aggregate(behaviours, found, channels, history.lengths())
+        return Extracted(interests, channels, kept)
 
     def generate(self, interests: tf.Tensor, channels: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
         """r* float32 [B, C, d] as it is served, for a unit with `use_dmig`."""
         return self._generate(interests, channels, live, training=False)
-
-    def _generated_interests(self, interests, channels, live, user, training) -> list[tf.Tensor]:
-        """What the tower sees of r* [B, C, d]."""
-        how = self.config.generated_input
-        if self.config.stop_interest_gradient:
-            interests, channels = tf.stop_gradient(interests), tf.stop_gradient(channels)
-        generated = self._generate(interests, channels, live, training=training)
-        if self.config.use_cmic:
-            generated = self._calibrate(interests, generated, user, live, training=training)
-        if how == "none":
-            return []
-        if how == "difference":
-            generated -= unit_vectors(interests)
-        elif how == "gated":
-            generated *= self._gate
-        return [tf.reshape(generated, [-1, self.config.channel_num * self.width])]
 
 
 class Eleme_DiffuMIN(Long_term_DiffuMIN):  # noqa: N801  (the name of the release)

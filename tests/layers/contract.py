@@ -128,7 +128,6 @@ def unchanged(layer: Any, inputs: Inputs, training: bool) -> np.ndarray:
 
 OF_HISTORY = dict(mask="mask", masked=("history",))
 OF_KEYS = dict(mask="key_mask", masked=("keys",))
-DIFFUSION = dict(timesteps=40, infer_timesteps=2, start_timestep=10, n_layers=1, num_heads=3)
 
 CONTRACTS = {
     "ActivationUnit": LayerContract(
@@ -181,21 +180,16 @@ CONTRACTS = {
     ),
     "DMIG": LayerContract(
         layers.DiffusionMultiInterestGenerator,
-        dict(**DIFFUSION, loss_weight=0.2, dropout_rate=0.1, seed=9),
+        dict(
+            diffusion=layers.Diffusion(timesteps=40, infer_timesteps=2, start_timestep=10),
+            denoiser=layers.DenoiserConfig(n_layers=1, num_heads=3),
+            loss_weight=0.2,
+            seed=9,
+        ),
         lambda batch: channels(batch, "interests", "channels"),
         mask="live",
         masked=("interests", "channels"),
-        wrong=dict(
-            timesteps=10.5,
-            infer_timesteps=0,
-            start_timestep=40,
-            beta_sche="sqrt",
-            beta_start=0,
-            n_layers=0,
-            prediction_type="velocity",
-            loss_weight=-1,
-            seed=None,
-        ),
+        wrong=dict(loss_weight=-1, parts=0, seed=None),
     ),
     "FieldAlignedProjection": LayerContract(
         layers.FieldAlignedProjection,

@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from diffumin_tf.layers import (
     ContrastiveMultiInterestCalibrator,
+    DenoiserConfig,
+    Diffusion,
     DiffusionMultiInterestGenerator,
     OrthogonalMultiInterestExtractor,
     Tower,
@@ -22,7 +24,7 @@ def build_model():
     extracted = OrthogonalMultiInterestExtractor(CHANNELS, top_p=30, seq_len=LENGTH)(
         history, candidate, mask
     )
-    generated = DiffusionMultiInterestGenerator(20, 1, 9, n_layers=1, dff_factor=2)(
+    generated = DiffusionMultiInterestGenerator(Diffusion(20, 1, 9), DenoiserConfig(n_layers=1))(
         extracted.interests, extracted.channels, extracted.live
     )
     generated = ContrastiveMultiInterestCalibrator()(

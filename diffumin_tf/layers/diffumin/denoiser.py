@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
-from diffumin_tf.layers.attention import TransformerBlock, attend_to_few
+from diffumin_tf.layers.attention import TransformerBlock
 
 # Longest period of the sinusoids (Vaswani et al., 2017), in timesteps.
 _LONGEST_PERIOD = 10_000.0
 # Hidden width of the time MLP, in multiples of d (Ho et al., 2020).
 _TIME_HIDDEN_FACTOR = 4
-
-
-class Prepared(NamedTuple):
-    """What a `Denoiser` computes once for all timesteps.
-
-    Attributes:
-        context: `[B, C, d]`, float32. Clean interests.
-        projected: three of `[B, C, d]`, float32. The context as query, key and value of the first
-            block.
-        shifts: `[B·C·C, d]` a block and `[B·C, d]` for the last, float32. What cross-attention
-            adds to its tokens.
-        key_mask: `[B·C, C]`, bool. Which tokens may be attended to.
-    """
-
-    context: tf.Tensor
-    projected: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-    shifts: tuple[tf.Tensor, ...]
-    key_mask: tf.Tensor
-
-
-class Time(NamedTuple):
-    """Timesteps as a `Denoiser` sees them.
-
-    Attributes:
-        embedding: `[..., d]`, float32.
-        projected: three of `[..., d]`, float32. It as query, key and value of the first block.
-    """
-
-    embedding: tf.Tensor
-    projected: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -57,7 +27,7 @@ class Denoiser(tf.keras.layers.Layer):
     ```
 
     The C problems of a sample are C rows of one batch. Dead channels are no keys, except for their
-    own row.
+    own row. This is the plain form; `FastDenoiser` is the one that DMIG runs.
 
     Args:
         n_layers: int. Number of blocks.
@@ -139,97 +109,40 @@ class Denoiser(tf.keras.layers.Layer):
         live: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> tf.Tensor:
-        shape = [noisy.shape[0], self.channel_num, self.width]
-        context = checks.tensor("context", context, "[B, C, d]", shape)
-        prepared = self.prepare(context, channels, live)
-        if tf.convert_to_tensor(timestep).shape.rank:
-            shape = [noisy.shape[0], self.channel_num]
-            timestep = checks.tensor("timestep", timestep, "[B, C] or []", shape, tf.int32)
-        return self.step(noisy, prepared, self.embed_time(timestep), training)
-
-    def prepare(
-        self, context: tf.Tensor, channels: tf.Tensor, live: tf.Tensor | None = None
-    ) -> Prepared:
-        """What does not change between timesteps; arguments as in `call`."""
-        batch, count, width = context.shape[0], self.channel_num, self.width
-        context = checks.tensor("context", context, "[B, C, d]", [batch, count, width])
-        channels = checks.tensor("channels", channels, "[B, C, d]", [batch, count, width])
-        if live is None:
-            live = tf.ones(tf.shape(context)[:2], tf.bool)
-        live = checks.tensor("live", live, "[B, C]", [batch, count], tf.bool)
-        own = tf.eye(count, dtype=tf.bool)
-        condition = tf.reshape(channels, [-1, width])
-        shifts = [block.condition_projection(condition) for block in self.blocks]
-        shifts[:-1] = [tf.repeat(shift, count, axis=0) for shift in shifts[:-1]]
-        return Prepared(
-            context=context,
-            projected=self._project(context),
-            shifts=tuple(shifts),
-            key_mask=tf.reshape(live[:, tf.newaxis] | own, [-1, count]),
-        )
-
-    def embed_time(self, timestep: int | tf.Tensor) -> Time:
-        """MLP(sinusoid(t)) and its projections by the first block.
-
-        Args:
-            timestep: `[...]`, int.
-
-        Returns:
-            `Time` of tensors `[..., d]`, float32.
-        """
-        timestep = tf.convert_to_tensor(timestep)
-        flat = sinusoid(tf.reshape(timestep, [-1]), self.width)
-        embedding = self.time_output(self.time_hidden(flat))
-        shape = tf.concat([tf.shape(timestep), [self.width]], axis=0)
-        embedding, *projected = (
-            tf.ensure_shape(tf.reshape(x, shape), [*timestep.shape, self.width])
-            for x in (embedding, *self.blocks[0].attention.project(embedding))
-        )
-        return Time(embedding, tuple(projected))
-
-    def step(
-        self,
-        noisy: tf.Tensor,
-        prepared: Prepared,
-        time: Time,
-        training: bool | None = None,
-    ) -> tf.Tensor:
-        """One pass of the network.
-
-        Args:
-            noisy: `[B, C, d]`, float32. Noisy interest x_t of every channel.
-            prepared: from `prepare`.
-            time: from `embed_time` of timesteps `[B, C]` or `[]`.
-            training: bool. Whether to apply dropout.
-
-        Returns:
-            `[B, C, d]`, float32.
-        """
-        shape = [prepared.context.shape[0], self.channel_num, self.width]
-        noisy = checks.tensor("noisy", noisy, "[B, C, d]", shape)
-        tokens = self._place(noisy, prepared.context, time.embedding)
-        # Projections are linear, so that those of the context and of the time are reused.
-        query, keys, values = map(
-            self._place, self._project(noisy), prepared.projected, time.projected
-        )
         count, width = self.channel_num, self.width
-        for block, shift in zip(self.blocks, prepared.shifts, strict=True):
-            if block is not self.blocks[0]:
-                query, keys, values = block.attention.project(tokens)
-            if block is self.blocks[-1]:
-                # Nobody reads the other tokens of the last block, so it answers a single query.
-                query, tokens = self._own_token(query), self._own_token(tokens)
-            queries = 1 if block is self.blocks[-1] else count
-            attended = attend_to_few(
-                tf.reshape(query, [-1, queries, width]),
-                tf.reshape(keys, [-1, count, width]),
-                tf.reshape(values, [-1, count, width]),
-                prepared.key_mask,
-                self.num_heads,
+        noisy = checks.tensor("noisy", noisy, "[B, C, d]", [None, count, width])
+        context = checks.tensor("context", context, "[B, C, d]", noisy.shape)
+        channels = checks.tensor("channels", channels, "[B, C, d]", noisy.shape)
+        if tf.convert_to_tensor(timestep).shape.rank:
+            timestep = checks.tensor(
+                "timestep", timestep, "[B, C] or []", noisy.shape[:2], tf.int32
             )
-            attended = block.attention.output_projection(tf.reshape(attended, [-1, width]))
-            tokens = block.update(tokens, attended, shift, training)
-        return tf.reshape(tokens, [-1, count, width])
+        if live is None:
+            live = tf.ones(tf.shape(noisy)[:2], tf.bool)
+        live = checks.tensor("live", live, "[B, C]", noisy.shape[:2], tf.bool)
+
+        own = tf.eye(count, dtype=tf.bool)[:, :, tf.newaxis]
+        tokens = tf.where(own, noisy[:, :, tf.newaxis], context[:, tf.newaxis])
+        tokens += self.embed_time(timestep)[..., tf.newaxis, :]
+        tokens = tf.reshape(tokens, [-1, count, width])
+        key_mask, condition = self.key_mask(live), tf.reshape(channels, [-1, 1, width])
+        for block in self.blocks:
+            tokens = block(tokens, tokens, key_mask, condition, training=training)
+        tokens = tf.reshape(tokens, [-1, count, count, width])
+        return tf.reduce_sum(tf.where(own, tokens, 0.0), axis=2)
+
+    def key_mask(self, live: tf.Tensor) -> tf.Tensor:
+        """Which of the C tokens of a row may be attended to, `[B·C, C]`, bool."""
+        own = tf.eye(self.channel_num, dtype=tf.bool)
+        return tf.reshape(live[:, tf.newaxis] | own, [-1, self.channel_num])
+
+    def embed_time(self, timestep: int | tf.Tensor) -> tf.Tensor:
+        """MLP(sinusoid(t)) of timesteps `[...]`, int: `[..., d]`, float32."""
+        timestep = tf.convert_to_tensor(timestep)
+        waves = sinusoid(tf.reshape(timestep, [-1]), self.width)
+        embedding = self.time_output(self.time_hidden(waves))
+        shape = tf.concat([tf.shape(timestep), [self.width]], axis=0)
+        return tf.ensure_shape(tf.reshape(embedding, shape), [*timestep.shape, self.width])
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -240,25 +153,6 @@ class Denoiser(tf.keras.layers.Layer):
             "dropout_rate": self.dropout_rate,
             "seed": self.seed,
         }
-
-    def _project(self, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Tokens `[B, C, d]` as query, key and value of the first block."""
-        count, width = self.channel_num, self.width
-        projected = self.blocks[0].attention.project(tf.reshape(tokens, [-1, width]))
-        return tuple(tf.reshape(x, [-1, count, width]) for x in projected)
-
-    def _place(self, own: tf.Tensor, shared: tf.Tensor, time: tf.Tensor) -> tf.Tensor:
-        """Tokens `[B·C·C, d]`: row i is `shared` with `own_i` in place i, at the time of row i."""
-        time = time[..., tf.newaxis, :]
-        diagonal = tf.eye(self.channel_num, dtype=tf.bool)[:, :, tf.newaxis]
-        tokens = tf.where(diagonal, own[:, :, tf.newaxis] + time, shared[:, tf.newaxis] + time)
-        return tf.reshape(tokens, [-1, self.width])
-
-    def _own_token(self, tokens: tf.Tensor) -> tf.Tensor:
-        """Token i of row i, `[B·C, d]`, from all tokens `[B·C·C, d]`."""
-        count, width = self.channel_num, self.width
-        rows = tf.reshape(tokens, [-1, count * count, width])
-        return tf.reshape(rows[:, :: count + 1], [-1, width])
 
 
 def sinusoid(timestep: tf.Tensor, width: int) -> tf.Tensor:

@@ -82,18 +82,6 @@ class NoiseSchedule:
         signal_scale, noise_scale = self._scales(t, x_t)
         return (x_t - noise_scale * eps) / signal_scale
 
-    def linear_estimate(self, x_t: tf.Tensor, variance: float, t: int | tf.Tensor) -> tf.Tensor:
-        """The multiple of `x_t` nearest to x₀ on average, `√ᾱ_t v / (ᾱ_t v + 1 − ᾱ_t) x_t`.
-
-        Args:
-            x_t: `[..., d]`, float32.
-            variance: float. Variance v of an entry of x₀, whose mean is taken as 0.
-            t: int, or int tensor whose shape is a prefix of that of `x_t`.
-        """
-        signal_scale, noise_scale = self._scales(t, x_t)
-        both = tf.square(signal_scale) * variance + tf.square(noise_scale)
-        return signal_scale * variance / both * x_t
-
     def predict_noise(self, x_t: tf.Tensor, x0: tf.Tensor, t: int | tf.Tensor) -> tf.Tensor:
         """The noise that `add_noise` turned into `x_t` if it started from `x0`."""
         signal_scale, noise_scale = self._scales(t, x_t)

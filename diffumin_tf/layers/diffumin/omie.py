@@ -11,6 +11,7 @@ import tensorflow as tf
 from diffumin_tf.layers import checks
 from diffumin_tf.layers.diffumin.field_aligned_channels import FieldAlignedChannels
 from diffumin_tf.layers.diffumin.gram_schmidt import orthonormalise
+from diffumin_tf.layers.top_indices import top_indices
 from diffumin_tf.layers.unit_vectors import unit_vectors
 
 CHANNEL_INITS = ("field_aligned", "random")
@@ -28,13 +29,15 @@ class Interests(NamedTuple):
     Attributes:
         interests: `[B, C, d]`, float32. The extracted interests r, zero in a channel without any.
         channels: `[B, C, d]`, float32. The orthonormal channels O.
-        live: `[B, C]`, bool. Whether the channel kept a behaviour.
-        kept: `[B, L, C]`, bool. Which behaviours the channel kept.
+        live: `[B, C]`, bool. Whether the channel keeps a behaviour.
+        indices: `[B, C, k]`, int32. Where in the history the k best behaviours of a channel are.
+        kept: `[B, C, k]`, bool. Which of these the channel keeps: those that are routed to it.
     """
 
     interests: tf.Tensor
     channels: tf.Tensor
     live: tf.Tensor
+    indices: tf.Tensor
     kept: tf.Tensor
 
 
@@ -51,7 +54,9 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
 
     with `k = ⌈top_p · seq_len / 100⌉`, at least 1. Gram–Schmidt with a positive diagonal makes O a
     continuous function of the candidate. Routing and filtering are hard choices: a behaviour that
-    is not kept receives a gradient of exactly zero, so that only the kept ones are differentiated.
+    is not kept receives a gradient of exactly zero. So `call` is three steps, of which only the
+    last is differentiated with respect to behaviours. A model that looks up embeddings takes the
+    steps itself, with a lookup between the last two: `channels_of`, `choose`, `aggregate`.
 
     Args:
         channels: int. Number of interest channels C, at most the width d.
@@ -76,7 +81,8 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         mask: `[B, L]`, bool, or None. Which behaviours are valid; None means all.
 
     Returns:
-        `Interests`: interests `[B, C, d]`, channels `[B, C, d]`, live `[B, C]`, kept `[B, L, C]`.
+        `Interests`: interests and channels `[B, C, d]`, live `[B, C]`, indices and kept
+        `[B, C, k]`.
 
     Raises:
         ValueError: if an argument is out of range, C exceeds d, the fields do not fit d, or an
@@ -150,28 +156,19 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         else:
             valid = checks.tensor("mask", mask, "[B, L]", [batch, length], tf.bool)
 
-        length = tf.shape(history)[1]
-        if not history.shape[1]:  # an empty history is one masked place
-            missing = tf.maximum(1 - length, 0)
+        if not history.shape[1]:  # an empty history is one masked behaviour
+            missing = tf.maximum(1 - tf.shape(history)[1], 0)
             history = tf.pad(history, [[0, 0], [0, missing], [0, 0]])
             valid = tf.pad(valid, [[0, 0], [0, missing]])
         channels = self.channels_of(candidate)
-        places, there = self.choose(history, valid, channels)
-        picked = tf.gather(history, places, batch_dims=1)
-        count = tf.reduce_sum(tf.cast(valid, tf.float32), axis=1)
-        interests, kept = self.aggregate(picked, there, channels, count)
-        return Interests(
-            interests=interests,
-            channels=channels,
-            live=tf.reduce_any(kept, axis=2),
-            kept=_mark(places, kept, tf.shape(history)[1])[:, :length],
-        )
+        indices, found = self.choose(history, valid, channels)
+        chosen = tf.gather(history, indices, batch_dims=1)
+        lengths = tf.reduce_sum(tf.cast(valid, tf.float32), axis=1)
+        interests, kept = self.aggregate(chosen, found, channels, lengths)
+        return Interests(interests, channels, tf.reduce_any(kept, axis=2), indices, kept)
 
     def channels_of(self, candidate: tf.Tensor) -> tf.Tensor:
-        """The orthonormal channels O `[B, C, d]` of candidates `[B, d]`, float32.
-
-        Like `choose` and `aggregate`, a part of `call` that needs a layer that is built.
-        """
+        """The orthonormal channels O `[B, C, d]` of candidates `[B, d]`, float32."""
         vectors = tf.reshape(self.projection(candidate), [-1, self.channels, self.width])
         return orthonormalise(vectors) if self.orthogonal else unit_vectors(vectors)
 
@@ -180,54 +177,38 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Filtering: the k best behaviours of every channel. Has no gradient.
 
-        Together with `aggregate` this is `call`, for callers who look up embeddings with gradients
-        only where a behaviour is chosen.
-
         Args:
             history: `[B, L, d]`, float32, with L of at least 1; or `[1, L, d]`, one of all samples.
             valid: `[B, L]` or `[1, L]`, bool.
             channels: `[B, C, d]`, float32.
 
         Returns:
-            Places in the history `[B, C, k]`, int32, 0 where there is none; and whether there is
-            one, `[B, C, k]`, bool.
+            Indices in the history `[B, C, k]`, int32, and which of them are found, `[B, C, k]`,
+            bool; see `top_indices`.
         """
-        scores = tf.stop_gradient(tf.matmul(channels, history, transpose_b=True))
-        ranked = tf.where(valid[:, tf.newaxis], scores, -math.inf)
-        length = scores.shape[2] or tf.shape(scores)[2]
-        places = self._places(scores.shape[2], length)
-        is_static = isinstance(places, int) and isinstance(length, int)
-        longest = min(places, length) if is_static else tf.minimum(places, length)
-        best = tf.math.top_k(ranked, longest)
-        there = best.values > -math.inf
-        missing = [[0, 0], [0, 0], [0, places - longest]]
-        shape = [channels.shape[0], self.channels, places if isinstance(places, int) else None]
-        return (
-            tf.ensure_shape(tf.pad(tf.where(there, best.indices, 0), missing), shape),
-            tf.ensure_shape(tf.pad(there, missing), shape),
-        )
+        scores = tf.matmul(channels, history, transpose_b=True)
+        return top_indices(scores, valid[:, tf.newaxis], self._top_k(history))
 
     def aggregate(
-        self, picked: tf.Tensor, there: tf.Tensor, channels: tf.Tensor, count: tf.Tensor
+        self, chosen: tf.Tensor, found: tf.Tensor, channels: tf.Tensor, lengths: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Routing and the interests: a channel leaves out what scores higher in another one.
 
         Args:
-            picked: `[B, C, k, d]`, float32. Behaviours in the places that `choose` gave.
-            there: `[B, C, k]`, bool, from `choose`.
+            chosen: `[B, C, k, d]`, float32. The behaviours at the indices from `choose`.
+            found: `[B, C, k]`, bool, from `choose`.
             channels: `[B, C, d]`, float32.
-            count: `[B]`, float32. Valid behaviours of the whole history.
+            lengths: `[B]`, float32. Valid behaviours of the whole history.
 
         Returns:
-            Interests `[B, C, d]`, float32, and which of `picked` count, `[B, C, k]`, bool.
+            Interests `[B, C, d]`, float32, and which of `chosen` are kept, `[B, C, k]`, bool.
         """
-        places = there.shape[2] or tf.shape(there)[2]
-        flat = tf.reshape(picked, [-1, self.channels * places, self.width])
+        top_k = found.shape[2] or tf.shape(found)[2]
+        flat = tf.reshape(chosen, [-1, self.channels * top_k, self.width])
         in_all = tf.matmul(flat, channels, transpose_b=True)
-        in_all = tf.reshape(in_all, [-1, self.channels, places, self.channels])
-        own = tf.eye(self.channels)[:, tf.newaxis]
-        scores = tf.reduce_sum(in_all * own, axis=3)
-        kept = there
+        in_all = tf.reshape(in_all, [-1, self.channels, top_k, self.channels])
+        scores = tf.reduce_sum(in_all * tf.eye(self.channels)[:, tf.newaxis], axis=3)
+        kept = found
         if self.routing:
             routed = tf.argmax(in_all, axis=3, output_type=tf.int32)
             kept &= routed == tf.range(self.channels)[:, tf.newaxis]
@@ -236,10 +217,10 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         else:
             weights = scores
         weights = tf.where(kept, weights, 0.0)
-        interests = tf.squeeze(tf.matmul(weights[:, :, tf.newaxis], picked), axis=2)
+        interests = tf.squeeze(tf.matmul(weights[:, :, tf.newaxis], chosen), axis=2)
         interests = tf.ensure_shape(interests, channels.shape)
         if self.aggregation == "mean":
-            interests /= tf.maximum(count, 1.0)[:, tf.newaxis, tf.newaxis]
+            interests /= tf.maximum(lengths, 1.0)[:, tf.newaxis, tf.newaxis]
         return interests, kept
 
     def get_config(self) -> dict[str, Any]:
@@ -275,22 +256,10 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
             aligned_fields=self.aligned_fields,
         )
 
-    def _places(self, static_length: int | None, length: tf.Tensor) -> int | tf.Tensor:
+    def _top_k(self, history: tf.Tensor) -> int | tf.Tensor:
         """k, how many behaviours a channel may keep."""
-        nominal = self.seq_len or static_length
+        nominal = self.seq_len or history.shape[1]
         if nominal is not None:
             return max(math.ceil(self.top_p * nominal / 100 - _CEIL_SLACK), 1)
-        share = tf.cast(length, tf.float64) * (self.top_p / 100)
+        share = tf.cast(tf.shape(history)[1], tf.float64) * (self.top_p / 100)
         return tf.maximum(tf.cast(tf.math.ceil(share - _CEIL_SLACK), tf.int32), 1)
-
-
-def _mark(places: tf.Tensor, kept: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """Which behaviours `[B, L, C]` are kept, given their places."""
-    shape = tf.shape(places)
-    lists = tf.range(shape[0] * shape[1])[:, tf.newaxis]
-    marks = tf.scatter_nd(
-        tf.reshape(tf.reshape(places, [-1, shape[2]]) + lists * length, [-1, 1]),
-        tf.reshape(tf.cast(kept, tf.float32), [-1]),
-        [shape[0] * shape[1] * length],
-    )
-    return tf.transpose(tf.reshape(marks, [shape[0], shape[1], length]) > 0, [0, 2, 1])

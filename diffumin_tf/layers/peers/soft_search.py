@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from diffumin_tf.layers import checks, replicas
 from diffumin_tf.layers.batch_norm import BatchNorm
-from diffumin_tf.layers.top_places import top_places
+from diffumin_tf.layers.top_indices import top_indices
 from diffumin_tf.layers.tower import Tower
 
 
@@ -125,7 +125,7 @@ class SoftSearch(tf.keras.layers.Layer):
             Indices in the history `[B, k]`, int32, 0 where fewer were found; and which were
             found, `[B, k]`, bool.
         """
-        return top_places(self.scores(history, candidate), valid, self.top_k)
+        return top_indices(self.scores(history, candidate), valid, self.top_k)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
-from diffumin_tf.layers.top_places import top_places
+from diffumin_tf.layers.top_indices import top_indices
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -141,7 +141,7 @@ class TwinAttention(tf.keras.layers.Layer):
             were found, `[B, heads, k]`, bool.
         """
         scores = tf.matmul(directions, history, transpose_b=True)
-        return top_places(scores, valid[:, tf.newaxis], self.top_k)
+        return top_indices(scores, valid[:, tf.newaxis], self.top_k)
 
     def attend(self, picked: tf.Tensor, found: tf.Tensor, directions: tf.Tensor) -> tf.Tensor:
         """The second stage: attention over the behaviours that `choose` found.

@@ -4,21 +4,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from diffumin_tf.layers import DenoiserConfig, Diffusion, RandomStream
 from diffumin_tf.layers import DiffusionMultiInterestGenerator as Generator
-from diffumin_tf.layers import RandomStream
 from diffumin_tf.layers.diffumin.noise_schedule import CLEAN
 from tests.layers.helpers import OTHER_SHAPE, assert_finite, assert_same, flat, normal, randomise
 
 LIVE = np.array([[1, 1, 1], [0, 1, 0], [0, 0, 0], [1, 0, 1], [1, 1, 0]], bool)
-SMALL = {"timesteps": 40, "infer_timesteps": 3, "start_timestep": 10, "dff_factor": 2}
 INTERESTS = tf.constant(normal(0, 5, 3, 4) * LIVE[:, :, None])
 CHANNELS = tf.constant(normal(1, 5, 3, 4))
 WEIGHT = normal(2, 5, 3, 4)
 
 
-def layer_of(**changes):
+def layer_of(parts=1, jit_compile=False, dropout_rate=0.0, n_layers=2, **diffusion):
     """A layer with weights and random numbers that are always the same."""
-    layer = Generator(**{**SMALL, "n_layers": 2, "seed": 3, **changes})
+    process = {"timesteps": 40, "infer_timesteps": 3, "start_timestep": 10, **diffusion}
+    network = DenoiserConfig(n_layers, dff_factor=2, dropout_rate=dropout_rate)
+    layer = Generator(Diffusion(**process), network, parts=parts, jit_compile=jit_compile, seed=3)
     layer(INTERESTS, CHANNELS, LIVE)
     randomise(layer, scale=0.15)
     layer.random.draws.assign(0)
@@ -73,9 +74,9 @@ def test_gradients_are_those_of_a_sampler_stopped_before_the_last_steps(
     def sample(interests, channels, live, training):
         x0 = tf.math.divide_no_nan(interests, tf.norm(interests, axis=2, keepdims=True))
         x = layer.schedule.add_noise(x0, noise, 10)
-        for place, (t, previous) in enumerate([(10, 5), (5, 0), (0, CLEAN)]):
-            if place == 3 - (grad_steps or 3):
-                x = tf.stop_gradient(x) if place else x
+        for index, (t, previous) in enumerate([(10, 5), (5, 0), (0, CLEAN)]):
+            if index == 3 - (grad_steps or 3):
+                x = tf.stop_gradient(x) if index else x
             clean = layer.denoiser(x, x0, channels, t, live)
             if prediction_type == "sample":
                 clean /= 2.0  # √d
@@ -120,15 +121,3 @@ def test_dropout_reaches_the_steps_without_gradient(jit_compile):
     second = layer(INTERESTS, CHANNELS, LIVE, training=True)
     assert_finite([first, second])
     assert furthest(first, second) > 1e-3
-
-
-def test_survives_config():
-    changed = {"sampler_grad_steps": 2, "jit_compile": True, "parts": 2}
-    copy = Generator.from_config(Generator(**changed).get_config())
-    assert changed.items() <= copy.get_config().items()
-
-
-@pytest.mark.parametrize("argument", ["sampler_grad_steps", "parts"])
-def test_refuses_counts_that_are_not_positive(argument):
-    with pytest.raises(ValueError, match=f"`{argument}` .* received 0"):
-        Generator(**{argument: 0})

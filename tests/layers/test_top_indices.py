@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.layers.top_places import top_places
+from diffumin_tf.layers.top_indices import top_indices
 from tests.layers.helpers import normal
 from tests.layers.layer_oracles import best_indices
 
@@ -11,37 +11,37 @@ BATCH, HEADS = 5, 2
 
 @pytest.mark.parametrize("static", [True, False])
 @pytest.mark.parametrize("length", [0, 1, 3, 9])
-def test_names_the_best_valid_places_and_pads_where_there_are_fewer(length, static):
+def test_names_the_best_valid_indices_and_pads_where_there_are_fewer(length, static):
     scores = np.round(normal(0, BATCH, HEADS, length))  # rounded, so that some are equal
     valid = np.random.default_rng(1).random([BATCH, length]) < 0.6
     valid[1] = False
-    function = top_places
+    function = top_indices
     if not static:
         specs = [tf.TensorSpec([None, HEADS, None]), tf.TensorSpec([None, 1, None], tf.bool)]
-        function = tf.function(lambda s, v: top_places(s, v, 4), input_signature=specs)
+        function = tf.function(lambda s, v: top_indices(s, v, 4), input_signature=specs)
         assert function.get_concrete_function().output_shapes[0].as_list() == [None, HEADS, 4]
-        places, there = function(scores, valid[:, None])
+        indices, found = function(scores, valid[:, None])
     else:
-        places, there = function(tf.constant(scores), valid[:, None], 4)
-    assert places.shape == there.shape == (BATCH, HEADS, 4) and places.dtype == tf.int32
+        indices, found = function(tf.constant(scores), valid[:, None], 4)
+    assert indices.shape == found.shape == (BATCH, HEADS, 4) and indices.dtype == tf.int32
     for b in range(BATCH):
         for head in range(HEADS):
             best = best_indices(scores[b, head], valid[b], 4)
-            np.testing.assert_array_equal(places[b, head], best + [0] * (4 - len(best)))
-            np.testing.assert_array_equal(there[b, head], np.arange(4) < len(best))
+            np.testing.assert_array_equal(indices[b, head], best + [0] * (4 - len(best)))
+            np.testing.assert_array_equal(found[b, head], np.arange(4) < len(best))
 
 
 def test_of_equal_scores_the_more_recent_win():
     valid = np.array([[False, True, True, False, True, True]])
-    places, there = top_places(tf.zeros([1, 6]), valid, 3)
-    np.testing.assert_array_equal(places, [[1, 2, 4]])
-    assert there.numpy().all()
+    indices, found = top_indices(tf.zeros([1, 6]), valid, 3)
+    np.testing.assert_array_equal(indices, [[1, 2, 4]])
+    assert found.numpy().all()
 
 
 def test_has_no_gradient():
     scores = tf.constant(normal(0, 2, 5))
     with tf.GradientTape() as tape:
         tape.watch(scores)
-        places, there = top_places(scores, tf.ones([2, 5], tf.bool), 3)
-        total = tf.reduce_sum(tf.cast(places, tf.float32) + tf.cast(there, tf.float32))
+        indices, found = top_indices(scores, tf.ones([2, 5], tf.bool), 3)
+        total = tf.reduce_sum(tf.cast(indices, tf.float32) + tf.cast(found, tf.float32))
     assert tape.gradient(total, scores) is None
