@@ -43,13 +43,10 @@ _GRACE_SECONDS = 60.0
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run_cell(path: str, report: Callable[[str], None] = print) -> dict[str, Any]:
+def run_cell(path: str, report: Callable[[str], None] = print) -> None:
     """Trains, scores and measures what `request.json` of a folder asks for.
 
     What training cost is noted when it ends, so that it outlives a process that ends later.
-
-    Returns:
-        What `cell.json` holds.
 
     Raises:
         Preempted: the process was told to end; the same call goes on.
@@ -86,7 +83,6 @@ def run_cell(path: str, report: Callable[[str], None] = print) -> dict[str, Any]
             "settings": run.config.model_dump(mode="json"),
         }
     write_json(os.path.join(path, RESULT), result)
-    return result
 
 
 def _metrics(run: Run, path: str, scored: str | None) -> dict[str, Any]:
@@ -187,7 +183,7 @@ def main(argv: Sequence[str]) -> int:
     if threads := _number(THREADS):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    return exit_code(lambda: run_cell(argv[0], functools.partial(print, flush=True)) and None)
+    return exit_code(lambda: run_cell(argv[0], functools.partial(print, flush=True)))
 
 
 if __name__ == "__main__":

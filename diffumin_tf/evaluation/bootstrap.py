@@ -54,9 +54,11 @@ def auc_draws(
     Returns:
         float64 [R]; NaN where a resample lacks clicks or non-clicks.
     """
-    weighted = _WeightedAuc(labels, scores)
-    unit = np.arange(len(labels)) if users is None else np.unique(users, return_inverse=True)[1]
-    blocks = _counts(int(unit.max()) + 1, resamples, seed, wide=len(labels))
+    weighted, units, unit = _WeightedAuc(labels, scores), len(labels), slice(None)
+    if users is not None:
+        found, unit = np.unique(users, return_inverse=True)
+        units = len(found)
+    blocks = _counts(units, resamples, seed, wide=len(labels))
     return np.concatenate([weighted(drawn[unit]) for drawn in blocks])
 
 
@@ -68,13 +70,12 @@ def gauc_draws(
     Returns:
         float64 [R]; NaN where no drawn user has both classes.
     """
-    unit = np.unique(users, return_inverse=True)[1]
-    units = int(unit.max()) + 1
-    areas, sizes = np.zeros(units), np.zeros(units)
-    found, area, size = metrics.auc_by_group(unit, labels, scores)
-    areas[found], sizes[found] = area, size
+    found, unit = np.unique(users, return_inverse=True)
+    areas, sizes = np.zeros(len(found)), np.zeros(len(found))
+    both, area, size = metrics.auc_by_group(unit, labels, scores)
+    areas[both], sizes[both] = area, size
     with np.errstate(invalid="ignore"):
-        blocks = _counts(units, resamples, seed, wide=units)
+        blocks = _counts(len(found), resamples, seed, wide=len(found))
         return np.concatenate([(areas * sizes) @ drawn / (sizes @ drawn) for drawn in blocks])
 
 

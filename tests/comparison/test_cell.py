@@ -80,13 +80,15 @@ def test_a_cell_by_which_is_chosen_never_reads_the_test_split(folder, finished, 
     monkeypatch.setattr(Run, "score", lambda self, split: read.append(split) or score(self, split))
     choose = {"epoch": [1, 2]}
     chosen_by = prepared(folder, lambda *where: choosing_cells(*where)[2], choose=choose)
-    before = run_cell(chosen_by.path, lambda line: None)
+    run_cell(chosen_by.path)
+    before = chosen_by.result
     assert {*read} == {"valid"}
     assert "test" not in before and not os.path.exists(chosen_by.file("scores.npz"))
     final = prepared(folder)
     final.take_run_of(chosen_by)
     monkeypatch.setattr("diffumin_tf.comparison.cell.train_run", cut)
-    result = run_cell(final.path, lambda line: None)
+    run_cell(final.path)
+    result = final.result
     assert (result["test"], result["valid"]) == (finished[0].result["test"], before["valid"])
     for same in ("training_samples_per_second", "steps", "best_step", "seconds"):
         assert result[same] == before[same]
@@ -99,13 +101,15 @@ def test_a_cell_that_was_cut_after_training_scores_what_it_trained(finished, tmp
     shutil.copytree(whole.path, again.path)
     os.remove(again.file("cell.json"))
     monkeypatch.setattr("diffumin_tf.comparison.cell.train_run", cut)
-    result = run_cell(again.path, lambda line: None)
+    run_cell(again.path)
+    result = again.result
     for same in ("test", "training_samples_per_second", "seconds", "peak_memory_mb"):
         assert result[same] == whole.result[same]
     # On the validation split, where that is asked for.
     os.remove(again.file("cell.json"))
     change_request(again, scored="valid")
-    result = run_cell(again.path, lambda line: None)
+    run_cell(again.path)
+    result = again.result
     assert result["valid"] == again.scores.metrics() == whole.result["valid"]
     assert "test" not in result and result["scoring_samples_per_second"] > 0
 
