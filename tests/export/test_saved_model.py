@@ -35,7 +35,7 @@ def served(trained, inputs, tmp_path_factory):
     moved = shutil.copytree(trained.export, folder / "moved")
     (trained.model_dir / "vocabulary.txt").rename(folder / "vocabulary.txt")
     try:
-        answers = [answer for _, answer in check._replayed(str(moved), questions)]
+        answers = [answer for _, answer in check.replayed(str(moved), questions)]
     finally:
         (folder / "vocabulary.txt").rename(trained.model_dir / "vocabulary.txt")
     return dict(zip([*asked, "examples", "first example"], answers, strict=True))
