@@ -41,6 +41,14 @@ def test_overrides_know_the_keys_of_the_original_too(tmp_path):
     assert (loaded.num_heads, ignored) == (4, ["booster_mode"])
 
 
+def test_a_removed_key_may_stand_in_an_old_run_but_not_ask_for_anything(tmp_path):
+    old = {"generated_input": "generated", "residual_denoiser": False}
+    assert config.load(write(tmp_path, old)) == config.load(write(tmp_path, {}))
+    path = write(tmp_path, {"generated_input": "none"})
+    with pytest.raises(ConfigError, match=f"^{path}: generated_input was removed"):
+        config.load(path)
+
+
 def test_a_wrong_override_is_named_as_such(tmp_path):
     path = write(tmp_path, {})
     with pytest.raises(ConfigError, match=f"^{path} with epoch=-1: epoch: .* got -1"):
