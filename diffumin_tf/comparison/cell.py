@@ -49,7 +49,7 @@ def run_cell(path: str, report: Callable[[str], None] = print) -> None:
     What training cost is noted when it ends, so that it outlives a process that ends later.
 
     Raises:
-        Preempted: the process was told to end; the same call goes on.
+        Preempted: the process was asked to end; the same call goes on.
         DiffuminError: something is wrong.
     """
     request, model_dir = read_json(os.path.join(path, REQUEST)), os.path.join(path, RUN)
@@ -148,7 +148,7 @@ def _entry(path: str, key: str) -> str | None:
 
 
 def _code() -> dict[str, str | None]:
-    """Version of the package and the git commit it runs from, where they can be told."""
+    """Version of the package and the git commit it runs from, where they are known."""
     version = commit = None
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         version = importlib.metadata.version("diffumin_tf")

@@ -16,7 +16,7 @@ from diffumin_tf.comparison.study import Study
 from diffumin_tf.config import task as config_lib
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.strict import validate
-from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.config.task import REMOVED_KEYS, TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.scoring import Scores
 from diffumin_tf.files import read_json, write_json
@@ -153,6 +153,7 @@ class Cell:
         if not os.path.exists(path):
             return ""
         before = read_json(path)["settings"]
+        before = {k: v for k, v in before.items() if k not in REMOVED_KEYS or v != REMOVED_KEYS[k]}
         try:  # a key that is new since then had its default
             before = validate(TaskConfig, before, path).model_dump(mode="json")
         except ConfigError:
@@ -173,7 +174,7 @@ def grid(study: Study, experiment: str) -> list[Choice]:
 
 
 def choosing_cells(study: Study, output: str) -> list[Cell]:
-    """The runs by which is chosen; none for an experiment that has no choice."""
+    """The runs that settings are chosen by; none for an experiment that has no choice."""
     return [
         _cell(study, output, experiment, choice, seed, is_final=False)
         for seed in study.choose_seeds
@@ -216,7 +217,7 @@ def check(study: Study) -> tuple[TaskConfig, DataStruct]:
     Raises:
         ConfigError: a configuration is wrong, has no split to be judged by, or two would share a
             folder.
-        DataError: there are no records.
+        DataError: a split has no records.
     """
     final = final_cells(study, "", {e: grid(study, e)[0] for e in study.experiments})
     by_slug: dict[str, Cell] = {}
@@ -249,7 +250,7 @@ def choose(
 
     Args:
         study: the study.
-        choosing: the runs by which is chosen.
+        choosing: the runs that settings are chosen by.
 
     Returns:
         By experiment: what was chosen (missing where a run failed), and what it was chosen from, as

@@ -71,7 +71,7 @@ def compare(
     Raises:
         ConfigError, DataError: something is wrong with the study; nothing was started.
         CellsFailed: a cell failed; the others are in the tables.
-        Preempted, KeyboardInterrupt: told to end; the same call goes on.
+        Preempted, KeyboardInterrupt: asked to end; the same call goes on.
     """
     leave_gpu_to_runs(report)
     if jobs < 1:
@@ -170,7 +170,7 @@ class _Runs:
         auc, seconds = cell.result[cell.split]["auc"], cell.result.get("seconds")
         figures = f"{cell.split} auc {number(auc)}, {number(seconds and seconds / 60, 1)} minutes"
         self._report(f"{count} {cell.slug}: {figures}")
-        if cell.is_final:  # the run of a cell by which is chosen may become that of a final one
+        if cell.is_final:  # the run of another one may become that of a final cell
             self.clear([cell])
 
 

@@ -1,9 +1,12 @@
-"""The figures of a comparison as pictures, if matplotlib is there."""
+"""The figures of a comparison as pictures, if matplotlib is installed."""
 
 import os
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from diffumin_tf.comparison.slices import SLICINGS
 from diffumin_tf.comparison.table import NOTHING, SPLITS, signed
@@ -22,7 +25,7 @@ _LABELS = {
 
 
 def draw(comparison: dict[str, Any], folder: str, report: Callable[[str], None]) -> list[str]:
-    """Draws what there is to draw.
+    """Draws differences and slices, where the comparison has them.
 
     Args:
         comparison: what `comparison.json` holds.
@@ -116,35 +119,26 @@ def slices(comparison: dict[str, Any]) -> Any:
     from matplotlib.figure import Figure
 
     sliced = {n: e["slices"] for n, e in comparison["experiments"].items() if e["slices"]}
-    baseline = sliced.pop(comparison["baseline"], None)
-    if not sliced or not baseline:
+    baseline, split = comparison["baseline"], SPLITS[comparison["split"]]
+    if len(sliced) < 2 or baseline not in sliced:
         return None
-    split = SPLITS[comparison["split"]]
-    figure = Figure(figsize=(13.5, 1.8 + 0.3 * len(sliced)), layout="constrained")
+    figure = Figure(figsize=(13.5, 1.5 + 0.3 * len(sliced)), layout="constrained")
     axes = figure.subplots(1, len(SLICINGS), sharey=True)
     for axis, (kind, (by, unit, _)) in zip(axes, SLICINGS.items(), strict=True):
-        rows = [_minus(slices[kind], baseline[kind]) for slices in sliced.values()]
-        known = [abs(value) for row in rows for value in row if value is not None]
-        reach = max(known, default=0.0) or 1.0
-        shown = [[float("nan") if value is None else value for value in row] for row in rows]
-        axis.imshow(shown, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
-        for y, row in enumerate(rows):
-            for x, value in enumerate(row):
-                text = NOTHING if value is None else signed(value)
-                colour = "w" if value is not None and abs(value) > 0.5 * reach else "k"
-                axis.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
-        ticks = [f"{s['bucket']}\n{s['samples']:,}" for s in baseline[kind]]
+        auc = pd.DataFrame(
+            {name: [s["auc"] for s in found[kind]] for name, found in sliced.items()}, dtype=float
+        )
+        moved = auc.drop(columns=baseline).sub(auc[baseline], axis="index").T
+        reach = np.nanmax(moved.abs(), initial=1e-6)
+        axis.imshow(moved, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
+        for (row, column), value in np.ndenumerate(moved):
+            text = NOTHING if np.isnan(value) else signed(value)
+            colour = "w" if abs(value) > 0.5 * reach else "k"
+            axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        ticks = [f"{s['bucket']}\n{s['samples']:,}" for s in sliced[baseline][kind]]
         axis.set_xticks(range(len(ticks)), ticks, fontsize=9)
         axis.set_xlabel(f"{unit}; below: {split} samples")
-        title = f"{split} AUC minus that of “{comparison['baseline']}”, by {by}"
-        axis.set_title(title, fontsize=10)
-    names = [textwrap.fill(name, 36) for name in sliced]
+        axis.set_title(f"{split} AUC minus that of “{baseline}”, by {by}", fontsize=10)
+    names = [textwrap.fill(name, 36) for name in moved.index]
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     return figure
-
-
-def _minus(
-    slices: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
-) -> list[float | None]:
-    pairs = [(one["auc"], other["auc"]) for one, other in zip(slices, others, strict=True)]
-    return [None if None in pair else pair[0] - pair[1] for pair in pairs]

@@ -45,7 +45,7 @@ class Study(StrictModel):
         set: configuration keys for all experiments.
         choose: values to choose from, by configuration key. Every combination is trained, and the
             one of the best validation AUC is taken, for each experiment by itself.
-        choose_seeds: seeds of the runs by which is chosen.
+        choose_seeds: seeds of the runs that settings are chosen by.
         split: what the final runs are scored on. With `valid` no run has a test split at all.
         popularity_feature: candidate column whose sightings in the training split are its
             popularity; None takes the first candidate feature of the baseline.
@@ -67,7 +67,7 @@ class Study(StrictModel):
             raise ValueError(f"baseline {self.baseline!r} is none of the experiments{near}")
         for key, seeds in (("seeds", self.seeds), ("choose_seeds", self.choose_seeds)):
             if len(seeds) != len({*seeds}):
-                raise ValueError(f"{key} is {seeds}, but each may stand there once")
+                raise ValueError(f"{key} is {seeds}, but each may occur once")
         _check_keys("set", self.set)
         _check_keys("choose", self.choose)
         for name, contender in self.experiments.items():
@@ -127,7 +127,7 @@ def study_of(
     names = [posixpath.basename(exp.rstrip("/")) for exp in exps]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"--exp: {name!r} is there twice; a study file can name them apart")
+            raise ConfigError(f"--exp: {name!r} occurs twice; a study file can name them apart")
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:

@@ -74,7 +74,7 @@ def test_a_cell_leaves_what_the_table_needs(finished):
     assert any(line.startswith("test: auc 0.") for line in lines)
 
 
-def test_a_cell_by_which_is_chosen_never_reads_the_test_split(folder, finished, monkeypatch):
+def test_a_cell_to_choose_by_never_reads_the_test_split(folder, finished, monkeypatch):
     """What it trained becomes a final cell, which scores the test split as if it had trained."""
     read, score = [], Run.score
     monkeypatch.setattr(Run, "score", lambda self, split: read.append(split) or score(self, split))
@@ -128,7 +128,7 @@ def test_the_commit_is_that_of_a_checkout_alone(monkeypatch, tmp_path):
 
 
 def test_a_cell_ends_with_the_process_that_started_it(monkeypatch):
-    """It is told to end, which saves where it is; one that does not listen is killed."""
+    """It is asked to end, and saves where it is; one that does not listen is killed."""
     signals, sent = [], threading.Semaphore(0)
 
     def kill(process, number):

@@ -46,7 +46,7 @@ def test_all_choose_from_the_same_grid_but_for_what_they_set_themselves(folder):
     assert sorted(tried) == sorted(strong + weak)
 
 
-def test_cells_by_which_is_chosen_have_no_test_split(folder):
+def test_cells_to_choose_by_have_no_test_split(folder):
     made = study(folder, choose=GRID, set={"test_data_path": "/gone", "test_data_end": None})
     for cell in cells.choosing_cells(made, OUT):
         assert not has_split(cell.config, "test") and has_split(cell.config, "valid")

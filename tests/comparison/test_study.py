@@ -98,9 +98,9 @@ def test_rows_of_a_study_can_be_compared_alone(folder):
 @pytest.mark.parametrize(
     ("names", "seeds", "baseline", "message"),
     [
-        (["exp", "exp"], "1", None, "'exp' is there twice"),
+        (["exp", "exp"], "1", None, "'exp' occurs twice"),
         (["exp"], "1,two", None, "--seeds '1,two': give whole numbers"),
-        (["exp"], "1,1", None, "each may stand there once"),
+        (["exp"], "1,1", None, "each may occur once"),
         (["exp"], "1", "exq", "baseline 'exq' is none .* did you mean 'exp'"),
         (["gone"], "1", None, "no task_conf.json"),
     ],

@@ -50,10 +50,10 @@ def test_a_difference_stands_with_both_of_its_uncertainties(comparison):
     ]
     found = comparison["experiments"]["strong"]["difference"]["auc"]
     assert rows[0][3] == table.signed(found["mean"])
-    for place, kind in ((4, "resampled"), (6, "between_seeds")):
+    for column, kind in ((4, "resampled"), (6, "between_seeds")):
         low, high = (table.signed(found[kind][end]) for end in ("low", "high"))
         error = f"{found[kind]['standard_error']:.4f}"
-        assert rows[0][place : place + 2] == [f"[{low}, {high}]", error]
+        assert rows[0][column : column + 2] == [f"[{low}, {high}]", error]
     assert rows[0][8] == "2"
     assert "drawn 1,000 times" in text and "Student's t" in text
 
