@@ -80,7 +80,7 @@ def _evaluate(argv: Sequence[str]) -> None:
 
     wanted = values.expect and expected.read_expected(find_expected(values.expect), values.row)
     run = open_run(values.model_dir, values.set)
-    # Other data or settings than the run's own do not belong into its metrics.json.
+    # Metrics of other data or settings do not belong into the run's metrics.json.
     metrics = run.evaluate([values.split], write=not values.set)
     for line in metric_lines(metrics):
         print(line)

@@ -29,7 +29,7 @@ class ExportError(DiffuminError):
 
 
 class Preempted(DiffuminError):
-    """The process was told to end, and ends with everything saved."""
+    """The process was asked to end, and ends with everything saved."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

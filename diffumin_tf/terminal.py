@@ -30,7 +30,7 @@ def parse(
         program: name of the command or script, for messages.
         argv: its arguments.
         required: flags that must be given.
-        usage: printed by --help in place of the list of flags, and after an error.
+        usage: printed by --help instead of the list of flags, and after an error.
 
     Raises:
         UsageError: a flag is unknown, missing or has a wrong value.
@@ -54,8 +54,8 @@ def exit_code(action: Callable[[], int | None]) -> int:
     """Runs something and prints the error that ends it.
 
     Returns:
-        What it returns, 0 for None; 0 when it was told to stop, 1 after an error, 2 after wrong
-        usage, 130 after Ctrl-C.
+        What it returns, 0 for None; 0 after a stop with everything saved, 1 after an error, 2 after
+        wrong usage, 130 after Ctrl-C.
     """
     try:
         return action() or 0

@@ -169,7 +169,7 @@ def ask_by_grpc(values: flags.FlagValues) -> Callable[[str, Inputs], Outputs]:
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """What a call returns; a socket's own timeout begins anew with every byte that comes."""
+    """What a call returns; the timeout of a socket alone begins anew with every byte."""
     future: concurrent.futures.Future = concurrent.futures.Future()
 
     def work() -> None:

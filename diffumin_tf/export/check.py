@@ -1,6 +1,7 @@
 """Checks an export before anybody serves it: does it score as the model, by TensorFlow alone?"""
 
 import os
+import pickle
 import posixpath
 import subprocess
 import sys
@@ -48,13 +49,13 @@ def check_export(
         The number of scores that were compared.
 
     Raises:
-        ExportError: an op is not TensorFlow's own, or draws at random; the SavedModel does not load
-            where there is TensorFlow alone; or a score is not finite, or differs by more than 1e-6.
+        ExportError: an op is not TensorFlow's, or draws at random; TensorFlow alone cannot load the
+            SavedModel; or a score is not finite, or differs by more than 1e-6.
     """
     if foreign := foreign_ops(export):
         raise ExportError(
             f"{export}: has the ops {', '.join(foreign)}, which call Python, draw at random or are "
-            "not TensorFlow's own; stock TensorFlow Serving cannot run them"
+            "not TensorFlow's; stock TensorFlow Serving cannot run them"
         )
     every = len(inputs.samples)
     asked = [
@@ -71,7 +72,7 @@ def check_export(
 
 
 def foreign_ops(export: str) -> list[str]:
-    """Ops of a SavedModel that are not TensorFlow's own, call Python, or draw at random."""
+    """Ops of a SavedModel that are not TensorFlow's, call Python, or draw at random."""
     with tf.io.gfile.GFile(posixpath.join(export, "saved_model.pb"), "rb") as file:
         saved = saved_model_pb2.SavedModel.FromString(file.read())
     found = set()
@@ -93,7 +94,8 @@ def replayed(export: str, asked: list[tuple[str, Tensors]]) -> list[tuple[str, T
     """Answers of the export in a process that has none of our code."""
     with tempfile.TemporaryDirectory() as folder:
         questions, answers = os.path.join(folder, "questions"), os.path.join(folder, "answers")
-        replay.write(questions, asked)
+        with open(questions, "wb") as file:
+            pickle.dump(asked, file)
         done = subprocess.run(
             [sys.executable, "-I", replay.__file__, export, questions, answers],
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -103,8 +105,9 @@ def replayed(export: str, asked: list[tuple[str, Tensors]]) -> list[tuple[str, T
         )
         if done.returncode:
             why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise ExportError(f"{export}: does not score where there is TensorFlow alone: {why}")
-        return list(replay.read(answers))
+            raise ExportError(f"{export}: does not score by TensorFlow alone: {why}")
+        with open(answers, "rb") as file:
+            return pickle.load(file)
 
 
 def _expected(

@@ -19,7 +19,7 @@ _RECORDED = 200
 
 @dataclasses.dataclass(frozen=True)
 class SignatureInputs:
-    """Serialised samples; where more are asked for than there are, they repeat from the first.
+    """Serialised samples; they repeat from the first where more are needed.
 
     Attributes:
         schema: columns of the samples.

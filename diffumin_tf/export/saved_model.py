@@ -86,7 +86,7 @@ def versions(folder: str) -> list[int]:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
-    """Allows one export at a time into a local folder, and removes what killed ones left there."""
+    """Allows one export at a time into a local folder, and removes what killed ones left."""
     if "://" in folder:
         yield
         return

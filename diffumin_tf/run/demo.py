@@ -193,7 +193,8 @@ def _show_export(
     """Scores the first test samples with the export alone and shows them beside the truth."""
     export, file = run.export(), files_of(run.config, run.schema, "test")[0]
     samples = list(tf.data.TFRecordDataset(file).take(_SCORED).as_numpy_iterator())
-    ((_, answer),) = replayed(export, [(EXAMPLES, {"inputs": np.array(samples)})])
+    # Objects, because NumPy cuts zero bytes off the ends of byte strings.
+    ((_, answer),) = replayed(export, [(EXAMPLES, {"inputs": np.array(samples, dtype=object)})])
     rounds_otherwise = bool(tf.config.list_physical_devices("GPU"))
     tolerance = 1e-4 if rounds_otherwise else 1e-6
     np.testing.assert_allclose(answer["outputs"], scores.pctr[:_SCORED], atol=tolerance)

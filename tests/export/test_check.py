@@ -51,7 +51,7 @@ def test_an_export_that_does_not_load_says_why(trained, inputs, tmp_path):
     torn = shutil.copytree(trained.export, tmp_path / "torn")
     for file in (torn / "variables").glob("*.data*"):
         file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ExportError, match="does not score where there is TensorFlow alone: .+"):
+    with pytest.raises(ExportError, match="does not score by TensorFlow alone: .+"):
         checked(trained, inputs, torn)
 
 

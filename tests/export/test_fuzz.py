@@ -1,4 +1,4 @@
-"""Whatever is fed to an export is scored or refused by TensorFlow, and harms no later request."""
+"""Whatever is fed to an export is scored or refused; later requests score as before."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ DENSE = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e-45, 3e38, -3e38, 1e18], n
 
 
 def other_rows(rng, values):
-    """Between none and 40 rows, each one of those that there are."""
+    """Between 0 and 40 rows, drawn from the good ones."""
     return values[rng.integers(0, len(values), rng.choice([0, 1, 2, rng.integers(3, 41)]))]
 
 

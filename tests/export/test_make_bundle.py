@@ -34,7 +34,7 @@ def model_of(bundle):
 
 @pytest.fixture(scope="module")
 def export(trained, tmp_path_factory):
-    """An export of three versions, and what else may lie there."""
+    """An export of three versions, with folders that are none."""
     folder = tmp_path_factory.mktemp("somewhere") / "it's $HOME #1"
     for number in (5, 20, 100):
         shutil.copytree(trained.export, folder / str(number))

@@ -115,7 +115,7 @@ def test_no_candidate_gets_no_score(asking):
     assert found["pctr"].shape == [0] and found["rectified_pctr"].shape == [0]
 
 
-# Shapes that only those can feed who speak to a graph and not to Python.
+# Python would refuse some of these shapes; a graph in a session does not.
 WRONG = {
     "user": [(1, 2), (2, 1), (0, 1), ()],
     "candidate": [(4, 3), (2, 2, 2)],
