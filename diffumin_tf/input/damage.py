@@ -18,7 +18,7 @@ from diffumin_tf.input.records import PART_PREFIX, SUCCESS_FILE
 # may quote the record, whose bytes need not be UTF-8.
 DAMAGE = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeError)
 
-_BATCH = 256
+_BATCHES = (1024, 32, 1)  # a failure is looked for in ever smaller ones
 # A record on disk: length (uint64), checksum of the length, data, checksum of the data.
 _LENGTH_BYTES, _FRAME_BYTES = 8, 16
 _PIECE_BYTES = 1 << 16
@@ -100,15 +100,18 @@ class FileCheck:
         Raises:
             DataError: a file is gone or damaged, or there is no record at all.
         """
-        empty = not skipped
+        empty, failure = not skipped, ""
         try:
             with lost_files_named():
                 for batch in batches:
                     empty = False
                     yield batch
         except DAMAGE as error:
+            failure = plain_text(error)
+        # Outside of the block above, so that no error keeps the iterator and its threads alive.
+        if failure:
             damage = self.first_damage(files)
-            raise DataError(damage.message if damage else plain_text(error)) from None
+            raise DataError(damage.message if damage else failure)
         if empty:
             more = " …" if len(files) > 1 else ""
             raise DataError(f"{files[0]}{more}: no record in {len(files)} files")
@@ -183,20 +186,21 @@ def look_through(file: str, schema: DataStruct, records: int = -1) -> tuple[int,
     records, reason = (records, "") if records >= 0 else frames(file)
     serialised = tf.data.TFRecordDataset(file, compression_of(file)).take(records)
     count = 0
-    for size in (_BATCH, 1):  # many at once, then one by one from where that fails
-        sizes = serialised.skip(count).batch(size).map(lambda b: tf.size(parse(schema, b)["label"]))
+    for size in _BATCHES:
+        failure, is_torn = "", False
         try:
-            for n in sizes.as_numpy_iterator():
-                count += int(n)
-            break
+            for batch in serialised.skip(count).batch(size):
+                parse(schema, batch)
+                count += len(batch)
         except DAMAGE as error:
-            failure = error
-    else:
-        reason = plain_text(failure)
-        if not isinstance(failure, tf.errors.DataLossError):
-            (record,) = serialised.skip(count).take(1).as_numpy_iterator()
-            reason = misfit(schema, record) or reason
-            return count, Damage(file, count, f"{file}: record {count}: {reason}")
+            failure, is_torn = plain_text(error), isinstance(error, tf.errors.DataLossError)
+        if not failure:
+            break
+    if failure and not is_torn:
+        (record,) = serialised.skip(count).take(1).as_numpy_iterator()
+        reason = misfit(schema, record) or failure
+        return count, Damage(file, count, f"{file}: record {count}: {reason}")
+    reason = failure or reason
     if not reason:
         return count, None
     message = f"{file}: torn or damaged after {count} records: {reason}"

@@ -175,14 +175,14 @@ import sys
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.parsing import read_records
 from tests.input.part_files import small_schema
-*files, limit = sys.argv[1:]
-check = FileCheck(small_schema(), int(limit))
-for file in files:
-    try:
-        check.look([file])
-        print(len(list(check.read(read_records([file], check.cuts), [file]))))
-    except Exception as error:
-        print(type(error).__name__, error)
+for file in sys.argv[1:]:
+    for limit in (0, 1):
+        check = FileCheck(small_schema(), limit, lambda line: None)
+        try:
+            check.look([file])
+            print(len(list(check.read(read_records([file], check.cuts), [file]))))
+        except Exception as error:
+            print(type(error).__name__, error)
 """
 
 
@@ -197,16 +197,13 @@ def test_an_absurd_length_is_an_error_and_asks_for_no_memory(tmp_path, contents)
         with gzip.open(f"{file}.gz", "wb") as copy:
             copy.write(torn)
         files += [str(file), f"{file}.gz"]
-
-    def said(limit):
-        command = [sys.executable, "-c", READ_ABSURD, *files, limit]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
-
-    for file, line in zip(files, said("0"), strict=True):
-        assert line.startswith(f"DataError {file}: torn or damaged after {EACH} records: ")
-    assert said("6").count(str(EACH)) == len(files)
+    command = [sys.executable, "-c", READ_ABSURD, *files]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for file, strict, lenient in zip(files, lines[::2], lines[1::2], strict=True):
+        assert strict.startswith(f"DataError {file}: torn or damaged after {EACH} records: ")
+        assert lenient == str(EACH)
 
 
 @pytest.mark.parametrize(
