@@ -1,8 +1,6 @@
 """Predictions to text and back, and the tool that measures them."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -41,11 +39,10 @@ def test_predictions_read_back_exactly(tmp_path, monkeypatch, scores, header, us
         np.testing.assert_array_equal(back.users, scores.users)
 
 
-def test_the_tool_prints_the_exact_metrics(tmp_path, scores):
+def test_the_tool_prints_the_exact_metrics(tool, tmp_path, scores, capsys):
     report.write_predictions(scores, str(tmp_path / "p"), user=True)
-    command = [sys.executable, str(tools.TOOLS / "cal_auc.py"), str(tmp_path / "p")]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert json.loads(printed) == pytest.approx(scores.metrics())
+    assert tool.main([str(tmp_path / "p")]) == 0
+    assert json.loads(capsys.readouterr().out) == pytest.approx(scores.metrics())
 
 
 @pytest.mark.parametrize("line", ["1", "2\t0.5", "1\t1.5", "1\tx", "1\t0.5\tu", "1\t.5\t3\t4"])
