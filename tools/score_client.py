@@ -24,7 +24,6 @@ from urllib.parse import quote
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from absl import flags
 
@@ -70,9 +69,7 @@ def _score(values: flags.FlagValues, argv: list[str]) -> None:
         try:
             outputs = ask(signature, inputs)
             for name, scores in outputs.items():
-                if not isinstance(scores, list) or not all(
-                    isinstance(s, int | float) for s in scores
-                ):
+                if not _are_scores(scores):
                     raise RequestFailed(f"output {name!r} holds no scores")
         except RequestFailed as error:
             raise RequestFailed(f"{where}: {values.server}: {error}") from None
@@ -91,6 +88,8 @@ def read_requests(path: str, signature: str | None) -> Iterator[tuple[str, str, 
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
                 inputs = json.loads(line)
                 if not isinstance(inputs, dict):
                     raise ValueError(f"line {number} holds no inputs by name")
@@ -183,6 +182,10 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
         return future.result(seconds)
     except concurrent.futures.TimeoutError:
         raise RequestFailed(f"no answer within {seconds:g} seconds") from None
+
+
+def _are_scores(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, int | float) for value in values)
 
 
 def _base64(value: bytes) -> dict[str, str]:

@@ -43,7 +43,7 @@ def lines(good, tmp_path):
     """A file of a good request, and one with a candidate too wide."""
     wide = {**good, "candidate": [[1, 2, 3]] * 3}
     path = tmp_path / "requests.jsonl"
-    path.write_text("".join(json.dumps(request) + "\n" for request in (good, wide)))
+    path.write_text("\n\n".join(map(json.dumps, (good, wide))))
     return path
 
 
@@ -69,7 +69,7 @@ def test_lines_are_scored_up_to_the_first_that_the_server_refuses(stub, lines, p
     assert ask(stub, protocol, lines, "--signature=request") == 1
     err, out = error_of(capsys)
     assert len(json.loads(out)["pctr"]) == 3
-    assert "line 2: " in err and "input candidate: must have the shape" in err
+    assert "line 3: " in err and "input candidate: must have the shape" in err
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -197,5 +197,5 @@ def test_rest_needs_only_the_standard_library(stub, lines):
     argv = [f"--server=127.0.0.1:{stub.ports['rest']}", "--model=diffumin", f"--input={lines}"]
     command = [sys.executable, "-c", script, *argv, "--signature=request"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1 and "line 2: " in done.stderr, done.stderr
+    assert done.returncode == 1 and "line 3: " in done.stderr, done.stderr
     assert len(json.loads(done.stdout)["pctr"]) == 3
