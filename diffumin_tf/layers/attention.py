@@ -1,7 +1,5 @@
 """Multi-head attention and the post-norm block that the encoder and the denoiser are made of."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""From raw tensors to model inputs: the one path that training and serving share."""
+"""From raw tensors to batches: the one path that training and serving share."""
 
 import numpy as np
 import pytest
@@ -7,18 +7,29 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.evaluation.scoring import score
+from diffumin_tf.input import records
+from diffumin_tf.input.dataset import Batches
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
+from tests.small_log import SCHEMA
+from tests.small_model import LEAN, build, path_of
 
-LABEL = {"label": {"column": ["click"]}, "dense_feature": {"column": ["price", "age"]}}
+MAX_LEN = 12
+COMMON = {"label": {"column": ["click"]}, "dense_feature": {"column": ["price", "age"]}}
 VARIABLE = DataStruct.from_dict(
     {
-        **LABEL,
+        **COMMON,
         "cat_feature": {"column": ["user", "item"]},
-        "sequence_feature": {"column": ["item_list", "shop_list"], "max_len": 6},
+        "sequence_feature": {"column": ["item_list", "shop_list"], "max_len": MAX_LEN},
     }
 )
 FIXED = DataStruct.from_dict(
-    {**LABEL, "cat_feature": {"column": ["item_list[0:6]", "user", "shop_list[0:6]", "item"]}}
+    {
+        **COMMON,
+        "cat_feature": {
+            "column": [f"item_list[0:{MAX_LEN}]", "user", f"shop_list[0:{MAX_LEN}]", "item"]
+        },
+    }
 )
 FEATURES = Features(
     user=("user",), candidate=("item",), behaviours=("shop_list", "item_list"), dense=("age",)
@@ -27,116 +38,87 @@ ITEMS = np.array([[5, 4, 3, 2, 1, 9], [7, 0, 8, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
 SHOPS = np.array([[50, 40, 30, 20, 10, 90], [0, 0, 80, 60, 0, 0], [0, 0, 0, 0, 0, 0]])
 USERS, CANDIDATES = np.array([[1], [2], [3]]), np.array([[11], [12], [13]])
 DENSE = np.array([[1, 2], [3, np.nan], [np.inf, -np.inf]], np.float32)
+BEHAVIOURS = np.stack([SHOPS, ITEMS], axis=2)
 
 
-def path(schema, seq_len, features=FEATURES):
+def path(schema, seq_len, features=FEATURES, buckets=None):
     # Rows equal ids, so that a test sees which id went where.
     rows_of = lambda ids: tf.cast(ids, tf.int32)  # noqa: E731
-    return FeaturePath(schema, FeatureLayout.of(features, schema), seq_len, rows_of)
+    return FeaturePath(schema, FeatureLayout.of(features, schema), seq_len, rows_of, buckets)
 
 
-def test_dense_values_are_cut_before_they_overflow():
-    largest = np.finfo(np.float32).max
-    raw = {**variable_raw(), "dense_feature": np.array([[0, largest], [0, -largest], [0, 2]])}
-    raw["dense_feature"] = tf.constant(raw["dense_feature"], tf.float32)
-    dense = path(VARIABLE, 6)(raw).dense
-    np.testing.assert_array_equal(dense, np.array([[1e18], [-1e18], [2]], np.float32))
+def padded(ids, width):
+    return np.pad(ids, [(0, 0), (0, width - ids.shape[1])])
 
 
 def variable_raw(width=6):
-    widen = lambda ids: np.pad(ids, ((0, 0), (0, max(width - 6, 0))))[:, :width]  # noqa: E731
     return {
         "cat_feature": tf.constant(np.hstack([USERS, CANDIDATES])),
         "dense_feature": tf.constant(DENSE),
-        "item_list": tf.constant(widen(ITEMS)),
-        "shop_list": tf.constant(widen(SHOPS)),
+        "item_list": tf.constant(padded(ITEMS, width)),
+        "shop_list": tf.constant(padded(SHOPS, width)),
     }
 
 
-def fixed_raw():
-    return {
-        "cat_feature": tf.constant(np.hstack([ITEMS, USERS, SHOPS, CANDIDATES])),
-        "dense_feature": tf.constant(DENSE),
-    }
+def history(batch):
+    (group,) = batch.histories
+    return group
 
 
-def assert_equal(actual, expected):
-    tf.nest.assert_same_structure(actual, expected)
-    for one, other in zip(tf.nest.flatten(actual), tf.nest.flatten(expected), strict=True):
+@pytest.mark.parametrize("seq_len", [1, 3, 6, MAX_LEN])
+def test_fixed_columns_and_variable_length_give_equal_batches(seq_len):
+    columns = [padded(ITEMS, MAX_LEN), USERS, padded(SHOPS, MAX_LEN), CANDIDATES]
+    raw = {"cat_feature": tf.constant(np.hstack(columns)), "dense_feature": tf.constant(DENSE)}
+    fixed, variable = path(FIXED, seq_len)(raw), path(VARIABLE, seq_len)(variable_raw(MAX_LEN))
+    tf.nest.assert_same_structure(fixed, variable)
+    for one, other in zip(tf.nest.flatten(fixed), tf.nest.flatten(variable), strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
 
 
-def history(inputs):
-    (group,) = inputs.histories
-    return group
-
-
-@pytest.mark.parametrize("seq_len", [1, 3, 6, 9])
-def test_fixed_columns_and_variable_length_give_equal_inputs(seq_len):
-    assert_equal(path(FIXED, seq_len)(fixed_raw()), path(VARIABLE, seq_len)(variable_raw()))
-
-
 def test_columns_go_where_the_layout_says():
-    inputs = path(VARIABLE, 6)(variable_raw())
-    np.testing.assert_array_equal(inputs.fields, np.hstack([USERS, CANDIDATES]))
-    np.testing.assert_array_equal(history(inputs).rows, np.stack([SHOPS, ITEMS], axis=2))
-    assert inputs.fields.dtype == history(inputs).rows.dtype == tf.int32
-
-
-def test_a_history_is_one_group_of_all_samples_in_their_order():
-    samples = history(path(VARIABLE, 6)(variable_raw())).samples
-    assert samples.dtype == tf.int32
+    batch = path(VARIABLE, 6)(variable_raw())
+    np.testing.assert_array_equal(batch.fields, np.hstack([USERS, CANDIDATES]))
+    rows, mask, samples = history(batch)
+    np.testing.assert_array_equal(rows, BEHAVIOURS)
+    np.testing.assert_array_equal(mask, (BEHAVIOURS > 0).any(axis=2))
     np.testing.assert_array_equal(samples, [0, 1, 2])
+    assert batch.fields.dtype == rows.dtype == samples.dtype == tf.int32
 
 
-def test_a_longer_history_keeps_its_most_recent_behaviours():
-    rows = history(path(VARIABLE, 2)(variable_raw())).rows
-    np.testing.assert_array_equal(rows, np.stack([SHOPS, ITEMS], axis=2)[:, :2])
-
-
-@pytest.mark.parametrize("width", [6, 7, 30])
-def test_a_history_is_as_long_as_it_came_but_at_most_seq_len(width):
-    rows, mask, _ = history(path(VARIABLE, 8)(variable_raw(width)))
-    assert rows.shape == (3, min(width, 8), 2) and mask.shape == (3, min(width, 8))
-    np.testing.assert_array_equal(rows[:, :6], np.stack([SHOPS, ITEMS], axis=2))
+@pytest.mark.parametrize(("width", "seq_len"), [(6, 8), (7, 8), (30, 8), (6, 2)])
+def test_a_history_keeps_its_most_recent_behaviours_as_long_as_it_came(width, seq_len):
+    rows, mask, _ = history(path(VARIABLE, seq_len)(variable_raw(width)))
+    length = min(width, seq_len)
+    assert rows.shape == (3, length, 2) and mask.shape == (3, length)
+    np.testing.assert_array_equal(rows[:, :6], BEHAVIOURS[:, :length])
     assert not rows[:, 6:].numpy().any() and not mask[:, 6:].numpy().any()
 
 
-def test_a_batch_without_any_history_is_one_masked_place():
-    raw = {**variable_raw(), **{n: tf.zeros([3, 0], tf.int64) for n in ("item_list", "shop_list")}}
-    rows, mask, _ = history(path(VARIABLE, 4)(raw))
-    assert rows.shape == (3, 1, 2) and mask.shape == (3, 1)
-    assert not rows.numpy().any() and not mask.numpy().any()
-
-
-def test_fields_of_unequal_length_are_padded_each():
-    raw = {**variable_raw(), "shop_list": tf.constant(SHOPS[:, :1])}
-    rows = history(path(VARIABLE, 4)(raw)).rows
+def test_fields_of_unequal_length_are_padded_each_to_one_behaviour_at_least():
+    shorter = {**variable_raw(), "shop_list": tf.constant(SHOPS[:, :1])}
+    rows = history(path(VARIABLE, 4)(shorter)).rows
     np.testing.assert_array_equal(rows[0], [[50, 5], [0, 4], [0, 3], [0, 2]])
-
-
-def test_a_behaviour_is_there_when_any_field_is():
-    mask = history(path(VARIABLE, 6)(variable_raw())).mask
-    expected = [[True] * 6, [True, False, True, True, False, False], [False] * 6]
-    np.testing.assert_array_equal(mask, expected)
+    empty = {name: tf.zeros([3, 0], tf.int64) for name in ("item_list", "shop_list")}
+    rows, mask, _ = history(path(VARIABLE, 4)({**variable_raw(), **empty}))
+    np.testing.assert_array_equal(rows, np.zeros([3, 1, 2]))
+    np.testing.assert_array_equal(mask, np.zeros([3, 1]))
 
 
 def test_the_mask_follows_the_ids_and_not_the_rows():
     unknown = FeaturePath(VARIABLE, FeatureLayout.of(FEATURES, VARIABLE), 6, tf.zeros_like)
-    inputs, known = unknown(variable_raw()), path(VARIABLE, 6)(variable_raw())
-    assert not history(inputs).rows.numpy().any()
-    np.testing.assert_array_equal(history(inputs).mask, history(known).mask)
+    rows, mask, _ = history(unknown(variable_raw()))
+    assert not rows.numpy().any()
+    np.testing.assert_array_equal(mask, (BEHAVIOURS > 0).any(axis=2))
 
 
-def test_dense_values_that_are_not_finite_become_zero():
-    np.testing.assert_array_equal(path(VARIABLE, 6)(variable_raw()).dense, [[2], [0], [0]])
+def test_dense_values_are_finite_and_cut_before_they_overflow():
     both = FEATURES.model_copy(update={"dense": ("price", "age")})
-    inputs = path(VARIABLE, 6, both)(variable_raw())
-    np.testing.assert_array_equal(inputs.dense, [[1, 2], [3, 0], [0, 0]])
-
-
-def test_without_dense_features_the_dense_input_is_empty():
+    batch = path(VARIABLE, 6, both)(variable_raw())
+    np.testing.assert_array_equal(batch.dense, [[1, 2], [3, 0], [0, 0]])
+    largest = np.finfo(np.float32).max
+    raw = {**variable_raw(), "dense_feature": np.array([[0, largest], [0, -largest], [0, 2]])}
+    np.testing.assert_allclose(path(VARIABLE, 6)(raw).dense, [[1e18], [-1e18], [2]])
     none = FEATURES.model_copy(update={"dense": ()})
     assert path(VARIABLE, 6, none)(variable_raw()).dense.shape == (3, 0)
 
@@ -152,13 +134,103 @@ def test_a_column_in_two_roles_is_laid_out_once():
         ({"candidate": ("items",)}, "cat_feature has no column 'items'; did you mean 'item'"),
         ({"dense": ("prices",)}, "dense_feature has no column 'prices'; did you mean 'price'"),
         ({"behaviours": ("item_lst",)}, "no history field 'item_lst'.*'item_list'"),
+        ({"behaviours": ()}, "features.behaviours: name at least one history field"),
     ],
 )
-def test_an_unknown_column_names_the_nearest(change, message):
+def test_a_column_that_is_missing_is_named(change, message):
     with pytest.raises(ConfigError, match=message):
-        FeatureLayout.of(FEATURES.model_copy(update=change), VARIABLE)
+        path(VARIABLE, 6, FEATURES.model_copy(update=change))
 
 
-def test_no_history_field_at_all_is_an_error():
-    with pytest.raises(ConfigError, match="features.behaviours: name at least one history field"):
-        path(VARIABLE, 6, FEATURES.model_copy(update={"behaviours": ()}))
+# Behaviours of every sample, by shops and by items, which may be of different number.
+LENGTHS = [(5, 5), (0, 0), (3, 1), (12, 12), (1, 4), (0, 3), (6, 0), (12, 9), (0, 0), (2, 2)]
+
+
+def grouped(schema, histories, buckets, seq_len):
+    """A batch of samples, of each of which the ids of shops and of items are given."""
+    candidate = np.arange(1, len(histories) + 1)[:, np.newaxis]
+    shops, items = zip(*histories, strict=True)
+    raw = {"dense_feature": tf.zeros([len(histories), 2])}
+    if schema is VARIABLE:
+        raw["cat_feature"] = tf.constant(np.hstack([candidate, candidate]))
+        raw["shop_list"] = tf.ragged.constant(shops, tf.int64)
+        raw["item_list"] = tf.ragged.constant(items, tf.int64)
+    else:
+        shops, items = (
+            [ids + [0] * (MAX_LEN - len(ids)) for ids in field] for field in (shops, items)
+        )
+        raw["cat_feature"] = tf.constant(np.hstack([items, candidate, shops, candidate]), tf.int64)
+    return path(schema, seq_len, buckets=buckets).grouped(raw)
+
+
+@pytest.mark.parametrize("schema", [VARIABLE, FIXED], ids=["ragged", "columns"])
+@pytest.mark.parametrize("buckets", [(3, 5, 12), (1, 10), (2, 4, 6), (4,), (12,), (20,), None])
+def test_groups_hold_what_a_loop_over_samples_puts_there(schema, buckets):
+    rng = np.random.default_rng(0)
+
+    def some(length):  # some ids are missing, but for the last of a list
+        ids = rng.integers(1, 900, length) * (rng.random(length) < 0.8)
+        return [int(i) for i in ids[:-1]] + [7] * min(length, 1)
+
+    histories = [(some(shops), some(items)) for shops, items in LENGTHS]
+    seq_len = (buckets or [9])[-1]
+    batch = grouped(schema, histories, buckets, seq_len)
+    np.testing.assert_array_equal(batch.fields[:, 1], np.arange(1, len(LENGTHS) + 1))
+    assert batch.dense.shape == (len(LENGTHS), 1)
+    for group, bucket in zip(batch.histories, buckets or [9], strict=True):
+        members, expected = [], []
+        for sample, (shops, items) in enumerate(histories):
+            length = min(max(len(shops), len(items)), seq_len)
+            if next(b for b in buckets or [9] if b >= length) != bucket:
+                continue
+            behaviours = np.zeros([bucket, 2], int)
+            for field, ids in enumerate((shops[:seq_len], items[:seq_len])):
+                behaviours[: len(ids), field] = ids
+            members.append(sample)
+            expected.append(behaviours)
+        expected = np.reshape(expected, [len(members), bucket, 2])
+        np.testing.assert_array_equal(group.samples, members)
+        np.testing.assert_array_equal(group.rows, expected)
+        np.testing.assert_array_equal(group.mask, (expected > 0).any(axis=2))
+        assert group.rows.dtype == group.samples.dtype == tf.int32
+
+
+@pytest.mark.parametrize("buckets", [(2, 4), (4, 2, 10), (2, 2, 10)])
+def test_buckets_that_would_lose_samples_are_refused(buckets):
+    with pytest.raises(ValueError, match="`buckets` must ascend to 10, received"):
+        path(VARIABLE, 10, buckets=buckets)
+
+
+def test_records_come_in_groups_and_score_as_in_one(tmp_path):
+    lengths, buckets = [30, 0, 200, 3, 3, 30, 200, 0, 4, 41], (4, 40, 200)
+    columns = {**SCHEMA, "sequence_feature": {**SCHEMA["sequence_feature"], "max_len": 200}}
+    count, splits = len(lengths), np.r_[0, np.cumsum(lengths)]
+    schema, rng = DataStruct.from_dict(columns), np.random.default_rng(0)
+    data = records.SampleColumns(
+        label=np.arange(count) % 2,
+        auxiliary_info=np.arange(count)[:, np.newaxis],
+        cat_feature=rng.integers(1, 900, [count, len(schema.cat_feature)]),
+        dense_feature=rng.normal(size=[count, 1]).astype(np.float32),
+        sequences={
+            name: (rng.integers(1, 900, splits[-1]), splits)
+            for name in ("item_list", "category_list")
+        },
+    )
+    with records.PartWriter(str(tmp_path)) as writer:
+        writer.write(records.encode(schema, data))
+    model, _ = build(schema, seq_len=200, **LEAN)
+
+    def batches(buckets):
+        files, of_buckets = [f"{tmp_path}/part-00000"], path_of(model, schema, buckets)
+        return Batches(files, schema, of_buckets, 8, "user_id").dataset()
+
+    specs = batches(buckets).element_spec.histories
+    assert [spec.rows.shape.as_list() for spec in specs] == [[None, b, 2] for b in buckets]
+    members = [[g.samples.numpy().tolist() for g in b.histories] for b in batches(buckets)]
+    assert members == [[[1, 3, 4, 7], [0, 5], [2, 6]], [[0], [], [1]]]
+    predict = lambda batch: model.predict_click(batch)["pctr"]  # noqa: E731
+    alike, apart = score(predict, batches((200,))), score(predict, batches(buckets))
+    assert len(alike.pctr) == count and alike.pctr.std() > 0.01
+    np.testing.assert_allclose(apart.pctr, alike.pctr, atol=1e-6)
+    np.testing.assert_array_equal(apart.users, np.arange(count))
+    np.testing.assert_array_equal(apart.labels, alike.labels)

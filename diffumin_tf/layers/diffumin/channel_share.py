@@ -1,7 +1,5 @@
 """How much of a history lies along each channel of the candidate, for a tower to see."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tensorflow as tf

@@ -1,7 +1,5 @@
 """Contrastive multi-interest calibrator (CMIC): keeps generated interests near extracted ones."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tensorflow as tf

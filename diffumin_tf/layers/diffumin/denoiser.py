@@ -1,7 +1,5 @@
 """The network of the diffusion process: it reads a noisy interest in the context of the others."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The two groups of settings of DMIG: the diffusion process, and the network that undoes it."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Diffusion multi-interest generator (DMIG): extracted interests become generated ones."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from typing import Any
@@ -142,7 +140,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> DiffusionMultiInterestGenerator:
+    def from_config(cls, config: dict[str, Any]) -> "DiffusionMultiInterestGenerator":
         groups = {
             "diffusion": Diffusion(**config["diffusion"]),
             "denoiser": DenoiserConfig(**config["denoiser"]),

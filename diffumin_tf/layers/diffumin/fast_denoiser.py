@@ -1,7 +1,5 @@
 """The denoiser at many timesteps of one context: what `Denoiser.call` returns, in less time."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The start of OMIE's projection from which every channel means one field."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Orthonormal vectors by Gram–Schmidt."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from diffumin_tf.layers.unit_vectors import unit_vectors

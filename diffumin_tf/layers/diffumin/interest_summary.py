@@ -1,7 +1,5 @@
 """What the tower sees of the extracted interests: directions and normalised log lengths."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tensorflow as tf

@@ -1,7 +1,5 @@
 """The noise of a diffusion process: how much of it at which timestep, and how to take it off."""
 
-from __future__ import annotations
-
 import numpy as np
 import tensorflow as tf
 

@@ -1,7 +1,5 @@
 """Orthogonal multi-interest extractor (OMIE): a long history becomes C interest vectors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

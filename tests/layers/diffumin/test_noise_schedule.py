@@ -35,15 +35,10 @@ def test_betas_equal_their_formula(kind, steps, expected):
     schedule = NoiseSchedule(kind, steps, beta_start=1e-4, beta_end=0.02)
     assert schedule.betas.dtype == schedule.alphas_cumprod.dtype == np.float64
     np.testing.assert_allclose(schedule.betas, expected(steps), rtol=1e-9)
+    single = NoiseSchedule(kind, timesteps=1)
+    assert 0 < single.betas[0] < 1 and single.sampling_timesteps(0, 1).tolist() == [0]
     products = [math.prod(1 - beta for beta in schedule.betas[: t + 1]) for t in range(steps)]
     np.testing.assert_allclose(schedule.alphas_cumprod, products, rtol=1e-9)
-
-
-@pytest.mark.parametrize("kind", ["linear", "exp", "cosine"])
-def test_a_single_timestep_works(kind):
-    schedule = NoiseSchedule(kind, timesteps=1)
-    assert 0 < schedule.betas[0] < 1
-    assert schedule.sampling_timesteps(0, 1).tolist() == [0]
 
 
 def test_add_noise_mixes_by_the_square_roots():
@@ -81,36 +76,19 @@ def test_predictions_undo_the_forward_process():
     np.testing.assert_allclose(schedule.predict_noise(noisy, x0, 20), noise, rtol=1e-4, atol=1e-5)
 
 
-def test_a_step_with_the_true_x0_lands_on_the_forward_process():
+def test_a_step_with_the_true_x0_lands_on_the_forward_process_or_on_x0():
     schedule = NoiseSchedule("linear", 100)
     x0, noise = normal(0, 3, 4), normal(1, 3, 4)
     noisy = schedule.add_noise(x0, noise, 80)
     expected = schedule.add_noise(x0, noise, 30)
     np.testing.assert_allclose(schedule.step(noisy, x0, 80, 30), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(schedule.step(noisy, x0, 80, -1), x0)
 
 
-def test_the_last_step_returns_x0_exactly():
-    schedule = NoiseSchedule("linear", 100)
-    x0 = normal(0, 3, 4)
-    np.testing.assert_array_equal(schedule.step(normal(1, 3, 4), x0, 0, -1), x0)
-
-
-@pytest.mark.parametrize(
-    ("start", "steps", "expected"),
-    [
-        (9, 10, list(range(9, -1, -1))),
-        (99, 1, [99]),
-        (10, 3, [10, 5, 0]),
-        (0, 1, [0]),
-        (5, 3, [5, 3, 0]),
-    ],
-)
-def test_sampling_timesteps_spread_down_to_zero(start, steps, expected):
-    assert NoiseSchedule("linear", 100).sampling_timesteps(start, steps).tolist() == expected
-
-
-def test_sampling_timesteps_are_always_different():
+def test_sampling_timesteps_go_down_evenly_to_zero_and_are_always_different():
     schedule = NoiseSchedule("linear", 60)
+    for start, steps, expected in ((59, 1, [59]), (10, 3, [10, 5, 0]), (5, 3, [5, 3, 0])):
+        assert schedule.sampling_timesteps(start, steps).tolist() == expected
     for start in range(60):
         for steps in range(2, start + 2):
             timesteps = schedule.sampling_timesteps(start, steps)
