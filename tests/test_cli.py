@@ -213,7 +213,8 @@ def test_a_run_of_the_program_prints_no_noise(trained, tmp_path):
     assert done.stdout.startswith(f"test: auc {trained.metrics['test']['auc']:.4f}")
 
 
-def test_the_exit_code_of_the_program_is_that_of_the_command():
-    command = [sys.executable, "-m", "diffumin_tf.cli", "trian"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "unknown command 'trian'" in done.stderr
+def test_the_exit_code_of_the_program_is_that_of_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["diffumin", "trian"])
+    with pytest.raises(SystemExit) as stop:
+        cli.run()
+    assert stop.value.code == 2 and "unknown command 'trian'" in capsys.readouterr().err
