@@ -40,12 +40,12 @@ def parts(rows, sizes):
 def distributed(values):
     """One value a replica, on its device, as `strategy.run` takes them."""
 
-    def own(context):
+    def on_device(context):
         replica = context.replica_id_in_sync_group
         with tf.device(f"CPU:{replica}"):
             return tf.nest.map_structure(tf.identity, values[replica])
 
-    return mirrored().experimental_distribute_values_from_function(own)
+    return mirrored().experimental_distribute_values_from_function(on_device)
 
 
 def per_replica(results):

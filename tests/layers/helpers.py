@@ -1,7 +1,5 @@
 """What the tests of several layers share."""
 
-import inspect
-
 import numpy as np
 import tensorflow as tf
 
@@ -20,17 +18,6 @@ def randomise(layer, seed=0, scale=0.3):
     for weight in layer.trainable_variables:
         centre = 1.0 if "gamma" in weight.name else 0.0
         weight.assign(centre + scale * rng.standard_normal(weight.shape))
-
-
-def copy_of(layer, *inputs, **kwargs):
-    """A layer from the config of `layer`, built on the inputs, with its weights."""
-    config = layer.get_config()
-    assert set(inspect.signature(type(layer)).parameters) - {"kwargs"} <= set(config)
-    copy = type(layer).from_config(config)
-    assert copy.get_config() == config
-    copy(*inputs, **kwargs)
-    copy.set_weights(layer.get_weights())
-    return copy
 
 
 def flat(outputs):
@@ -56,35 +43,22 @@ def assert_batch_mates_never_matter(call, inputs):
         assert_same([output[0] for output in alone], row, tolerance=OTHER_SHAPE)
 
 
-def assert_saving_keeps_outputs(layer, tensors, tmp_path, names=None):
-    """Save a functional model around `layer` as a SavedModel, load it, compare the outputs."""
-    names = names or [f"input_{place}" for place in range(len(tensors))]
-    inputs = [
-        tf.keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
-        for tensor, name in zip(tensors, names, strict=True)
-    ]
-    model = tf.keras.Model(inputs, layer(*inputs))
-    expected = model(tensors)
-    model.save(tmp_path / "model", save_format="tf")
-    loaded = tf.keras.models.load_model(tmp_path / "model")
-    assert type(loaded.layers[-1]) is type(layer)
-    assert_same(loaded(tensors), expected)
-    return loaded
+def nodes(graph_def):
+    """The nodes of a graph, its inner functions included."""
+    return [*graph_def.node, *(n for f in graph_def.library.function for n in f.node_def)]
 
 
 def random_ops(function):
-    """Names of the random ops in the graph of `function()`, its inner functions included."""
-    graph = tf.function(function).get_concrete_function().graph.as_graph_def()
-    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    return {node.op for node in nodes if "Random" in node.op or "Rng" in node.op}
+    """Names of the random ops in the graph of `function()`."""
+    graph_def = tf.function(function).get_concrete_function().graph.as_graph_def()
+    return {n.op for n in nodes(graph_def) if "Random" in n.op or "Rng" in n.op}
 
 
 def must_compile(function):
     """Whether the graph of a concrete function holds a part that XLA must compile."""
-    graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    marked = [*nodes, *graph.library.function]
-    return any(part.attr["_XlaMustCompile"].b for part in marked)
+    graph_def = function.graph.as_graph_def()
+    parts = [*nodes(graph_def), *graph_def.library.function]
+    return any(part.attr["_XlaMustCompile"].b for part in parts)
 
 
 def assert_finite(values):

@@ -31,7 +31,7 @@ def extract_interests(
     kernel,
     bias,
     count,
-    places,
+    top_k,
     aggregation,
     orthogonal=True,
     routing=True,
@@ -45,7 +45,7 @@ def extract_interests(
     interests = np.zeros([count, width])
     for i in range(count):
         valid = [j for j in range(length) if mask[j]]
-        best = sorted(valid, key=lambda j: (-scores[j][i], j))[:places]
+        best = sorted(valid, key=lambda j: (-scores[j][i], j))[:top_k]
         members = [j for j in best if not routing or scores[j][i] == max(scores[j])]
         for j in members:
             kept[j, i] = True
@@ -135,10 +135,10 @@ def sample(x0, noise, timesteps, alphas_cumprod, predict_x0):
     """Deterministic diffusion sampling; `predict_x0(x, t)` stands for the network."""
     start = alphas_cumprod[timesteps[0]]
     x = math.sqrt(start) * x0 + math.sqrt(1 - start) * noise
-    for place, t in enumerate(timesteps):
+    for step, t in enumerate(timesteps):
         alpha = alphas_cumprod[t]
-        last = place + 1 == len(timesteps)
-        previous = 1.0 if last else alphas_cumprod[timesteps[place + 1]]
+        last = step + 1 == len(timesteps)
+        previous = 1.0 if last else alphas_cumprod[timesteps[step + 1]]
         clean = predict_x0(x, t)
         eps = (x - math.sqrt(alpha) * clean) / math.sqrt(1 - alpha)
         x = math.sqrt(previous) * clean + math.sqrt(1 - previous) * eps

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.layers import replicas
+from diffumin_tf.layers import DenoiserConfig, Diffusion, replicas
 from diffumin_tf.layers.xla import compiled_in_training
 from tests import two_devices
 from tests.layers.contract import CONTRACTS, call
@@ -105,7 +105,7 @@ CASES = {
     "CMIC without users": {"negatives": "global"},
     "Dice": {},
     "DMIG": {},
-    "DMIG of epsilon": {"prediction_type": "epsilon"},
+    "DMIG of epsilon": {"diffusion": Diffusion(40, 2, 10, prediction_type="epsilon")},
     "InterestSummary": {},
     "OMIE": {},
     "SoftSearch": {},
@@ -191,7 +191,8 @@ def test_negatives_of_the_replica_are_those_of_its_own_samples():
 def test_a_compiled_generator_holds_no_communication():
     inputs = CONTRACTS["DMIG"].inputs(5)
     with two_devices.mirrored().scope():
-        layer = built("DMIG", inputs, dropout_rate=0.2, jit_compile=True)
+        denoiser = DenoiserConfig(n_layers=1, dropout_rate=0.2)
+        layer = built("DMIG", inputs, denoiser=denoiser, jit_compile=True)
     run = tf.function(
         lambda x: two_devices.mirrored().run(lambda y: call(layer, y, True), args=(x,)),
         autograph=False,
