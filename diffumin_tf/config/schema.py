@@ -1,10 +1,16 @@
 """The schema of a record (`data_struct.json`): which columns there are and where they lie."""
 
+import collections
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
+from pydantic import Field, PositiveInt
+
+from diffumin_tf.config.strict import StrictModel, validate
 from diffumin_tf.errors import ConfigError, did_you_mean
 from diffumin_tf.files import read_json
 
@@ -13,6 +19,57 @@ SCHEMA_FILE = "data_struct.json"
 GROUPS = ("label", "auxiliary_info", "cat_feature", "dense_feature")
 _RANGE = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<start>\d+):(?P<stop>\d+)\]$")
 _ELEMENT = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<index>\d+)\]$")
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Group(StrictModel):
+    """The columns of one group, with ranges such as `a[0:50]` written out."""
+
+    column: list[Name] = []
+
+    @pydantic.field_validator("column")
+    @classmethod
+    def _written_out(cls, columns: list[str]) -> list[str]:
+        written = [name for column in columns for name in _expand(column)]
+        for name, count in collections.Counter(written).items():
+            if count > 1:
+                raise ValueError(f"column {name!r} is listed twice")
+        return written
+
+
+class SequenceGroup(Group):
+    """History fields that have a record key of their own, and how long they are at most."""
+
+    max_len: PositiveInt
+
+
+class SchemaFile(StrictModel):
+    """The content of a `data_struct.json`."""
+
+    label: Group
+    auxiliary_info: Group = Group()
+    cat_feature: Group = Group()
+    dense_feature: Group = Group()
+    sequence_feature: SequenceGroup = SequenceGroup(max_len=1)
+    id_space: dict[str, Name] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> "SchemaFile":
+        if len(self.label.column) != 1:
+            raise ValueError(f"label: must name exactly one column, got {self.label.column}")
+        columns, histories = self.cat_feature.column, self.sequence_feature.column
+        fixed = _fixed_sequences(columns)
+        for name in histories:
+            if name in fixed or name in columns:
+                raise ValueError(f"sequence_feature: {name!r} stands in cat_feature too")
+        named = {*columns, *fixed, *histories}
+        for name in self.id_space:
+            if name not in named:
+                raise ValueError(
+                    f"id_space: {name!r} is no categorical column{did_you_mean(name, named)}"
+                )
+        return self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,32 +119,12 @@ class DataStruct:
     @classmethod
     def from_dict(cls, content: dict[str, Any], source: str = "data_struct") -> "DataStruct":
         """Builds the schema from the content of a `data_struct.json`."""
-        known = (*GROUPS, "sequence_feature", "id_space")
-        for key in content:
-            if key not in known and not key.startswith("---"):
-                raise ConfigError(f"{source}: unknown group {key!r}{did_you_mean(key, known)}")
-        groups = {g: _expand(_columns(content, g, source), g, source) for g in GROUPS}
-        if len(groups["label"]) != 1:
-            raise ConfigError(
-                f"{source}: group 'label' must name exactly one column, got {groups['label']}"
-            )
+        file = validate(SchemaFile, content, source)
+        groups = {name: tuple(getattr(file, name).column) for name in GROUPS}
         sequences = _fixed_sequences(groups["cat_feature"])
-        block = content.get("sequence_feature", {})
-        for name in _columns(content, "sequence_feature", source):
-            if name in sequences or name in groups["cat_feature"]:
-                raise ConfigError(f"{source}: {name!r} stands in two groups")
-            sequences[name] = SequenceField(name, _max_len(block, source))
-        spaces = content.get("id_space", {})
-        if not isinstance(spaces, dict):
-            raise ConfigError(f"{source}: id_space: must be an object, got {spaces!r}")
-        named = {*groups["cat_feature"], *sequences}
-        for name, space in spaces.items():
-            if name not in named or not isinstance(space, str) or not space:
-                raise ConfigError(
-                    f"{source}: id_space: {name!r}: {space!r} must give the name of a space to a "
-                    f"categorical column{did_you_mean(name, named)}"
-                )
-        return cls(**groups, sequences=sequences, id_spaces=dict(spaces), source=source)
+        for name in file.sequence_feature.column:
+            sequences[name] = SequenceField(name, file.sequence_feature.max_len)
+        return cls(**groups, sequences=sequences, id_spaces=dict(file.id_space), source=source)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of an equal `data_struct.json`."""
@@ -144,49 +181,28 @@ class DataStruct:
         return self.sequences[name]
 
 
-def _columns(content: dict[str, Any], group: str, source: str) -> list[str]:
-    block = content.get(group, {"column": []})
-    columns = block.get("column") if isinstance(block, dict) else None
-    if not isinstance(columns, list) or not all(isinstance(c, str) and c for c in columns):
-        raise ConfigError(
-            f"{source}: group {group!r} must be an object with a list of names in 'column', "
-            f"got {block!r}"
-        )
-    return columns
-
-
-def _expand(columns: list[str], group: str, source: str) -> tuple[str, ...]:
-    expanded: list[str] = []
-    for column in columns:
-        match = _RANGE.match(column)
-        if not match:
-            expanded.append(column)
-            continue
-        start, stop = int(match["start"]), int(match["stop"])
-        if start >= stop:
-            raise ConfigError(f"{source}: {group}: empty range {column!r}")
-        expanded.extend(f"{match['name']}[{i}]" for i in range(start, stop))
-    if len(set(expanded)) != len(expanded):
-        twice = next(c for c in expanded if expanded.count(c) > 1)
-        raise ConfigError(f"{source}: {group}: column {twice!r} is listed twice")
-    return tuple(expanded)
+def _expand(column: str) -> list[str]:
+    match = _RANGE.match(column)
+    if not match:
+        return [column]
+    indices = range(int(match["start"]), int(match["stop"]))
+    if not indices:
+        raise ValueError(f"empty range {column!r}")
+    return [f"{match['name']}[{i}]" for i in indices]
 
 
 def _collapse(columns: Sequence[str]) -> list[str]:
     """The inverse of `_expand`: consecutive elements become one range."""
-    collapsed: list[str] = []
-    run: tuple[str, int, int] | None = None
-    for column in (*columns, ""):
-        match = _ELEMENT.match(column)
-        if match and run and match["name"] == run[0] and int(match["index"]) == run[2]:
-            run = (run[0], run[1], run[2] + 1)
-            continue
-        if run:
-            collapsed.append(f"{run[0]}[{run[1]}:{run[2]}]")
-        index = int(match["index"]) if match else 0
-        run = (match["name"], index, index + 1) if match else None
-        if not match and column:
-            collapsed.append(column)
+
+    def run_of(numbered: tuple[int, str]) -> tuple[str, int | None]:
+        match = _ELEMENT.match(numbered[1])
+        return (match["name"], int(match["index"]) - numbered[0]) if match else (numbered[1], None)
+
+    collapsed = []
+    for (name, offset), run in itertools.groupby(enumerate(columns), run_of):
+        numbers = [number for number, _ in run]
+        start, stop = numbers[0], numbers[-1] + 1
+        collapsed.append(name if offset is None else f"{name}[{start + offset}:{stop + offset}]")
     return collapsed
 
 
@@ -204,13 +220,3 @@ def _fixed_sequences(columns: Sequence[str]) -> dict[str, SequenceField]:
         elif field and index == field.max_len and position == field.start + index:
             found[match["name"]] = dataclasses.replace(field, max_len=index + 1)
     return found
-
-
-def _max_len(block: dict[str, Any], source: str) -> int:
-    value = block.get("max_len")
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(
-            f"{source}: sequence_feature: 'max_len' must be a whole number of behaviours, "
-            f"at least 1, got {value!r}"
-        )
-    return value

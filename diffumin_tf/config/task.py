@@ -1,7 +1,7 @@
 """The experiment configuration (`task_conf.json`), validated, with `--set` overrides."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -188,40 +188,33 @@ class TaskConfig(_Section):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "TaskConfig":
+        bounds = [
+            ("subseq_len", "seq_len", self.seq_len),
+            ("start_timestep", "timesteps - 1 =", self.timesteps - 1),
+            ("infer_timesteps", "start_timestep + 1 =", self.start_timestep + 1),
+            ("beta_start", "beta_end", self.beta_end),
+        ]
         for split in ("train", "valid", "test"):
-            start, end = getattr(self, f"{split}_data_start"), getattr(self, f"{split}_data_end")
-            if start and end and start > end:
-                raise _conflict(f"{split}_data_start", start, f"{split}_data_end {end}")
-        if self.subseq_len > self.seq_len:
-            raise _conflict("subseq_len", self.subseq_len, f"seq_len {self.seq_len}")
-        if self.start_timestep >= self.timesteps:
-            raise _conflict("start_timestep", self.start_timestep, f"timesteps {self.timesteps}-1")
-        if self.infer_timesteps > self.start_timestep + 1:
-            raise _conflict(
-                "infer_timesteps", self.infer_timesteps, f"start_timestep {self.start_timestep}+1"
-            )
-        buckets = self.length_buckets or ()
-        if buckets and (list(buckets) != sorted(set(buckets)) or buckets[-1] != self.seq_len):
+            end = f"{split}_data_end"
+            bounds.append((f"{split}_data_start", end, getattr(self, end)))
+        for key, bound, most in bounds:
+            value = getattr(self, key)
+            if value is not None and most is not None and value > most:
+                raise ValueError(f"{key} is {value!r} but may be at most {bound} {most!r}")
+        buckets = list(self.length_buckets or [self.seq_len])
+        if buckets != sorted(set(buckets)) or buckets[-1] != self.seq_len:
             raise ValueError(
-                f"length_buckets is {list(buckets)} but must ascend to seq_len {self.seq_len}"
+                f"length_buckets is {buckets} but must ascend to seq_len {self.seq_len}"
             )
+        schedule = f"learning_rate_schedule is {self.learning_rate_schedule!r}"
         if self.learning_rate_schedule != "constant" and self.decay_steps is None:
-            raise ValueError(
-                f"learning_rate_schedule {self.learning_rate_schedule!r} needs decay_steps, the "
-                "steps after which the rates reach 0"
-            )
+            raise ValueError(f"{schedule}: give decay_steps, after which the rates reach 0")
         if self.learning_rate_schedule != "constant" and self.pretrain_model_dir:
             raise ValueError(
-                f"learning_rate_schedule is {self.learning_rate_schedule!r} but must be "
-                "'constant' with pretrain_model_dir, whose number of updates is taken over"
+                f"{schedule} but must be 'constant' with pretrain_model_dir, whose number of "
+                "updates is taken over"
             )
-        if self.beta_start > self.beta_end:
-            raise _conflict("beta_start", self.beta_start, f"beta_end {self.beta_end}")
         return self
-
-
-def _conflict(key: str, value: Any, bound: str) -> ValueError:
-    return ValueError(f"{key} is {value!r} but may be at most {bound}")
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str]]:
