@@ -123,6 +123,9 @@ class _Calls:
                 # Not setattr, by which Keras would forget a layer that hides behind the name.
                 stack.enter_context(mock.patch.dict(vars(owner), {attribute: spy}))
             model(batch, training=training)
+        unused = [name for name, calls in self._made.items() if not calls]
+        if unused:
+            raise RuntimeError(f"the model makes no call of: {', '.join(unused)}")
 
     def looked_up(self) -> tf.Tensor:
         """Rows [n] of the table that gradients reach, with repetitions."""
