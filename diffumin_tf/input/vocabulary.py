@@ -2,7 +2,7 @@
 
 import hashlib
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -87,9 +87,7 @@ class VocabularyRows(tf.Module):
         try:
             self._table = tf.lookup.StaticHashTable(_Lines(path), -1)
         except tf.errors.OpError as error:
-            raise ConfigError(
-                f"{path}: no vocabulary (one decimal id a line, no id twice): {error.message}"
-            ) from None
+            raise _no_vocabulary(path, error.message) from None
         self.rows = 1 + int(self._table.size())
 
     def __call__(self, ids: tf.Tensor) -> tf.Tensor:
@@ -107,17 +105,23 @@ def count_ids(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         ids int64 [n], ascending; counts int64 [n].
     """
     counted = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    pending: list[np.ndarray] = []
+    for ids in _joined(batches):
+        counted = _sum(counted, np.unique(ids, return_counts=True))
+    return counted
+
+
+def _joined(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The positive ids of the batches in pieces of about `_IDS_AT_ONCE`."""
+    piece: list[np.ndarray] = []
     size = 0
     for batch in batches:
-        pending.append(batch[batch > 0])
-        size += pending[-1].size
+        piece.append(batch[batch > 0])
+        size += piece[-1].size
         if size > _IDS_AT_ONCE:
-            counted = _sum(counted, np.unique(np.concatenate(pending), return_counts=True))
-            pending, size = [], 0
-    if pending:
-        counted = _sum(counted, np.unique(np.concatenate(pending), return_counts=True))
-    return counted
+            yield np.concatenate(piece)
+            piece, size = [], 0
+    if piece:
+        yield np.concatenate(piece)
 
 
 def write_vocabulary(
@@ -143,11 +147,10 @@ def write_vocabulary(
         DataError: no id is frequent enough for a first vocabulary, or the disk is full.
     """
     old = read_ids(previous) if previous else np.zeros(0, np.int64)
-    by_id = np.sort(old)
-    today = _without(by_id, count_ids(batches))
+    today = _without(old, count_ids(batches))
     ids, counts = today
     if previous:
-        ids, counts = _sum(today, _without(by_id, _read_pending(_beside(previous))))
+        ids, counts = _sum(today, _without(old, _read_pending(_beside(previous))))
     kept = counts >= min_count
     if not old.size and not kept.any():
         raise DataError(
@@ -182,29 +185,17 @@ def read_ids(path: str) -> np.ndarray:
             ids = np.concatenate([block.to_numpy() for block in blocks])
         if ids.shape[1] != 1:
             raise ValueError(f"{ids.shape[1]} columns")
+        ids = ids[:, 0]
+        twice = ids[pd.Index(ids).duplicated()]
+        if twice.size:
+            raise ValueError(f"{twice[0]} stands there twice")
     except (tf.errors.OpError, ValueError, OverflowError) as error:
-        raise ConfigError(
-            f"{path}: no vocabulary (one decimal id a line, no id twice): {error}"
-        ) from None
-    ids = ids[:, 0]
-    by_id = np.sort(ids)
-    twice = by_id[1:][by_id[1:] == by_id[:-1]]
-    if twice.size:
-        raise ConfigError(
-            f"{path}: no vocabulary (one decimal id a line, no id twice): {twice[0]} stands there "
-            "twice"
-        )
+        raise _no_vocabulary(path, error) from None
     return ids
 
 
-def find_ids(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Position in `ids` of each wanted id, int64; −1 where `ids` does not hold it."""
-    order, asked = np.argsort(ids), np.argsort(wanted)  # read in order, memory is 10 times as fast
-    by_id, wanted = ids[order], wanted[asked]
-    place = np.minimum(np.searchsorted(by_id, wanted), len(by_id) - 1)
-    found = np.empty(len(wanted), np.int64)
-    found[asked] = np.where(by_id[place] == wanted, order[place], -1)
-    return found
+def _no_vocabulary(path: str, reason: object) -> ConfigError:
+    return ConfigError(f"{path}: no vocabulary (one decimal id a line, no id twice): {reason}")
 
 
 def _beside(vocabulary: str) -> str:
@@ -242,18 +233,11 @@ def _sum(
     return ids[first], np.add.reduceat(counts[order], first)
 
 
-def _contains(by_id: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Which ids stand in an ascending array."""
-    if not by_id.size:
-        return np.zeros(len(ids), bool)
-    place = np.searchsorted(by_id, ids)
-    return by_id[np.minimum(place, len(by_id) - 1)] == ids
-
-
 def _without(
-    by_id: np.ndarray, counted: tuple[np.ndarray, np.ndarray]
+    old: np.ndarray, counted: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    kept = ~_contains(by_id, counted[0])
+    """The counts of ids that are not among the old ones."""
+    kept = ~pd.Index(counted[0]).isin(old)
     return counted[0][kept], counted[1][kept]
 
 
@@ -262,7 +246,7 @@ def _most_worth(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ids to remember when there are too many, in their order."""
     if len(ids) > _PENDING_IDS:
-        order = np.lexsort((_contains(today, ids), counts))
+        order = np.lexsort((pd.Index(ids).isin(today), counts))
         kept = np.sort(order[-_PENDING_IDS:])
         ids, counts = ids[kept], counts[kept]
     return ids, counts

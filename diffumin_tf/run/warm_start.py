@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
@@ -270,7 +271,7 @@ def _earlier_rows(rows: int, earlier: _EarlierRun, vocabulary_path: str | None) 
     ids = vocabulary.read_ids(vocabulary_path)
     if rows != len(ids) + 1:
         raise DataError(f"{vocabulary_path}: {len(ids)} ids for a table of {rows} rows")
-    positions = vocabulary.find_ids(earlier.ids(), ids)
+    positions = pd.Index(earlier.ids()).get_indexer(ids)  # -1 where it is new
     return np.concatenate([[0], np.where(positions >= 0, positions + 1, -1)])
 
 
