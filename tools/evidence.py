@@ -1,4 +1,4 @@
-"""Runs the studies of exp/studies, on which docs/evidence.md rests.
+"""Runs the studies of exp/studies, on which docs/lab/evidence.md rests.
 
 usage: python tools/evidence.py --output DIR [--kuairand DIR] [--movielens DIR] [--jobs N] [--quick]
 

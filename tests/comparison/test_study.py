@@ -62,7 +62,7 @@ def test_a_mistake_is_named_with_its_file_and_key(folder, changes, message):
 
 
 def test_every_key_of_a_study_is_documented_and_the_example_is_one():
-    docs = pathlib.Path(__file__).parents[2] / "docs" / "comparing.md"
+    docs = pathlib.Path(__file__).parents[2] / "docs" / "results.md"
     text = docs.read_text(encoding="utf-8")
     named = set(re.findall(r"`([a-z_]+)`", text))
     assert {*Study.model_fields, *Contender.model_fields} <= named

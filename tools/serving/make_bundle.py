@@ -8,7 +8,7 @@ FOLDER holds versions as `diffumin export` writes them. Served are the version l
 default the newest, the one labelled canary, and those of --hold, which get no label and wait to be
 rolled back to. Ports are open on ADDRESS, by default 127.0.0.1, this machine alone. DIR must not
 exist; it gets models.config, and the files of tools/serving/bundle with these choices in them.
-Needs pip install 'diffumin_tf[serving]'. How to start it is in docs/serving.md.
+Needs `pip install '.[serving]'` in a checkout. How to start it is in docs/serving.md.
 """
 
 import ipaddress
