@@ -1,209 +1,237 @@
-"""From files to batches: which files, which order, which values."""
-
-import os
+"""From files to batches: order, positions, and parts of global batches for replicas and workers."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.errors import DataError
-from diffumin_tf.input import parsing
-from diffumin_tf.input.dataset import Batches, id_batches
-from diffumin_tf.input.splits import empty_days, list_files
-from tests.input.part_files import (
-    encoded,
-    numbered,
-    small_path,
-    small_schema,
-    users_in,
-    write_parts,
-)
+from diffumin_tf.errors import ConfigError
+from diffumin_tf.input.dataset import WHOLE, Batches, Part, check_input_shards, id_batches
+from tests.input.part_files import encoded, numbered, small_path, users_in, write_parts
 
-SAMPLES = 50
+# 103 samples in 6 files of 17 or 18; batches of 12 leave 7 for the last one.
+SAMPLES, FILES, BATCH = 103, 6, 12
+SHUFFLE = (40, 5)
 
 
 @pytest.fixture(scope="module")
-def schema():
-    return small_schema()
-
-
-def days_of(path, start, end):
-    files = list_files(str(path), start, end, "train")
-    return [os.path.basename(os.path.dirname(file)) for file in files]
+def files(schema, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts")
+    return write_parts(folder, encoded(schema, SAMPLES), FILES)
 
 
 @pytest.fixture
-def days(tmp_path):
-    for day in ("20231231", "20240101", "20240102"):
-        (tmp_path / day).mkdir()
-        for part in (1, 0):
-            (tmp_path / day / f"part-0000{part}").touch()
-        (tmp_path / day / "_SUCCESS.json").touch()
-    (tmp_path / "manifest.json").touch()
-    return tmp_path
+def read(files, schema, path):
+    """Users of each element of a dataset of batches."""
+
+    def users(part=WHOLE, of=files, batch_size=BATCH, shuffle=SHUFFLE, **options):
+        return users_in(of, schema, path, batch_size, shuffle, part=part, **options)
+
+    return users
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "picked"),
-    [
-        (20231231, 20240101, ["20231231", "20240101"]),
-        (20240101, 20240101, ["20240101"]),
-        (20240101, None, ["20240101", "20240102"]),
-        (None, 20231231, ["20231231"]),
-        (None, None, ["20231231", "20240101", "20240102"]),
-    ],
-)
-def test_first_and_last_day_are_picked_and_nothing_outside(days, start, end, picked):
-    assert days_of(days, start, end) == [day for day in picked for _ in range(2)]
+@pytest.mark.parametrize("shuffle", [None, (16, 1), (1000, 1)])
+def test_every_record_comes_once_from_any_position(read, shuffle):
+    every = read(shuffle=shuffle)
+    assert [len(batch) for batch in every] == [12] * 8 + [7]
+    assert sorted(sum(every, [])) == list(range(SAMPLES))
+    for skip in (1, 8, 9):
+        assert read(shuffle=shuffle, skip=skip) == every[skip:]
 
 
-def test_parts_come_in_order_and_other_files_are_left_alone(days):
-    files = list_files(str(days), 20240101, 20240101, "train")
-    assert [os.path.basename(file) for file in files] == ["part-00000", "part-00001"]
+def test_without_shuffling_records_keep_the_order_of_the_files(read):
+    in_order = [user for part in range(FILES) for user in range(part, SAMPLES, FILES)]
+    assert sum(read(shuffle=None), []) == in_order
 
 
-def test_a_glob_picks_its_files_in_order(days):
-    files = list_files(f"{days}/2024*/part-*0", None, None, "test")
-    assert files == [f"{days}/2024010{n}/part-00000" for n in (1, 2)]
+@pytest.mark.parametrize("options", [{}, {"part": Part(1, 1, 3)}, {"input_shards": 3}])
+def test_the_seed_alone_decides_the_order(read, options):
+    one = read(shuffle=(16, 7), **options)
+    assert read(shuffle=(16, 7), **options) == one
+    assert read(shuffle=(16, 8), **options) != one
 
 
-@pytest.mark.parametrize(
-    ("path", "bounds", "message"),
-    [
-        (None, (None, None), "valid_data_path is not set: give a folder of <yyyymmdd>/part-"),
-        ("{days}/gone", (None, None), "valid_data_path: '{days}/gone' is no folder"),
-        ("{days}/x*", (None, None), "valid_data_path: no file matches '{days}/x*'"),
-        (
-            "{days}",
-            (20250101, 20250102),
-            "valid_data_path: '{days}' holds no records from 20250101 to 20250102; "
-            "there is 20231231 to 20240102 (3 days)",
-        ),
-        ("{days}", (20250101, None), "from 20250101 to the last day; there is 20231231"),
-        ("{days}/20240101", (None, 20200101), "from the first day to 20200101; there is no day"),
-    ],
-)
-def test_where_there_is_no_file_the_message_says_what_there_is(days, path, bounds, message):
-    with pytest.raises(DataError) as error:
-        list_files(path and path.format(days=days), *bounds, "valid")
-    assert message.format(days=days) in str(error.value)
+def test_an_epoch_adds_to_the_seed(files, schema, path):
+    batches = Batches(files, schema, path, BATCH, "user_id", SHUFFLE)
+    third = [batch.user.numpy().tolist() for batch in batches.epoch(2)]
+    assert third == users_in(files, schema, path, BATCH, (SHUFFLE[0], SHUFFLE[1] + 2))
+    assert batches.spec == batches.dataset().element_spec
 
 
-@pytest.mark.parametrize("compression", ["", "GZIP"])
-def test_values_come_back_as_they_were_written(schema, tmp_path, compression):
+def test_files_are_shuffled_too_so_that_a_small_buffer_mixes_days(read):
+    first = {read(shuffle=(1, seed))[0][0] for seed in range(8)}
+    assert len(first) > 1 and first <= set(range(FILES))
+
+
+def test_labels_are_floats_and_stay_with_their_samples(files, schema, path):
     data = numbered(SAMPLES)
-    files = write_parts(tmp_path / "d", encoded(schema, SAMPLES), compression=compression)
-    assert files[0].endswith(".gz") == (compression == "GZIP")
-    (serialised,) = parsing.read_records(files).batch(SAMPLES)
-    raw = parsing.parse(schema, serialised)
-    np.testing.assert_array_equal(raw["label"], data.label)
-    for group in ("auxiliary_info", "cat_feature", "dense_feature"):
-        np.testing.assert_array_equal(raw[group], getattr(data, group))
-    for name, (values, splits) in data.sequences.items():
-        assert raw[name].dtype == tf.int64
-        np.testing.assert_array_equal(raw[name].values, values)
-        np.testing.assert_array_equal(raw[name].row_splits, splits)
-
-
-def test_a_request_needs_neither_label_nor_auxiliary_columns(schema, tmp_path):
-    example = tf.train.Example.FromString(encoded(schema, 1)[0])
-    for name in ("label", "auxiliary_info", "item_list"):
-        example.features.feature.pop(name, None)
-    raw = parsing.parse(schema, tf.constant([example.SerializeToString()]), labelled=False)
-    assert sorted(raw) == ["cat_feature", "category_list", "dense_feature", "item_list"]
-    np.testing.assert_array_equal(raw["item_list"].row_lengths(), [0])
-
-
-def test_plain_and_zipped_files_do_not_mix(schema, tmp_path):
-    files = write_parts(tmp_path / "a", encoded(schema, 2))
-    files += write_parts(tmp_path / "b", encoded(schema, 2), compression="GZIP")
-    with pytest.raises(DataError, match="part-00000 … .*part-00000.gz: plain and .gz files"):
-        parsing.read_records(files)
-
-
-@pytest.fixture(scope="module")
-def four_files(schema, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("four")
-    files = write_parts(folder / "a", encoded(schema, SAMPLES), parts=2)
-    return files + write_parts(folder / "b", encoded(schema, SAMPLES, SAMPLES), parts=2)
-
-
-@pytest.fixture(scope="module")
-def path(schema):
-    return small_path(schema)
-
-
-def test_every_record_comes_once_and_the_last_smaller_batch_is_kept(four_files, schema, path):
-    for shuffle in (None, (16, 1), (1000, 1)):
-        found = users_in(four_files, schema, path, shuffle=shuffle)
-        assert [len(batch) for batch in found] == [32, 32, 32, 4]
-        assert sorted(sum(found, [])) == list(range(2 * SAMPLES))
-
-
-def test_without_shuffling_records_keep_the_order_of_the_files(four_files, schema, path):
-    in_order = [*range(0, SAMPLES, 2), *range(1, SAMPLES, 2)]
-    in_order += [SAMPLES + n for n in in_order]
-    assert sum(users_in(four_files, schema, path), []) == in_order
-
-
-def test_the_seed_alone_decides_the_order(four_files, schema, path):
-    one = users_in(four_files, schema, path, shuffle=(16, 7))
-    assert users_in(four_files, schema, path, shuffle=(16, 7)) == one
-    assert users_in(four_files, schema, path, shuffle=(16, 8)) != one
-
-
-def test_files_are_shuffled_too_so_that_a_small_buffer_mixes_days(four_files, schema, path):
-    first = {users_in(four_files, schema, path, shuffle=(1, seed))[0][0] for seed in range(8)}
-    assert len(first) > 1 and first <= {0, 1, SAMPLES, SAMPLES + 1}
-
-
-def test_labels_are_floats_and_stay_with_their_samples(four_files, schema, path):
-    data = numbered(SAMPLES)
-    for batch in Batches(four_files[:2], schema, path, 16, "user_id", (99, 3)).dataset():
+    for batch in Batches(files, schema, path, 16, "user_id", (99, 3)).dataset():
         assert batch.label.dtype == tf.float32
         np.testing.assert_array_equal(batch.label, data.label[batch.user.numpy()])
         np.testing.assert_array_equal(batch.dense, data.dense_feature[batch.user.numpy()])
 
 
-def test_users_may_be_a_categorical_column_or_unknown(four_files, schema, path):
-    data = numbered(SAMPLES)
-    by_column = Batches(four_files[:1], schema, path, 99, "user").dataset()
-    np.testing.assert_array_equal(next(iter(by_column)).user, data.cat_feature[::2, 0])
-    unknown = Batches(four_files[:1], schema, path, 99, "nobody").dataset()
+def test_users_may_be_a_categorical_column_or_unknown(files, schema, path):
+    by_column = Batches(files[:1], schema, path, 99, "user").dataset()
+    expected = numbered(SAMPLES).cat_feature[::FILES, 0]
+    np.testing.assert_array_equal(next(iter(by_column)).user, expected)
+    unknown = Batches(files[:1], schema, path, 99, "nobody").dataset()
     assert next(iter(unknown)).user == ()
 
 
-def test_ids_of_columns_and_of_both_kinds_of_history_are_counted(four_files, schema):
+def test_batches_left_out_are_not_parsed(files, schema, path, tmp_path):
+    bad = write_parts(tmp_path / "bad", [b"no example"] * 32)
+    found = users_in([*bad, *files], schema, path, skip=1)
+    assert found == users_in(files, schema, path)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        users_in([*bad, *files], schema, path)
+
+
+def test_ids_of_columns_and_of_both_kinds_of_history_are_counted(files, schema):
     data = numbered(SAMPLES)
-    found = id_batches(four_files[:2], schema, ["item", "fixed_list", "item_list"], 16)
+    found = id_batches(files, schema, ["item", "fixed_list", "item_list"], 16)
     ids = np.concatenate(list(found))
     expected = [data.cat_feature[:, 1], data.cat_feature[:, 4:].ravel()]
     expected = np.concatenate([*expected, data.sequences["item_list"][0]])
     np.testing.assert_array_equal(np.sort(ids[ids > 0]), np.sort(expected))
 
 
-def test_days_without_records_are_named_and_others_are_read(days):
-    for part in ("20231231/part-00001", "20240102/part-00000"):
-        (days / part).write_bytes(b"something")
-    (days / "20240103").mkdir()
-    assert empty_days(str(days), None, None) == ["20240101", "20240103"]
-    assert empty_days(str(days), 20240102, None) == ["20240103"]
-    assert empty_days(str(days), None, 20231231) == []
-    assert days_of(days, 20240102, 20240103) == ["20240102"] * 2
-    assert empty_days(f"{days}/*/part-*", None, None) == []
+def in_groups(elements, count):
+    """Elements of one pipeline, `count` for each global batch."""
+    assert len(elements) % count == 0
+    return [elements[i : i + count] for i in range(0, len(elements), count)]
 
 
-def test_batches_left_out_at_the_start_leave_the_rest_as_it_is(four_files, schema, path):
-    for shuffle in (None, (16, 1)):
-        every = users_in(four_files, schema, path, shuffle=shuffle)
-        for skip in range(5):
-            found = users_in(four_files, schema, path, shuffle=shuffle, skip=skip)
-            assert found == every[skip:]
+def pipelines(total, workers):
+    """Parts of so many workers with the same number of replicas."""
+    count = total // workers
+    return [Part(w * count, count, total, w, workers) for w in range(workers)]
 
 
-def test_batches_left_out_are_not_parsed(four_files, schema, path, tmp_path):
-    bad = write_parts(tmp_path / "bad", [b"no example"] * 32)
-    found = users_in([*bad, *four_files], schema, path, skip=1)
-    assert found == users_in(four_files, schema, path)
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        users_in([*bad, *four_files], schema, path)
+def global_batches(read, total, workers, **options):
+    """For each global batch, the parts of all replicas in order; ended workers give nothing."""
+    by_worker = [
+        in_groups(read(part, **options), total // workers) for part in pipelines(total, workers)
+    ]
+    steps = max(len(steps) for steps in by_worker)
+    empty = [[]] * (total // workers)
+    padded = [steps_of + [empty] * (steps - len(steps_of)) for steps_of in by_worker]
+    return [sum(parts, []) for parts in zip(*padded, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("total", "workers", "skip"), [(2, 1, 0), (3, 1, 3), (2, 2, 3), (4, 2, 0), (3, 3, 3)]
+)
+def test_parts_together_are_the_batches_of_one_device(read, total, workers, skip):
+    whole = read()
+    parted = global_batches(read, total, workers, skip=skip)
+    for batch, parts in zip(whole[skip:], parted, strict=True):
+        size = len(batch)
+        assert parts == [batch[size * r // total : size * (r + 1) // total] for r in range(total)]
+
+
+def test_more_replicas_than_samples_leave_some_parts_empty_but_all_take_each_step(read):
+    parts = in_groups(read(Part(0, 9, 9)), 9)
+    assert [[len(part) for part in batch] for batch in parts[-2:]] == [
+        [1, 1, 2, 1, 1, 2, 1, 1, 2],
+        [0, 1, 1, 1, 0, 1, 1, 1, 1],
+    ]
+
+
+@pytest.mark.parametrize("buckets", [None, (3, 10)])
+def test_an_empty_part_has_the_types_and_shapes_of_others(files, schema, buckets):
+    batches = Batches(
+        files, schema, small_path(schema, buckets), SAMPLES - 1, "user_id", part=Part(0, 2, 2)
+    ).dataset()
+    full, *_, empty, one = batches
+    assert [len(part.label) for part in (full, empty, one)] == [51, 0, 1]
+    for element in (full, empty, one):
+        tf.nest.assert_same_structure(batches.element_spec, element)
+        for spec, value in zip(
+            tf.nest.flatten(batches.element_spec), tf.nest.flatten(element), strict=True
+        ):
+            assert spec.is_compatible_with(value)
+
+
+@pytest.mark.parametrize("options", [{}, {"part": Part(1, 2, 3)}, {"input_shards": 3}])
+def test_the_number_of_samples_is_open_and_nothing_is_dealt_out_twice(files, schema, path, options):
+    batches = Batches(files, schema, path, BATCH, "user_id", **options).dataset()
+    assert all(spec.shape[0] is None for spec in tf.nest.flatten(batches.element_spec))
+    policy = batches.options().experimental_distribute.auto_shard_policy
+    assert policy == tf.data.experimental.AutoShardPolicy.OFF
+
+
+@pytest.mark.parametrize("shards", [2, 3, 6])
+def test_each_shard_gives_its_share_to_each_batch_for_as_long_as_it_can(read, shards):
+    batches = read(input_shards=shards)
+    assert sorted(sum(batches, [])) == list(range(SAMPLES))
+    order = np.random.default_rng(SHUFFLE[1]).permutation(FILES)
+    for shard in range(shards):
+        own = {user for user in range(SAMPLES) if user % FILES in order[shard::shards]}
+        given = [len(own & set(batch)) for batch in batches]
+        share, last = BATCH // shards, len(own) % (BATCH // shards)
+        assert [n for n in given if n] == [share] * (len(own) // share) + [last] * bool(last)
+        assert all(n == 0 for n in given[-(-len(own) // share) :])
+        if shard == 0:  # its samples come first
+            assert set(batches[0][:share]) == own & set(batches[0])
+
+
+def test_shards_are_shuffled_each_in_its_own_way(schema, path, tmp_path):
+    files = write_parts(tmp_path / "p", encoded(schema, 80), 2)
+    (batch,) = users_in(files, schema, path, 80, (80, 5), input_shards=2)
+    one, other = [user // 2 for user in batch[:40]], [user // 2 for user in batch[40:]]
+    assert sorted(one) == sorted(other) == list(range(40))
+    assert one != other and one != sorted(one)
+
+
+@pytest.mark.parametrize(("total", "workers", "skip"), [(3, 1, 0), (2, 2, 4), (4, 2, 0), (6, 3, 4)])
+def test_shards_give_the_same_batches_to_whatever_parts_there_are(read, total, workers, skip):
+    shards = 6
+    whole = read(input_shards=shards)
+    parted = global_batches(read, total, workers, input_shards=shards, skip=skip)
+    assert [sum(parts, []) for parts in parted] == whole[skip:]
+    for parts in parted:  # replicas of one worker share near-equally
+        count = total // workers
+        sizes = [len(part) for part in parts]
+        for w in range(workers):
+            of_worker = sizes[w * count : (w + 1) * count]
+            assert max(of_worker) - min(of_worker) <= 1
+
+
+def test_files_of_others_are_never_read(files, read, schema, path, tmp_path):
+    garbage = tmp_path / "part-00000"
+    garbage.write_bytes(np.random.default_rng(0).bytes(1000))
+    for part in pipelines(2, 2):
+        options = {"part": part, "input_shards": 4}
+        batches = Batches(files, schema, path, BATCH, "user_id", SHUFFLE, **options)
+        own = sum(batches._files(0).values(), [])
+        others = [file for file in files if file not in own]
+        gone = dict(zip(others, [str(garbage), "gone"], strict=False))
+        assert len(gone) == 2
+        theirs = [gone.get(file, file) for file in files]
+        expected = read(part, input_shards=4)
+        assert read(part, of=theirs, input_shards=4) == expected
+        assert sorted(sum(expected, [])) == sorted(
+            user for user in range(SAMPLES) if files[user % FILES] in own
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 12, 6), "input_shards: 0; give 1 or more"),
+        ((3, 12, 6, 2), "input_shards: 3 is no multiple of the 2 workers; give one, or 1"),
+        ((4, 10, 6, 2), "batch_size: 10 is no multiple of input_shards, 4"),
+        ((4, 12, 3, 2), "input_shards: 4, but there are only 3 files"),
+    ],
+)
+def test_what_cannot_be_dealt_out_is_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        check_input_shards(*arguments)
+    check_input_shards(1, 7, 1, 2)
+    check_input_shards(4, 12, 4, 2)
+
+
+@pytest.mark.parametrize("wrong", [(0, 3, 2), (-1, 1, 2), (0, 0, 1), (0, 1, 2, 2, 2)])
+def test_a_part_lies_within_its_whole(wrong):
+    with pytest.raises(ValueError, match="not a part of a whole"):
+        Part(*wrong)

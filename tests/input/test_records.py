@@ -1,4 +1,4 @@
-"""Records on disk: whole or absent, whatever happens in between."""
+"""Records on disk: what is written is what is read."""
 
 import os
 
@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input import records
-from tests.small_log import SCHEMA, samples
+from diffumin_tf.input.parsing import parse, read_records
+from tests.input.part_files import encoded, numbered, write_parts
+from tests.small_log import samples
 
-
-@pytest.fixture(scope="module")
-def schema():
-    return DataStruct.from_dict(SCHEMA)
+SAMPLES = 50
 
 
 @pytest.mark.parametrize(
@@ -51,3 +49,35 @@ def test_samples_go_to_the_parts_in_turn(tmp_path, compression):
         for n in range(3)
     ]
     assert [[r.numpy() for r in part] for part in contents] == [[b"0", b"3"], [b"1"], [b"2"]]
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_values_come_back_as_they_were_written(schema, tmp_path, compression):
+    data = numbered(SAMPLES)
+    files = write_parts(tmp_path / "d", encoded(schema, SAMPLES), compression=compression)
+    assert files[0].endswith(".gz") == (compression == "GZIP")
+    (serialised,) = read_records(files).batch(SAMPLES)
+    raw = parse(schema, serialised)
+    np.testing.assert_array_equal(raw["label"], data.label)
+    for group in ("auxiliary_info", "cat_feature", "dense_feature"):
+        np.testing.assert_array_equal(raw[group], getattr(data, group))
+    for name, (values, splits) in data.sequences.items():
+        assert raw[name].dtype == tf.int64
+        np.testing.assert_array_equal(raw[name].values, values)
+        np.testing.assert_array_equal(raw[name].row_splits, splits)
+
+
+def test_a_request_needs_neither_label_nor_auxiliary_columns(schema, tmp_path):
+    example = tf.train.Example.FromString(encoded(schema, 1)[0])
+    for name in ("label", "auxiliary_info", "item_list"):
+        example.features.feature.pop(name, None)
+    raw = parse(schema, tf.constant([example.SerializeToString()]), labelled=False)
+    assert sorted(raw) == ["cat_feature", "category_list", "dense_feature", "item_list"]
+    np.testing.assert_array_equal(raw["item_list"].row_lengths(), [0])
+
+
+def test_plain_and_zipped_files_do_not_mix(schema, tmp_path):
+    files = write_parts(tmp_path / "a", encoded(schema, 2))
+    files += write_parts(tmp_path / "b", encoded(schema, 2), compression="GZIP")
+    with pytest.raises(DataError, match="part-00000 … .*part-00000.gz: plain and .gz files"):
+        read_records(files)

@@ -1,0 +1,81 @@
+"""Which files a split has."""
+
+import os
+
+import pytest
+
+from diffumin_tf.errors import DataError
+from diffumin_tf.input.splits import empty_days, list_files
+
+
+def days_of(path, start, end):
+    files = list_files(str(path), start, end, "train")
+    return [os.path.basename(os.path.dirname(file)) for file in files]
+
+
+@pytest.fixture
+def days(tmp_path):
+    for day in ("20231231", "20240101", "20240102"):
+        (tmp_path / day).mkdir()
+        for part in (1, 0):
+            (tmp_path / day / f"part-0000{part}").touch()
+        (tmp_path / day / "_SUCCESS.json").touch()
+    (tmp_path / "manifest.json").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "picked"),
+    [
+        (20231231, 20240101, ["20231231", "20240101"]),
+        (20240101, 20240101, ["20240101"]),
+        (20240101, None, ["20240101", "20240102"]),
+        (None, 20231231, ["20231231"]),
+        (None, None, ["20231231", "20240101", "20240102"]),
+    ],
+)
+def test_first_and_last_day_are_picked_and_nothing_outside(days, start, end, picked):
+    assert days_of(days, start, end) == [day for day in picked for _ in range(2)]
+
+
+def test_parts_come_in_order_and_other_files_are_left_alone(days):
+    files = list_files(str(days), 20240101, 20240101, "train")
+    assert [os.path.basename(file) for file in files] == ["part-00000", "part-00001"]
+
+
+def test_a_glob_picks_its_files_in_order(days):
+    files = list_files(f"{days}/2024*/part-*0", None, None, "test")
+    assert files == [f"{days}/2024010{n}/part-00000" for n in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("path", "bounds", "message"),
+    [
+        (None, (None, None), "valid_data_path is not set: give a folder of <yyyymmdd>/part-"),
+        ("{days}/gone", (None, None), "valid_data_path: '{days}/gone' is no folder"),
+        ("{days}/x*", (None, None), "valid_data_path: no file matches '{days}/x*'"),
+        (
+            "{days}",
+            (20250101, 20250102),
+            "valid_data_path: '{days}' holds no records from 20250101 to 20250102; "
+            "there is 20231231 to 20240102 (3 days)",
+        ),
+        ("{days}", (20250101, None), "from 20250101 to the last day; there is 20231231"),
+        ("{days}/20240101", (None, 20200101), "from the first day to 20200101; there is no day"),
+    ],
+)
+def test_where_there_is_no_file_the_message_says_what_there_is(days, path, bounds, message):
+    with pytest.raises(DataError) as error:
+        list_files(path and path.format(days=days), *bounds, "valid")
+    assert message.format(days=days) in str(error.value)
+
+
+def test_days_without_records_are_named_and_others_are_read(days):
+    for part in ("20231231/part-00001", "20240102/part-00000"):
+        (days / part).write_bytes(b"something")
+    (days / "20240103").mkdir()
+    assert empty_days(str(days), None, None) == ["20240101", "20240103"]
+    assert empty_days(str(days), 20240102, None) == ["20240103"]
+    assert empty_days(str(days), None, 20231231) == []
+    assert days_of(days, 20240102, 20240103) == ["20240102"] * 2
+    assert empty_days(f"{days}/*/part-*", None, None) == []
