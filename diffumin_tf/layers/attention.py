@@ -51,11 +51,7 @@ class MultiHeadAttention(tf.keras.layers.Layer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         (self.width,) = checks.static_sizes("query", input_shape, "[N, Q, d]", known=1)
-        if self.width % self.num_heads:
-            raise ValueError(
-                f"`num_heads` must divide the width {self.width} of a token, "
-                f"received {self.num_heads}."
-            )
+        checks.divisor("num_heads", self.num_heads, self.width, "a token's width")
         self.query_projection = self._projection("query")
         self.key_projection = self._projection("key")
         self.value_projection = self._projection("value")

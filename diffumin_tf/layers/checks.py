@@ -30,6 +30,13 @@ def widths(argument: str, value: Any, at_least: int = 0) -> list[int]:
     return [positive_int(argument, width) for width in value]
 
 
+def divisor(argument: str, value: int, total: int, meaning: str) -> int:
+    """`value`, if it divides `total`, of which `meaning` says what it is."""
+    if total % value:
+        raise ValueError(f"`{argument}` must divide {meaning} {total}, received {value}.")
+    return value
+
+
 def number(argument: str, value: Any, bounds: str, within: Callable[[float], bool]) -> float:
     """`value` as a float, if it is `within` the bounds, which `bounds` says in words."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -30,3 +30,12 @@ def top_indices(
         tf.ensure_shape(tf.pad(tf.where(found, best.indices, 0), missing), shape),
         tf.ensure_shape(tf.pad(found, missing), shape),
     )
+
+
+def with_one_behaviour(history: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """History `[B, L, d]` and mask `[B, L]`, with a masked behaviour to gather where L is 0."""
+    if history.shape[1]:
+        return history, mask
+    missing = tf.maximum(1 - tf.shape(history)[1], 0)
+    history = tf.pad(history, [[0, 0], [0, missing], [0, 0]])
+    return history, tf.pad(mask, [[0, 0], [0, missing]])

@@ -277,7 +277,14 @@ CONTRACTS = {
     ),
     "Tower": LayerContract(
         layers.Tower,
-        dict(units=[4, 3], activation="prelu", batch_norm=False, dropout_rate=0.1, momentum=0.5),
+        dict(
+            units=[4, 3],
+            activation="prelu",
+            batch_norm=False,
+            dropout_rate=0.1,
+            momentum=0.5,
+            seed=3,
+        ),
         only("inputs", 5),
         oracle=layer_oracles.tower,
         variants=(

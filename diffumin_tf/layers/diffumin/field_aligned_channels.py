@@ -90,11 +90,7 @@ class FieldAlignedChannels(tf.keras.initializers.Initializer):
         }
 
     def _fields(self, width: int) -> list[int]:
-        if width % self.field_dim:
-            raise ValueError(
-                f"`field_dim` must divide the width {width} of the candidate, "
-                f"received {self.field_dim}."
-            )
+        checks.divisor("field_dim", self.field_dim, width, "the candidate's width")
         count = width // self.field_dim
         if self.aligned_fields is None:
             return list(range(min(count, self.channels)))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from diffumin_tf.layers import checks
 from diffumin_tf.layers.diffumin.field_aligned_channels import FieldAlignedChannels
 from diffumin_tf.layers.diffumin.gram_schmidt import orthonormalise
-from diffumin_tf.layers.top_indices import top_indices
+from diffumin_tf.layers.top_indices import top_indices, with_one_behaviour
 from diffumin_tf.layers.unit_vectors import unit_vectors
 
 CHANNEL_INITS = ("field_aligned", "random")
@@ -146,18 +146,8 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
     def call(
         self, history: tf.Tensor, candidate: tf.Tensor, mask: tf.Tensor | None = None
     ) -> Interests:
-        history = checks.tensor("history", history, "[B, L, d]", [None, None, self.width])
-        batch, length, _ = history.shape
-        candidate = checks.tensor("candidate", candidate, "[B, d]", [batch, self.width])
-        if mask is None:
-            valid = tf.ones(tf.shape(history)[:2], tf.bool)
-        else:
-            valid = checks.tensor("mask", mask, "[B, L]", [batch, length], tf.bool)
-
-        if not history.shape[1]:  # an empty history is one masked behaviour
-            missing = tf.maximum(1 - tf.shape(history)[1], 0)
-            history = tf.pad(history, [[0, 0], [0, missing], [0, 0]])
-            valid = tf.pad(valid, [[0, 0], [0, missing]])
+        history, candidate, valid = checks.history_inputs(history, candidate, mask, self.width)
+        history, valid = with_one_behaviour(history, valid)
         channels = self.channels_of(candidate)
         indices, found = self.choose(history, valid, channels)
         chosen = tf.gather(history, indices, batch_dims=1)

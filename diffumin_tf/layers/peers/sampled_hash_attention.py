@@ -53,8 +53,7 @@ class SampledHashAttention(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.bits = checks.positive_int("bits", bits)
         self.width = checks.positive_int("width", width)
-        if self.bits % self.width:
-            raise ValueError(f"`width` must divide `bits` {self.bits}, received {self.width}.")
+        checks.divisor("width", self.width, self.bits, "`bits`")
         self.seed = checks.integer("seed", seed)
         self.hash = SimHash(self.bits, self.seed, name="hash")
 

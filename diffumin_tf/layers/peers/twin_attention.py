@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
-from diffumin_tf.layers.top_indices import top_indices
+from diffumin_tf.layers.top_indices import top_indices, with_one_behaviour
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -67,12 +67,8 @@ class TwinAttention(tf.keras.layers.Layer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         (self.width,) = checks.static_sizes("history", input_shape, "[B, L, d]", known=1)
-        for argument in ("num_heads", "field_dim"):
-            if self.width % getattr(self, argument):
-                raise ValueError(
-                    f"`{argument}` must divide the width {self.width} of a behaviour, "
-                    f"received {getattr(self, argument)}."
-                )
+        checks.divisor("num_heads", self.num_heads, self.width, "a behaviour's width")
+        checks.divisor("field_dim", self.field_dim, self.width, "a behaviour's width")
         fields = range(self.width // self.field_dim)
         if not set(self.inherent) <= set(fields):
             raise ValueError(
@@ -98,10 +94,7 @@ class TwinAttention(tf.keras.layers.Layer):
         history, candidate, mask = checks.history_inputs(
             history, candidate, mask, self.width, self.inherent_width
         )
-        if not history.shape[1]:  # maybe an empty history, which then becomes one masked behaviour
-            missing = tf.maximum(1 - tf.shape(history)[1], 0)
-            history = tf.pad(history, [[0, 0], [0, missing], [0, 0]])
-            mask = tf.pad(mask, [[0, 0], [0, missing]])
+        history, mask = with_one_behaviour(history, mask)
         directions = self.directions_of(candidate)
         indices, found = self.choose(history, mask, directions)
         return self.attend(tf.gather(history, indices, batch_dims=1), found, directions)

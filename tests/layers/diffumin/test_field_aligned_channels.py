@@ -51,7 +51,7 @@ def test_survives_config():
 @pytest.mark.parametrize(
     ("arguments", "shape", "message"),
     [
-        ({"field_dim": 4, "channels": 3}, [6, 18], "`field_dim` must divide the width 6 .* 4"),
+        ({"field_dim": 4, "channels": 3}, [6, 18], "`field_dim` must divide .* 6, received 4"),
         ({"field_dim": 2, "channels": 3}, [6, 12], r"`shape` must be \(d, 3·d\) .* \(6, 12\)"),
         ({"field_dim": 2, "channels": 3, "aligned_fields": [3]}, [6, 18], r"received \[3\]"),
         ({"field_dim": 2, "channels": 3, "aligned_fields": [1, 1]}, [6, 18], r"received \[1, 1\]"),
