@@ -12,8 +12,6 @@ import pyarrow.compute as pc
 
 from diffumin_tf.input.fingerprint import fingerprint
 
-_MS_PER_HOUR = 3_600_000
-
 
 def text_ids(space: str, texts: pa.Array) -> np.ndarray:
     """Ids int64 [n] of texts [n]; every distinct text is fingerprinted once."""
@@ -50,11 +48,6 @@ def is_missing(texts: pa.Array) -> np.ndarray:
     return pc.equal(texts, "").to_numpy(zero_copy_only=False)
 
 
-def first_value(texts: pa.Array, separator: str) -> pa.Array:
-    """The text before the first separator, e.g. `"39"` of `"39,12"`."""
-    return pc.list_element(pc.split_pattern(texts, separator, max_splits=1), 0)
-
-
 def buckets(values: np.ndarray, edges: Sequence[float] | None = None) -> np.ndarray:
     """Bucket of numbers [n]: how many `edges` are at most x, or ⌊log₂(1 + max(x, 0))⌋.
 
@@ -67,23 +60,16 @@ def buckets(values: np.ndarray, edges: Sequence[float] | None = None) -> np.ndar
 
 def local_time(time_ms: np.ndarray, utc_offset_hours: float) -> pd.DatetimeIndex:
     """Epoch milliseconds int64 [n] on the local clock."""
-    local_ms = time_ms + round(utc_offset_hours * _MS_PER_HOUR)
+    local_ms = time_ms + round(utc_offset_hours * 3_600_000)
     return pd.DatetimeIndex(local_ms.astype("datetime64[ms]"))
-
-
-def day_numbers(time: pd.DatetimeIndex) -> np.ndarray:
-    """Days of times [n] as numbers yyyymmdd int64 [n]."""
-    return (time.year * 10_000 + time.month * 100 + time.day).to_numpy(np.int64)
 
 
 def named_days(texts: pa.Array) -> np.ndarray:
     """Days written `yyyymmdd` or `yyyy-mm-dd` as numbers int64 [n]; 0 for no such day."""
     distinct, inverse = _distinct(texts)
-    parsed = pd.to_datetime(
-        pd.Series(distinct, dtype=object).str.replace("-", ""), format="%Y%m%d", errors="coerce"
-    )
-    days = parsed.dt.strftime("%Y%m%d").fillna("0").to_numpy(dtype=np.int64)
-    return days[inverse]
+    digits = pd.Series(distinct, dtype=object).str.replace("-", "")
+    days = pd.to_datetime(digits, format="%Y%m%d", errors="coerce").dt.strftime("%Y%m%d")
+    return days.fillna("0").to_numpy(dtype=np.int64)[inverse]
 
 
 def _distinct(texts: pa.Array) -> tuple[list[str], np.ndarray]:

@@ -18,7 +18,6 @@ def prepare(spec_path: str, input_dir: str | None, output_dir: str) -> dict[str,
     Args:
         spec_path: a `prepare.json`, see `diffumin_tf.prepare.spec`.
         input_dir: folder of the files that the spec names; None for a synthetic log.
-        output_dir: folder of the records; made when absent.
 
     Returns:
         The manifest: spec, rows read and written, days, history lengths, bad lines.

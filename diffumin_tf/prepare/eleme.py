@@ -57,23 +57,17 @@ def prepare_eleme(spec: ElemeSpec, input_dir: str, output_dir: str) -> dict[str,
     """Writes the records of an `ElemeSpec`, a day after the other; returns the manifest.
 
     Record i of a day (of one part) is the i-th good line of its files.
-
-    Raises:
-        DataError: a file cannot be read or holds too many bad lines, or the output holds other
-            data.
     """
     files = _day_files(spec, input_dir)
     inputs = {day: inputs_digest(input_dir, names) for day, names in files.items()}
     output = Partitions(output_dir, DataStruct.from_dict(SCHEMA), spec, inputs.get)
     for day, names in files.items():
         output.add(day, functools.partial(_samples, spec, input_dir, names))
-    accounts = [entry.pop("bad_lines") for entry in output.entries.values()]
-    bad_lines = {file: account for day in accounts for file, account in day.items()}
-    return output.finish(
-        rows_in={file: account["lines"] for file, account in bad_lines.items()},
-        dropped_rows={},
-        bad_lines=bad_lines,
-    )
+    bad_lines = {}
+    for entry in output.entries.values():
+        bad_lines |= entry.pop("bad_lines")
+    rows_in = {file: account["lines"] for file, account in bad_lines.items()}
+    return output.finish(rows_in=rows_in, dropped_rows={}, bad_lines=bad_lines)
 
 
 def _day_files(spec: ElemeSpec, input_dir: str) -> dict[str, list[str]]:
@@ -92,15 +86,12 @@ def _day_files(spec: ElemeSpec, input_dir: str) -> dict[str, list[str]]:
 def _samples(
     spec: ElemeSpec, folder: str, names: Sequence[str], details: dict[str, Any]
 ) -> Iterator[SampleColumns]:
-    """The samples of the files of a day, chunk by chunk."""
     accounts = details["bad_lines"] = {}
     for name in names:
-        path = posixpath.join(folder, name)
-        bad = BadLines(path, spec.max_bad_fraction)
+        bad = BadLines(posixpath.join(folder, name), spec.max_bad_fraction)
         dialect = {"header": COLUMNS, "quoting": csv.QUOTE_NONE, "missing": spec.missing}
-        for chunk in read_table(path, COLUMNS, bad, chunk_rows=_CHUNK_ROWS, **dialect):
-            good = chunk.without(_faults(chunk, spec.missing), bad)
-            yield _columns(good, spec.list_order, spec.missing)
+        for chunk in read_table(COLUMNS, bad, chunk_rows=_CHUNK_ROWS, **dialect):
+            yield _columns(chunk.without(_faults(chunk, spec.missing), bad), spec)
         bad.check()
         accounts[name] = bad.to_dict()
 
@@ -121,7 +112,7 @@ def _faults(chunk: Chunk, missing: Sequence[str]) -> Iterator[tuple[str, np.ndar
         yield f"{name} holds an entry that is no number", np.isin(np.arange(len(chunk)), rows)
 
 
-def _columns(chunk: Chunk, list_order: str, missing: Sequence[str]) -> SampleColumns:
+def _columns(chunk: Chunk, spec: ElemeSpec) -> SampleColumns:
     """The samples of a chunk of good lines."""
     texts = chunk.columns
     ids = {name: columns.text_ids(name, texts[name]) for name in CATEGORICAL}
@@ -134,13 +125,11 @@ def _columns(chunk: Chunk, list_order: str, missing: Sequence[str]) -> SampleCol
         auxiliary_info=np.stack([ids["user_id"], time], axis=1),
         cat_feature=np.stack([ids[name] for name in CATEGORICAL], axis=1),
         dense_feature=np.stack(dense, axis=1),
-        sequences=_sequences(chunk, list_order, missing),
+        sequences=_sequences(chunk, spec),
     )
 
 
-def _sequences(
-    chunk: Chunk, list_order: str, missing: Sequence[str]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _sequences(chunk: Chunk, spec: ElemeSpec) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The behaviours by list, most recent first, without those that every list misses."""
     # A missing cell becomes as many missing entries as the row's other lists have.
     lengths = np.maximum(_lengths(chunk).max(axis=0), 1)
@@ -149,7 +138,7 @@ def _sequences(
     for name in LISTS:
         cells = pc.if_else(pc.equal(chunk.columns[name], ""), all_missing, chunk.columns[name])
         flat = pc.split_pattern(cells, _SEPARATOR).flatten()
-        entries[name] = missing_as_empty(flat, missing)
+        entries[name] = missing_as_empty(flat, spec.missing)
     ids = {}
     for name, space in SCHEMA["id_space"].items():
         if name in BUCKETED_LISTS:
@@ -158,7 +147,8 @@ def _sequences(
         else:
             ids[name] = columns.text_ids(space, entries[name])
     age = columns.numbers(entries["timediff_list"])
-    kept, splits = _newest_first(age, lengths, list_order, np.any(list(ids.values()), axis=0))
+    known = np.any(list(ids.values()), axis=0)
+    kept, splits = _newest_first(age, lengths, spec.list_order, known)
     return {name: (ids[name][kept], splits) for name in LISTS}
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +20,13 @@ class Histories:
     stop: np.ndarray
 
     def gather(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The events of some samples, most recent first.
+        """Positions of the events of some samples, most recent first.
 
         Args:
             samples: int64 [n], positions of the samples.
 
         Returns:
-            event positions int64 [total] and row splits int64 [n + 1].
+            int64 [total] and row splits int64 [n + 1].
         """
         lengths = self.stop[samples] - self.start[samples]
         splits = np.concatenate([[0], np.cumsum(lengths)])
@@ -34,32 +35,23 @@ class Histories:
         return self.order[newest - np.arange(splits[-1])], splits
 
 
-def point_in_time(
-    event_user: np.ndarray,
-    event_time: np.ndarray,
-    sample_user: np.ndarray,
-    sample_time: np.ndarray,
-    max_len: int,
-) -> Histories:
+def point_in_time(events: pd.DataFrame, samples: pd.DataFrame, max_len: int) -> Histories:
     """The last `max_len` events of each sample's user strictly before the sample's time.
 
     Of events with equal user and time, the later in the input is the more recent.
 
     Args:
-        event_user: int64 [events], ids of users.
-        event_time: int64 [events], any unit.
-        sample_user: int64 [samples].
-        sample_time: int64 [samples], the unit of `event_time`.
-        max_len: behaviours kept at most.
+        events, samples: int64 columns `user` and `time`, the times of both in one unit.
     """
-    users, user = np.unique(np.concatenate([event_user, sample_user]), return_inverse=True)
-    times, time = np.unique(np.concatenate([event_time, sample_time]), return_inverse=True)
+    both = pd.concat([events, samples])
+    users, user = np.unique(both["user"], return_inverse=True)
+    times, time = np.unique(both["time"], return_inverse=True)
     # Ranks instead of raw times: the combined key cannot overflow.
     key = user * len(times) + time
-    event_key, sample_key = key[: len(event_user)], key[len(event_user) :]
+    event_key, sample_key = key[: len(events)], key[len(events) :]
     order = np.argsort(event_key, kind="stable")
     sorted_key = event_key[order]
     stop = np.searchsorted(sorted_key, sample_key, side="left")
     first_of_user = np.searchsorted(sorted_key, np.arange(len(users)) * len(times), side="left")
-    start = np.maximum(first_of_user[user[len(event_user) :]], stop - max_len)
+    start = np.maximum(first_of_user[user[len(events) :]], stop - max_len)
     return Histories(order, start, stop)

@@ -39,7 +39,6 @@ class Table(NamedTuple):
     values: pd.DataFrame
 
     def rows(self, indices: np.ndarray) -> "Table":
-        """Some rows."""
         return Table(*(frame.iloc[indices] for frame in self))
 
     def of(self, keys: pd.Series) -> "Table":
@@ -49,10 +48,6 @@ class Table(NamedTuple):
 
 class TableReader:
     """Reads the tables of a spec from a folder.
-
-    Args:
-        spec: the spec.
-        input_dir: the folder.
 
     Attributes:
         bad: accounts of the files read so far, by file name.
@@ -78,7 +73,8 @@ class TableReader:
             if shown.day:
                 found["day"] = columns.named_days(chunk.columns[shown.day])
             else:
-                found["day"] = columns.day_numbers(self._local_time(found["time"]))
+                day = self._local_time(found["time"])
+                found["day"] = (day.year * 10_000 + day.month * 100 + day.day).astype(np.int64)
             found["label"] = (value == 1 if least is None else value >= least).astype(np.int64)
             found["is_event"] = _matches(chunk, keep_where) & bool(as_events)
             return found
@@ -114,8 +110,8 @@ class TableReader:
         if table.keep_where:
             self.dropped[f"{table.file}: not kept by keep_where"] = len(read.keys) - len(kept.keys)
         if ties:
-            last_is_primary = [kept.keys[f"tie {i}"] for i in reversed(range(len(ties)))]
-            kept = kept.rows(np.lexsort(last_is_primary))
+            first_is_primary = [kept.keys[f"tie {i}"] for i in range(len(ties))]
+            kept = kept.rows(np.lexsort(first_is_primary[::-1]))
         return kept
 
     def side_table(self, table: SideTable | None, space: str) -> Table:
@@ -150,19 +146,13 @@ class TableReader:
         numeric = [f.source for f in (*(f for f in categories if f.bucket), *dense)]
         wanted = [*wanted, *(f.source for f in (*categories, *dense))]
         wanted += [keep_where.column] if keep_where else []
-        path = posixpath.join(self._input_dir, table.file)
-        bad = self.bad[table.file] = BadLines(path, spec.max_bad_fraction)
+        names = list(dict.fromkeys(filter(None, wanted)))
+        bad = BadLines(posixpath.join(self._input_dir, table.file), spec.max_bad_fraction)
+        self.bad[table.file] = bad
         parts = []
-        for chunk in read_table(
-            path,
-            list(dict.fromkeys(filter(None, wanted))),
-            bad,
-            delimiter=table.delimiter,
-            missing=spec.missing,
-        ):
-            not_numbers = (
-                (f"{c} is no number", columns.not_numbers(chunk.columns[c])) for c in numeric
-            )
+        for chunk in read_table(names, bad, delimiter=table.delimiter, missing=spec.missing):
+            texts = chunk.columns
+            not_numbers = [(f"{c} is no number", columns.not_numbers(texts[c])) for c in numeric]
             chunk = chunk.without([*faults(chunk), *not_numbers], bad)
             key = keys(chunk)
             ids = {f.name: self._ids(f, chunk, key.get("time")) for f in categories}
@@ -186,16 +176,15 @@ class TableReader:
 
     def _ids(self, field: FieldRule, chunk: Chunk, time_ms: np.ndarray | None) -> np.ndarray:
         space = self._spec.space(field.name)
-        if field.time:
-            hour_or_weekday = getattr(self._local_time(time_ms), field.time)
-            return columns.integer_ids(space, hour_or_weekday)
+        if field.time:  # "hour" or "weekday"
+            return columns.integer_ids(space, getattr(self._local_time(time_ms), field.time))
         texts = chunk.columns[field.source]
         if field.bucket:
             edges = None if field.bucket == "log2" else field.bucket
             return columns.integer_ids(space, columns.buckets(columns.numbers(texts), edges))
-        return columns.text_ids(
-            space, columns.first_value(texts, field.split) if field.split else texts
-        )
+        if field.split:
+            texts = pc.list_element(pc.split_pattern(texts, field.split, max_splits=1), 0)
+        return columns.text_ids(space, texts)
 
 
 def _dense(field: FieldRule, chunk: Chunk) -> np.ndarray:

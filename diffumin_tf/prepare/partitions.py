@@ -20,6 +20,7 @@ from diffumin_tf.input.records import SUCCESS_FILE, PartWriter, SampleColumns, e
 from diffumin_tf.prepare.spec import RecordSpec
 
 FORMAT_VERSION = 1  # Part of the key: raise it when the same spec would give other records.
+_Samples = Callable[[dict[str, Any]], Iterable[SampleColumns]]
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 _DAY = re.compile(r"(\d{8})/?")
 
@@ -28,9 +29,7 @@ class Partitions:
     """The output folder: `<yyyymmdd>/part-*`, `data_struct.json`, `manifest.json`.
 
     Args:
-        directory: the output folder.
-        schema: schema of the records.
-        spec: the spec; all of it but `files` decides what the records are.
+        spec: all of it but `files` decides what the records are.
         inputs: gives the digest of a day's input; None for a day that the input does not have.
 
     Attributes:
@@ -41,11 +40,7 @@ class Partitions:
     """
 
     def __init__(
-        self,
-        directory: str,
-        schema: DataStruct,
-        spec: RecordSpec,
-        inputs: Callable[[str], str | None],
+        self, directory: str, schema: DataStruct, spec: RecordSpec, inputs: Callable
     ) -> None:
         self._directory, self._schema, self._spec, self._inputs = directory, schema, spec, inputs
         content = {"version": FORMAT_VERSION, "spec": spec.model_dump(exclude={"files"})}
@@ -55,11 +50,10 @@ class Partitions:
         days = [match[1] for match in map(_DAY.fullmatch, names) if match]
         self._complete = {day: self._kept_entry(day) for day in sorted(days)}
 
-    def add(self, day: str, samples: Callable[[dict[str, Any]], Iterable[SampleColumns]]) -> None:
+    def add(self, day: str, samples: _Samples) -> None:
         """Writes a day, unless an earlier run completed it.
 
         Args:
-            day: `yyyymmdd`.
             samples: gives the samples, in order, in blocks that fit the memory; it may put more
                 about the day into the dict that it gets.
         """
@@ -82,9 +76,7 @@ class Partitions:
         write_json(posixpath.join(self._directory, "manifest.json"), manifest)
         return manifest
 
-    def _write(
-        self, day: str, samples: Callable[[dict[str, Any]], Iterable[SampleColumns]]
-    ) -> dict[str, Any]:
+    def _write(self, day: str, samples: _Samples) -> dict[str, Any]:
         try:
             tf.io.gfile.makedirs(self._directory)
         except tf.errors.OpError as error:

@@ -22,8 +22,7 @@
     }
 
 `"adapter": "eleme"` reads the public Ele.me files, see `ElemeSpec`; `"synthetic"` makes a log
-up, see `SyntheticSpec`. `docs/data.md` explains
-every key. Keys that start with `---` are separators; any other unknown key is an error.
+up, see `SyntheticSpec`. `docs/data.md` explains every key.
 """
 
 from typing import Annotated, Literal
@@ -32,7 +31,7 @@ import pydantic
 from pydantic import Field as Key
 
 from diffumin_tf.config.strict import Day, StrictModel, validate
-from diffumin_tf.errors import ConfigError, did_you_mean
+from diffumin_tf.errors import ConfigError, did_you_mean, did_you_mean_of
 from diffumin_tf.files import read_json
 from diffumin_tf.synthetic.log import LogSpec
 
@@ -203,24 +202,19 @@ class SyntheticSpec(LogSpec, RecordSpec):
     adapter: Literal["synthetic"]
 
 
-Spec = TablesSpec | ElemeSpec | SyntheticSpec
-_ADAPTERS: dict[str, type[Spec]] = {
-    "tables": TablesSpec,
-    "eleme": ElemeSpec,
-    "synthetic": SyntheticSpec,
-}
+_ADAPTERS = {"tables": TablesSpec, "eleme": ElemeSpec, "synthetic": SyntheticSpec}
 
 
-def load_spec(path: str) -> Spec:
+def load_spec(path: str) -> TablesSpec | ElemeSpec | SyntheticSpec:
     """Reads a `prepare.json`.
 
     Raises:
         ConfigError: the file cannot be read, or is no spec; names file, key, value and remedy.
     """
     content = read_json(path)
-    adapter = content.get("adapter", "tables")
+    adapter = str(content.get("adapter", "tables"))
     if adapter not in _ADAPTERS:
-        near = did_you_mean(str(adapter), list(_ADAPTERS)) or f"; one of {list(_ADAPTERS)}"
+        near = did_you_mean_of(adapter, _ADAPTERS)
         raise ConfigError(f"{path}: adapter: unknown adapter {adapter!r}{near}")
     return validate(_ADAPTERS[adapter], content, path)
 

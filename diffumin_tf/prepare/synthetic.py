@@ -43,9 +43,6 @@ def prepare_synthetic(spec: SyntheticSpec, output_dir: str) -> dict[str, Any]:
     A behaviour's `poi` is its shop, `third_id` its category, `aor` the shop's area. Beside the days
     lies `true_probability_<yyyymmdd>.npy`, float64 in the order of the samples, which is that of
     the records when a day has one part. The manifest has the best reachable AUC of every day.
-
-    Raises:
-        DataError: the folder holds something else, or the disk is full.
     """
     log = functools.cache(lambda: generate(spec))  # not drawn when all days are complete
     made_from = digest("synthetic")  # the spec says everything
@@ -60,8 +57,8 @@ def prepare_synthetic(spec: SyntheticSpec, output_dir: str) -> dict[str, Any]:
             "third_id_list": integer_ids("target_third_id", items.category),
             "aor_id_list": integer_ids("target_aor_id", items.aoi),
         }
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            yield _columns(log(), item_ids, rows[start : start + _BLOCK_ROWS])
+        for block in np.split(rows, range(_BLOCK_ROWS, len(rows), _BLOCK_ROWS)):
+            yield _columns(log(), item_ids, block)
 
     output = Partitions(output_dir, DataStruct.from_dict(SCHEMA), spec, lambda day: made_from)
     for day in sorted(spec.samples_per_day):

@@ -15,22 +15,17 @@ from diffumin_tf.prepare.partitions import Partitions, inputs_digest
 from diffumin_tf.prepare.spec import TablesSpec
 
 _BLOCK_ROWS = 8192
-_MS_PER_SECOND = 1000
 
 
 def prepare_tables(spec: TablesSpec, input_dir: str, output_dir: str) -> dict[str, Any]:
-    """Writes the records of a `TablesSpec`; returns the manifest.
-
-    Raises:
-        DataError: a file cannot be read or holds too many bad lines, or the output holds other
-            data.
-    """
+    """Writes the records of a `TablesSpec`; returns the manifest."""
     tables = [t for t in (spec.impressions, *spec.events, spec.users, spec.items) if t]
     inputs = inputs_digest(input_dir, list(dict.fromkeys(table.file for table in tables)))
     output = Partitions(output_dir, _schema(spec), spec, lambda day: inputs)
     log = _Log(spec, input_dir)
-    for day, rows in log.days():
-        output.add(day, lambda details, rows=rows: log.samples(rows))
+    for day, indices in log.days():
+        blocks = np.split(indices, range(_BLOCK_ROWS, len(indices), _BLOCK_ROWS))
+        output.add(day, lambda details, blocks=blocks: map(log.samples, blocks))
     if not output.entries:
         raise DataError(f"{spec.impressions.file}: no impression lies within the days {spec.days}")
     return output.finish(
@@ -74,13 +69,7 @@ class _Log:
         self._event_ids = pd.concat(
             [table.ids.reindex(columns=fields, fill_value=0) for table in past], ignore_index=True
         ).assign(**{spec.impressions.item: keys["item"]})
-        self._histories = point_in_time(
-            keys["user"].to_numpy(),
-            keys["time"].to_numpy(),
-            self._shown.keys["user"].to_numpy(),
-            self._shown.keys["time"].to_numpy(),
-            spec.max_len,
-        )
+        self._histories = point_in_time(keys, self._shown.keys, spec.max_len)
 
     def days(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every day with the indices of its impressions, in the order of the file."""
@@ -92,12 +81,7 @@ class _Log:
         for day in np.unique(day_of[wanted]):
             yield f"{day:08d}", np.flatnonzero(day_of == day)
 
-    def samples(self, indices: np.ndarray) -> Iterator[SampleColumns]:
-        """The samples of some impressions, in blocks."""
-        for start in range(0, len(indices), _BLOCK_ROWS):
-            yield self._block(indices[start : start + _BLOCK_ROWS])
-
-    def _block(self, indices: np.ndarray) -> SampleColumns:
+    def samples(self, indices: np.ndarray) -> SampleColumns:
         spec, shown = self._spec, self._shown.rows(indices)
         user, item = shown.keys["user"], shown.keys["item"]
         ids = {spec.impressions.user: user, spec.impressions.item: item}
@@ -108,7 +92,7 @@ class _Log:
         dense = [values[name] for name in spec.dense_feature]
         return SampleColumns(
             label=shown.keys["label"].to_numpy(),
-            auxiliary_info=np.stack([user, shown.keys["time"] // _MS_PER_SECOND], axis=1),
+            auxiliary_info=np.stack([user, shown.keys["time"] // 1000], axis=1),
             cat_feature=np.stack([ids[name] for name in spec.cat_feature], axis=1),
             dense_feature=np.reshape(dense, [len(dense), len(user)]).T.astype(np.float32),
             sequences=self._behaviours(indices),

@@ -7,7 +7,7 @@ import dataclasses
 import gzip
 import io
 import itertools
-import posixpath
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +24,11 @@ CHUNK_ROWS = 8192
 ALWAYS_MISSING = ("", "NaN", "nan")
 QUOTED_LINES = 5
 QUOTE_LENGTH = 120
+# Members of a zip that are no table: folders, hidden files, what macOS adds.
+_NO_TABLE = re.compile(r"^__MACOSX/|/$|(^|/)\.[^/]*$")
+
+# A RuntimeError is an encrypted member of a zip, or a compression that zipfile does not know.
+_UNREADABLE = (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, pa.ArrowException)
 
 _Row = tuple[int, Sequence[str]]
 
@@ -31,18 +36,14 @@ _Row = tuple[int, Sequence[str]]
 class BadLines:
     """The lines of one input file that cannot be used: counted by reason, a few quoted.
 
-    Args:
-        source: path of the file, for messages.
-        max_fraction: share of bad lines above which `check` fails.
-
     Attributes:
+        max_fraction: share of bad lines above which `check` fails.
         lines: lines read so far, good and bad, without the header; kept by the reader.
-        by_reason: number of bad lines by reason.
         first: the first bad lines as `{"line", "reason", "text"}`, by line number from 1.
     """
 
-    def __init__(self, source: str, max_fraction: float = 0.01) -> None:
-        self.source = source
+    def __init__(self, path: str, max_fraction: float = 0.01) -> None:
+        self.path = path
         self.max_fraction = max_fraction
         self.lines = 0
         self.by_reason: collections.Counter[str] = collections.Counter()
@@ -62,14 +63,14 @@ class BadLines:
             DataError: one message with the counts and the quoted lines.
         """
         if not self.lines:
-            raise DataError(f"{self.source}: holds no rows")
+            raise DataError(f"{self.path}: holds no rows")
         bad = self.by_reason.total()
         if bad < self.lines and bad <= self.max_fraction * self.lines:
             return
         counts = ", ".join(f"{reason}: {n}" for reason, n in self.by_reason.items())
         quotes = "".join(f"\n  line {e['line']}: {e['reason']}: {e['text']}" for e in self.first)
         raise DataError(
-            f"{self.source}: {bad} of {self.lines} lines are bad, more than max_bad_fraction "
+            f"{self.path}: {bad} of {self.lines} lines are bad, more than max_bad_fraction "
             f"{self.max_fraction:g} allows ({counts}); nothing of this file was kept{quotes}"
         )
 
@@ -97,12 +98,7 @@ class Chunk:
         return len(self.rows)
 
     def without(self, faults: Iterable[tuple[str, np.ndarray]], bad: BadLines) -> "Chunk":
-        """Leaves out faulty rows and counts each under its first fault.
-
-        Args:
-            faults: pairs of a reason and a mask bool [n].
-            bad: the account of the file.
-        """
+        """Leaves out rows with faults (a reason, a mask bool [n]); counts each under its first."""
         good = np.ones(len(self), bool)
         for reason, mask in faults:
             for row in np.flatnonzero(mask & good):
@@ -113,7 +109,6 @@ class Chunk:
 
 
 def read_table(
-    path: str,
     columns: Sequence[str],
     bad: BadLines,
     *,
@@ -126,24 +121,23 @@ def read_table(
     """Reads columns of a table as text, chunk by chunk, and counts lines that do not parse.
 
     Args:
-        path: a file; `.gz`, `.zip` (holding one file) and `.parquet` say how to open it.
         columns: names of the wanted columns.
-        bad: account of this file; the caller ends with `bad.check()`.
+        bad: account and path of the file, whose `.gz`, `.zip` (holding one file) or `.parquet` says
+            how to open it; the caller ends with `bad.check()`.
         header: names of all columns when the file has no header line; a first line that repeats
             them is passed over.
         delimiter, quoting: dialect of a CSV, as in the `csv` module.
         missing: texts that mean a missing value, besides `""`, `NaN` and `nan`.
-        chunk_rows: rows at most in one chunk.
 
     Raises:
         DataError: the file cannot be read, or lacks a wanted column.
     """
-    with _reading(path):
-        if path.endswith(".parquet"):
-            names, rows = columns, _parquet_rows(path, columns, bad)
+    with _reading(bad.path):
+        if bad.path.endswith(".parquet"):
+            names, rows = columns, _parquet_rows(columns, bad)
         else:
-            names, rows = _csv_rows(path, header, delimiter, quoting, bad)
-        positions = {name: _position(path, names, name) for name in columns}
+            names, rows = _csv_rows(header, delimiter, quoting, bad)
+        positions = {name: _position(bad.path, names, name) for name in columns}
         while read := list(itertools.islice(rows, chunk_rows)):
             try:
                 yield _chunk(read, positions, missing)
@@ -162,19 +156,19 @@ def _reading(path: str) -> Iterator[None]:
     """Turns every way in which a file can be unreadable into one DataError."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
 
 
 def _csv_rows(
-    path: str, header: Sequence[str] | None, delimiter: str, quoting: int, bad: BadLines
+    header: Sequence[str] | None, delimiter: str, quoting: int, bad: BadLines
 ) -> tuple[Sequence[str], Iterator[_Row]]:
     """The column names, and a stream of the rows that have as many columns as there are names."""
-    text = io.TextIOWrapper(_open(path), "utf-8-sig", errors="surrogateescape", newline="")
+    text = io.TextIOWrapper(_open(bad.path), "utf-8-sig", errors="surrogateescape", newline="")
     reader = csv.reader(text, delimiter=delimiter, quoting=quoting)
     names = header or next(reader, None)
     if not names:
-        raise DataError(f"{path}: holds no header line")
+        raise DataError(f"{bad.path}: holds no header line")
     return names, _whole_rows(reader, list(names), delimiter, bad)
 
 
@@ -205,25 +199,16 @@ def _open(path: str) -> io.BufferedIOBase:
     if not path.endswith(".zip"):
         return open(path, "rb")
     archive = zipfile.ZipFile(path)
-    names = [
-        name
-        for name in archive.namelist()
-        if not name.startswith("__MACOSX/")
-        and not name.endswith("/")
-        and not posixpath.basename(name).startswith(".")
-    ]
+    names = [name for name in archive.namelist() if not _NO_TABLE.search(name)]
     if len(names) != 1:
         raise DataError(f"{path}: must hold exactly one file, holds {names}")
-    try:
-        return archive.open(names[0])
-    except RuntimeError as error:  # an encrypted member, or a compression zipfile does not know
-        raise DataError(f"{path}: cannot be read: {error}") from None
+    return archive.open(names[0])
 
 
-def _parquet_rows(path: str, columns: Sequence[str], bad: BadLines) -> Iterator[_Row]:
-    file = pq.ParquetFile(path)
+def _parquet_rows(columns: Sequence[str], bad: BadLines) -> Iterator[_Row]:
+    file = pq.ParquetFile(bad.path)
     for name in columns:
-        _position(path, file.schema_arrow.names, name)
+        _position(bad.path, file.schema_arrow.names, name)
     for batch in file.iter_batches(CHUNK_ROWS, columns=list(columns)):
         texts = [pc.fill_null(batch.column(n).cast(pa.string()), "").to_pylist() for n in columns]
         yield from enumerate(zip(*texts, strict=True), bad.lines + 1)

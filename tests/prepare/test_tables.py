@@ -19,7 +19,7 @@ def read(path, columns=("city", "id", "fans"), max_bad_fraction=0.5, **options):
     """All chunks of a table as lists of texts, and the account."""
     bad = BadLines(str(path), max_bad_fraction)
     texts = {name: [] for name in columns}
-    for chunk in read_table(str(path), columns, bad, **options):
+    for chunk in read_table(columns, bad, **options):
         for name in columns:
             texts[name] += chunk.columns[name].to_pylist()
     return texts, bad
@@ -60,7 +60,7 @@ def test_every_format_gives_the_same_texts(tmp_path, name):
 def test_chunks_hold_consecutive_rows_and_their_lines(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a\n" + "".join(f"{i}\n" for i in range(7)))
-    chunks = list(read_table(str(path), ["a"], BadLines("t"), chunk_rows=3))
+    chunks = list(read_table(["a"], BadLines(str(path)), chunk_rows=3))
     assert [len(chunk) for chunk in chunks] == [3, 3, 1]
     assert [line for chunk in chunks for line in chunk.lines] == list(range(2, 9))
 
