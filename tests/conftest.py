@@ -19,7 +19,7 @@ collect_rarely()
 
 
 # With several processes, these files come first, so that none is left with one of them at the end.
-LONGEST = ("test_kills.py", "test_distribution.py", "test_parameter_server_faults.py")
+LONGEST = ("test_kills.py", "test_distribution.py", "test_cluster_of_servers.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -6,24 +6,53 @@ outlives the test that began it: every process dies with the one that started it
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
+import pathlib
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 import traceback
 
 from tests.gc_tuning import collect_rarely
-from tests.training.processes import environment
 
+ROOT = pathlib.Path(__file__).parents[2]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+# Below those that Linux gives to connections: a port stays free until its task listens. Each
+# process of tests has its own.
+_PORTS = 250
+_FIRST_PORT = 20_000 + _PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_next_port = itertools.count(random.SystemRandom().randrange(_PORTS)).__next__
+
+
+def cluster_of(**jobs):
+    """Addresses that nobody uses now, for so many tasks by job."""
+    return {job: [f"127.0.0.1:{_free_port()}" for _ in range(n)] for job, n in jobs.items()}
+
+
+def _free_port():
+    for _ in range(_PORTS):
+        port = _FIRST_PORT + _next_port() % _PORTS
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no free port from {_FIRST_PORT}")
+
+
+def environment():
+    """Of a process that trains by itself, on the CPU, by the code that is tested."""
+    own = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_CONFIG": ""}
+    return {**os.environ, **own, "PYTHONPATH": str(ROOT)}
 
 
 class Forks:
-    """Starts, watches and kills training commands."""
+    """Starts, watches and kills training commands; ends with its `with` block."""
 
-    def __init__(self):
+    def __enter__(self):
         self._source = subprocess.Popen(
             [sys.executable, "-m", "tests.training.forks"],
             env=environment(),
@@ -31,6 +60,11 @@ class Forks:
             stdout=subprocess.PIPE,
             text=True,
         )
+        return self
+
+    def __exit__(self, *exception):
+        self._source.kill()
+        self._source.communicate()
 
     def start(self, log, exp, model_dir, *overrides, task=None, cluster=None):
         """Begins `diffumin train`; its output is added to a file. Returns a number for it."""
@@ -42,21 +76,14 @@ class Forks:
             tf_config = json.dumps({"cluster": cluster, "task": {"type": job, "index": index}})
         return self._ask(start=arguments, log=str(log), tf_config=tf_config)
 
-    def kill(self, process, number=signal.SIGKILL):
-        """Sends a signal."""
-        os.kill(process, number)
-
     def poll(self, process):
         """Exit code of a process; None while it goes on."""
         return self._ask(code=process)
 
-    def code(self, process, seconds=60):
+    def code(self, process, seconds=240):
         """Exit code of a process; fails when it does not end in time."""
-        end = time.monotonic() + seconds
-        while (code := self.poll(process)) is None:
-            assert time.monotonic() < end, f"process {process} goes on after {seconds} s"
-            time.sleep(0.05)
-        return code
+        wait_until(lambda: self.poll(process) is not None, seconds, f"process {process}")
+        return self.poll(process)
 
     @contextlib.contextmanager
     def ended(self, processes):
@@ -66,12 +93,7 @@ class Forks:
         finally:
             for process in processes:
                 if self.poll(process) is None:
-                    self.kill(process)
-
-    def end(self):
-        """Ends everything."""
-        self._source.kill()
-        self._source.wait()
+                    os.kill(process, signal.SIGKILL)
 
     def _ask(self, **question):
         self._source.stdin.write(json.dumps(question) + "\n")
@@ -79,14 +101,12 @@ class Forks:
         return json.loads(self._source.stdout.readline())
 
 
-@contextlib.contextmanager
-def forks():
-    """Forks that end with the block."""
-    ours = Forks()
-    try:
-        yield ours
-    finally:
-        ours.end()
+def wait_until(is_so, seconds, what):
+    """Waits for something; fails when it does not come in time."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, f"{what}: not after {seconds} s"
+        time.sleep(0.02)
 
 
 def _main():

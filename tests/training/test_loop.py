@@ -7,16 +7,12 @@ import re
 import signal
 import types
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
 from diffumin_tf.errors import DataError, NotFiniteError, Preempted, TrainingError
-from diffumin_tf.run.open import create_run, open_run
-from diffumin_tf.run.train import train_run
 from diffumin_tf.training import checkpoints, progress
 from diffumin_tf.training import loop as loop_module
-from tests.small_log import write_experiment
 from tests.training.events import scalars
 from tests.training.scripted import BATCHES, SIZE, Counting, Training
 
@@ -254,17 +250,6 @@ def test_restoring_needs_a_checkpoint_that_fits(tmp_path):
     with pytest.raises(DataError, match=r"best/ckpt-4: does not fit .*b/config.json"):
         checkpoints.restore_weights(str(tmp_path / "b"), other)
     assert training.best_weight() == 4
-
-
-def test_a_real_model_with_a_weight_that_is_not_finite_stops_at_its_first_step(tmp_path):
-    exp = write_experiment(tmp_path, use_omie=False, subseq_len=0, activation="relu")
-    experiment = create_run(str(exp), str(tmp_path / "model"), report=lambda line: None)
-    table = experiment.model.embedding.table
-    table.assign(tf.fill(table.shape, np.float32("nan")))
-    with pytest.raises(TrainingError, match="step 1: the loss is not finite"):
-        train_run(experiment, lambda line: None)
-    with pytest.raises(DataError, match="did `diffumin train` finish"):
-        open_run(str(tmp_path / "model"))
 
 
 def test_an_interrupted_run_is_saved_and_says_where(tmp_path):
