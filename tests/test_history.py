@@ -137,10 +137,6 @@ def test_the_most_recent_behaviours_of_a_given_row_are_found(grouping, count, em
     assert max(found) == min(count, 2) and found[5] == 0
 
 
-def test_lengths_are_those_of_the_samples(history):
-    np.testing.assert_array_equal(history.lengths(), np.float32(LENGTHS))
-
-
 def test_the_whole_of_it_is_there_with_gradients(history, embedding):
     with tf.GradientTape() as tape:
         behaviours, mask = history.whole()
@@ -153,6 +149,7 @@ def test_the_whole_of_it_is_there_with_gradients(history, embedding):
     seen[0] = 0
     gradient = tf.convert_to_tensor(tape.gradient(total, embedding.table))
     np.testing.assert_allclose(gradient, np.repeat(seen[:, np.newaxis], WIDTH, axis=1))
+    np.testing.assert_array_equal(history.lengths(), np.float32(LENGTHS))
 
 
 def test_picked_fields_come_in_the_order_asked_for(history, embedding):

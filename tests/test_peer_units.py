@@ -253,12 +253,6 @@ def test_twin_takes_its_inherent_features_from_the_fields_and_not_from_a_project
     np.testing.assert_array_equal(inherent, fields[:, place])
 
 
-def test_hyperplanes_are_those_of_the_configured_seed():
-    planes = [peer("ETA", seed=seed)[0].units[0]._hash.hyperplanes.numpy() for seed in (1, 1, 2)]
-    np.testing.assert_array_equal(planes[0], planes[1])
-    assert np.abs(planes[0] - planes[2]).max() > 0.1
-
-
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [

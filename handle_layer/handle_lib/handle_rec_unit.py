@@ -1,7 +1,5 @@
 """The DiffuMIN input units: they name features and compose the layers of `diffumin_tf.layers`."""
 
-from typing import NamedTuple
-
 import tensorflow as tf
 
 from diffumin_tf.config.task import Features, TaskConfig
@@ -18,20 +16,6 @@ from diffumin_tf.layers import (
     OrthogonalMultiInterestExtractor,
 )
 from handle_layer.handle_lib.handle_base import HistoryUnit
-
-
-class Extracted(NamedTuple):
-    """What OMIE makes of a batch.
-
-    Attributes:
-        interests: r float32 [B, C, d].
-        channels: float32 [B, C, d].
-        kept: which of the k best behaviours of a channel it keeps, bool [B, C, k].
-    """
-
-    interests: tf.Tensor
-    channels: tf.Tensor
-    kept: tf.Tensor
 
 
 class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
@@ -88,18 +72,17 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         if config.channel_share:
             self._share = ChannelShare(momentum=config.batch_norm_momentum, name="share")
         if config.use_dmig:
-            diffusion = Diffusion(
-                timesteps=config.timesteps,
-                infer_timesteps=config.infer_timesteps,
-                start_timestep=config.start_timestep,
-                beta_sche=config.beta_sche,
-                beta_start=config.beta_start,
-                beta_end=config.beta_end,
-                prediction_type=config.prediction_type,
-                sampler_grad_steps=config.sampler_grad_steps,
-            )
             self._generate = DiffusionMultiInterestGenerator(
-                diffusion,
+                Diffusion(
+                    timesteps=config.timesteps,
+                    infer_timesteps=config.infer_timesteps,
+                    start_timestep=config.start_timestep,
+                    beta_sche=config.beta_sche,
+                    beta_start=config.beta_start,
+                    beta_end=config.beta_end,
+                    prediction_type=config.prediction_type,
+                    sampler_grad_steps=config.sampler_grad_steps,
+                ),
                 DenoiserConfig(
                     config.n_layers, config.num_heads, config.dff_factor, config.dropout_rate
                 ),
@@ -137,13 +120,20 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
             parts.append(tf.reshape(generated, [-1, self.config.channel_num * self.width]))
         return parts
 
-    def extract(self, history: History, candidate: tf.Tensor) -> Extracted:
-        """OMIE of a batch, for a unit with `use_omie`: `call` of the extractor, step by step."""
+    def extract(
+        self, history: History, candidate: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """OMIE, for a unit with `use_omie`: the steps of the extractor's `call` with a lookup.
+
+        Returns:
+            Interests r and channels, float32 [B, C, d], and which of the k best behaviours of a
+            channel it keeps, bool [B, C, k].
+        """
         channels = self._extract.channels_of(candidate)
         rows, found = history.choose(self._extract.choose, channels)
         behaviours = history.embed(rows)  # the chosen ones alone, this time with gradients
         interests, kept = self._extract.aggregate(behaviours, found, channels, history.lengths())
-        return Extracted(interests, channels, kept)
+        return interests, channels, kept
 
     def generate(self, interests: tf.Tensor, channels: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
         """r* float32 [B, C, d] as it is served, for a unit with `use_dmig`."""

@@ -139,15 +139,6 @@ def test_what_is_masked_is_never_chosen_however_high_its_score():
     assert not np.any(marks(noisy, 12) & ~mask[:, :, None])
 
 
-def test_a_valid_behaviour_of_zeros_goes_to_the_first_channel():
-    mask = np.ones([5, 10], bool)
-    mask[:, 0] = False
-    extracted = Extractor(3, top_p=30)(np.zeros([5, 10, 6], np.float32), normal(1, 5, 6), mask)
-    assert not np.any(extracted.interests)
-    np.testing.assert_array_equal(extracted.kept, np.tile([[True], [False], [False]], [5, 1, 3]))
-    np.testing.assert_array_equal(extracted.indices, np.tile([1, 2, 3], [5, 3, 1]))
-
-
 @pytest.mark.parametrize("channel_init", ["field_aligned", "random"])
 def test_channels_are_orthonormal(channel_init):
     layer = Extractor(8, channel_init=channel_init, field_dim=4, seed=0)
@@ -214,17 +205,6 @@ def test_a_channel_keeps_at_most_top_p_percent(top_p, seq_len, length, expected)
     spec = [tf.TensorSpec([None, None, 4]), tf.TensorSpec([None, 4])]
     for extract in (layer, tf.function(lambda h, c: layer(h, c), input_signature=spec)):
         assert np.sum(extract(history, candidate).kept) == expected
-
-
-@pytest.mark.parametrize("seq_len", [None, 40])
-def test_an_unknown_length_in_a_graph_equals_eager(seq_len):
-    layer = Extractor(3, top_p=15, seq_len=seq_len, seed=0)
-    history, candidate, mask = case(0, 2, 13, 6)
-    shapes, dtypes = ([None, None, 6], [None, 6], [None, None]), (tf.float32, tf.float32, tf.bool)
-    specs = list(map(tf.TensorSpec, shapes, dtypes))
-    extract = tf.function(lambda h, c, m: layer(h, c, m), input_signature=specs)
-    expected = layer(history, candidate, mask)
-    assert_same(extract(history, candidate, mask), expected)
 
 
 def test_an_empty_history_gives_no_interest():
