@@ -1,6 +1,7 @@
 """Checks an export before anybody serves it: does it score as the model, by TensorFlow alone?"""
 
 import os
+import pathlib
 import pickle
 import posixpath
 import subprocess
@@ -38,12 +39,6 @@ def check_export(
     export: str, model: RankingModel, path: FeaturePath, inputs: SignatureInputs
 ) -> int:
     """Scores the warm-up and all samples by the SavedModel alone, and compares with the model.
-
-    Args:
-        export: folder of a SavedModel.
-        model: the model it was made of.
-        path: the feature path of that model.
-        inputs: recorded samples.
 
     Returns:
         The number of scores that were compared.
@@ -93,21 +88,15 @@ def _is_foreign(op: str) -> bool:
 def replayed(export: str, asked: list[tuple[str, Tensors]]) -> list[tuple[str, Tensors]]:
     """Answers of the export in a process that has none of our code."""
     with tempfile.TemporaryDirectory() as folder:
-        questions, answers = os.path.join(folder, "questions"), os.path.join(folder, "answers")
-        with open(questions, "wb") as file:
-            pickle.dump(asked, file)
-        done = subprocess.run(
-            [sys.executable, "-I", replay.__file__, export, questions, answers],
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        questions, answers = pathlib.Path(folder, "questions"), pathlib.Path(folder, "answers")
+        questions.write_bytes(pickle.dumps(asked))
+        command = [sys.executable, "-I", replay.__file__, export, str(questions), str(answers)]
+        env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise ExportError(f"{export}: does not score by TensorFlow alone: {why}")
-        with open(answers, "rb") as file:
-            return pickle.load(file)
+        return pickle.loads(answers.read_bytes())
 
 
 def _expected(

@@ -22,8 +22,6 @@ class SignatureInputs:
     """Serialised samples; they repeat from the first where more are needed.
 
     Attributes:
-        schema: columns of the samples.
-        layout: columns that the model reads.
         samples: serialised `tf.train.Example` protos, at least one.
         source: where they come from, in words.
     """
@@ -43,11 +41,11 @@ class SignatureInputs:
         return cls(schema, layout, [example.SerializeToString()], "a blank sample")
 
     def examples(self, count: int) -> dict[str, np.ndarray]:
-        """Inputs of `examples` for a number of samples."""
+        """Inputs of the signature `examples`."""
         return {"inputs": np.array(self._first(count), dtype=object)}
 
     def tensors(self, count: int) -> dict[str, np.ndarray]:
-        """Inputs of `serving_default` for a number of samples."""
+        """Inputs of `serving_default`."""
         raw = parsing.parse(self.schema, tf.constant(self._first(count)), labelled=False)
         raw |= {name: raw[name].to_tensor() for name in self.schema.variable_sequences}
         return {name: values.numpy() for name, values in raw.items()}

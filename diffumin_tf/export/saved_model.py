@@ -34,14 +34,10 @@ def export(
     """Writes `<folder>/<version>`, the version being the time in seconds.
 
     Args:
-        model: a model whose weights exist.
-        schema: columns of a record.
-        path: the feature path the model was trained with.
         folder: folder of all versions.
         inputs: samples with which a server warms up; None writes no warm-up.
         check: is called with the version before it appears, and raises to refuse it.
         keep: number of versions to keep, this one included; older ones are removed. None keeps all.
-        report: takes a line for each version that is removed.
 
     Returns:
         The folder of the version; it appears complete, on the disk, or not at all. (On `gs://…` a

@@ -31,11 +31,6 @@ def signatures(model: RankingModel, schema: DataStruct, path: FeaturePath) -> di
     An input of another shape, or of another number of rows than the rest, is an error that names
     it.
 
-    Args:
-        model: a model whose weights exist.
-        schema: columns of a record.
-        path: the feature path the model was trained with.
-
     Raises:
         ConfigError: a history field has the name of another input of `request`.
     """
@@ -100,8 +95,6 @@ def _checked(raw: Tensors, specs: Specs, first: str | None = None, or_one: bool 
     """The inputs, if their shapes fit; servers feed any shape into a graph.
 
     Args:
-        raw: inputs by name.
-        specs: their shapes.
         first: an input; all whose number of rows is not fixed must have as many rows as this one.
         or_one: whether they may have one row instead.
     """

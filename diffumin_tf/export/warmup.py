@@ -17,18 +17,13 @@ SAMPLES = (1, 32)
 CANDIDATES = (1, 100, 500)
 
 
-def write_warmup(export: str, inputs: SignatureInputs) -> str:
-    """Writes the warm-up of a SavedModel into it: every signature in the usual sizes.
-
-    Returns:
-        Path of the file, a TFRecord of `tensorflow.serving.PredictionLog`.
-    """
+def write_warmup(export: str, inputs: SignatureInputs) -> None:
+    """Writes a TFRecord of `PredictionLog` into a SavedModel: every signature, the usual sizes."""
     path = posixpath.join(export, WARMUP_FILE)
     tf.io.gfile.makedirs(posixpath.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
         for log in _logs(inputs):
             writer.write(log.SerializeToString(deterministic=True))
-    return path
 
 
 def read_warmup(export: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -48,7 +43,7 @@ def read_warmup(export: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
 def _logs(inputs: SignatureInputs) -> Iterator[PredictionLog]:
     for count in SAMPLES:
         yield _predict(SERVING_DEFAULT, inputs.tensors(count))
-        yield _regress(EXAMPLES, inputs.examples(count)["inputs"])
+        yield _regress(inputs.examples(count)["inputs"])
     for count in CANDIDATES:
         yield _predict(REQUEST, inputs.request(count))
 
@@ -62,10 +57,10 @@ def _predict(signature: str, tensors: dict[str, np.ndarray]) -> PredictionLog:
     return log
 
 
-def _regress(signature: str, examples: np.ndarray) -> PredictionLog:
+def _regress(examples: np.ndarray) -> PredictionLog:
     log = PredictionLog()
     request = log.regress_log.request
-    request.model_spec.signature_name = signature
+    request.model_spec.signature_name = EXAMPLES
     for example in examples:
         request.input.example_list.examples.add().MergeFromString(example)
     return log

@@ -30,10 +30,6 @@ def write_eleme_csv(log: SyntheticLog, directory: str) -> None:
     `rank_90` are 5, 10 and 20 buckets of the shop's popularity rank (0 = most popular). The layout
     has no column for the position, whose effect no model of this log can learn.
 
-    Args:
-        log: the log.
-        directory: where to; must not exist yet.
-
     Raises:
         DataError: the directory exists, or the disk is full.
     """

@@ -13,9 +13,7 @@ from pydantic import Field as Key
 from diffumin_tf.config.strict import Day, StrictModel
 from diffumin_tf.synthetic.world import (
     ACTIVITY_LEVELS,
-    CATEGORIES,
     DAY_SECONDS,
-    MEALS,
     MIN_ITEMS,
     History,
     Items,
@@ -29,7 +27,7 @@ from diffumin_tf.synthetic.world import (
 LONGEST_HISTORY = 5_000  # what records of the Long_term experiment hold
 REQUEST_SIZE = 4  # candidates shown to a user at one time
 
-_CANDIDATES_BY_INTEREST, _CANDIDATES_BY_POPULARITY = 0.4, 0.35  # the rest come by chance
+_CANDIDATES = (0.4, 0.35)  # shares that come by interest and by popularity; the rest by chance
 _LATE_USERS = 0.2  # share of users who first appear after the first day
 
 
@@ -54,30 +52,24 @@ class Effects(StrictModel):
 
 
 class LogSpec(StrictModel):
-    """What a log is drawn from: the same settings give the same log.
-
-    Attributes:
-        users: number of users; a fifth of them first appear after the first day.
-        history_len, min_history_len: behaviours in the longest and in the shortest history; with a
-            minimum of 0, some users have none.
-        click_rate: mean of the true probability.
-    """
+    """What a log is drawn from: the same settings give the same log."""
 
     samples_per_day: Annotated[dict[Day, Annotated[int, Key(ge=1)]], Key(min_length=1)]
     users: Annotated[int, Key(ge=1)] = 20_000
     items: Annotated[int, Key(ge=MIN_ITEMS)] = 8_000
+    # Behaviours in the longest and the shortest history; with a minimum of 0, some users have none.
     history_len: Annotated[int, Key(ge=1, le=LONGEST_HISTORY)] = 50
     min_history_len: Annotated[int, Key(ge=0)] = 0
     seed: Annotated[int, Key(ge=0)] = 0
-    click_rate: Annotated[float, Key(gt=0, lt=1)] = 0.25
+    click_rate: Annotated[float, Key(gt=0, lt=1)] = 0.25  # the mean of the true probability
     effects: Effects = Effects()
 
     @pydantic.model_validator(mode="after")
     def _lengths_fit(self) -> "LogSpec":
         if self.min_history_len > self.history_len:
             raise ValueError(
-                f"min_history_len {self.min_history_len}: must be at most history_len "
-                f"{self.history_len}"
+                f"min_history_len {self.min_history_len} must be at most "
+                f"history_len {self.history_len}"
             )
         return self
 
@@ -87,9 +79,7 @@ class SyntheticLog:
     """n impressions in the order of time; the samples of one request stand together.
 
     Attributes:
-        items, users, history: what the ids in `item` and `user` stand for.
-        label: int64 [n], 0 or 1, drawn from `true_probability`.
-        true_probability: float64 [n].
+        label: int64 [n], 0 or 1, drawn from `true_probability` float64 [n].
         terms: float64 [n] by name, the summands of the logit: `bias`, `interest` (the one that
             only the history reveals), `popularity`, `context`, `position`, `activity`.
         user, item: int32 [n].
@@ -118,7 +108,7 @@ class SyntheticLog:
 
     @property
     def days(self) -> list[str]:
-        """The days of the log in order, as yyyymmdd."""
+        """In order, as yyyymmdd."""
         return [str(day) for day in np.unique(self.day)]
 
     def on(self, *days: str) -> np.ndarray:
@@ -148,14 +138,13 @@ def generate(spec: LogSpec) -> SyntheticLog:
     )
     sizes = dict(sorted(spec.samples_per_day.items()))
     world = World(world_rng, spec.users, spec.items)
-    taste = world_rng.standard_normal((MEALS, CATEGORIES))
     columns = _impressions(sample_rng, sizes, world)
-    terms = _terms(columns, world, taste, spec.effects)
+    terms = _terms(columns, world, spec.effects)
     terms["bias"] = np.full(len(columns["user"]), _bias(sum(terms.values()), spec.click_rate))
     probability = _sigmoid(sum(terms.values()))
     label = (sample_rng.random(len(probability)) < probability).astype(np.int64)
     seen, end = np.unique(columns["user"]), _midnight(min(sizes))
-    history = make_histories(history_rng, world, seen, spec.history_len, end, spec.min_history_len)
+    history = make_histories(history_rng, world, seen, spec.min_history_len, spec.history_len, end)
     return SyntheticLog(world.items, world.users, history, label, probability, terms, **columns)
 
 
@@ -164,10 +153,6 @@ def expected_auc(score: np.ndarray, true_probability: np.ndarray) -> float:
 
     `Σ_{i≠j} p_i (1 − p_j) [s_i > s_j] / Σ_{i≠j} p_i (1 − p_j)`; a tie counts one half. With the
     true probability as the score, it is the best that any score can reach.
-
-    Args:
-        score: float [n].
-        true_probability: float64 [n].
     """
     rank = np.unique(score, return_inverse=True)[1]
     clicks = np.bincount(rank, true_probability)
@@ -210,18 +195,14 @@ def _impressions(
 
 
 def _candidates(rng: np.random.Generator, user: np.ndarray, world: World) -> np.ndarray:
-    way = np.searchsorted(
-        np.cumsum([_CANDIDATES_BY_INTEREST, _CANDIDATES_BY_POPULARITY]), rng.random(len(user))
-    )
+    way = np.searchsorted(np.cumsum(_CANDIDATES), rng.random(len(user)))
     item = np.empty(len(user), np.int32)
     for number, pick in enumerate((world.by_interest, world.by_popularity, world.by_chance)):
         item[way == number] = pick(rng, user[way == number])
     return item
 
 
-def _terms(
-    columns: dict[str, np.ndarray], world: World, taste: np.ndarray, effects: Effects
-) -> dict[str, np.ndarray]:
+def _terms(columns: dict[str, np.ndarray], world: World, effects: Effects) -> dict[str, np.ndarray]:
     user, item = columns["user"], columns["item"]
     category = world.items.category[item]
     weight, preferred = world.users.interest_in(user, category, world.items.shop[item])
@@ -229,7 +210,7 @@ def _terms(
     return {
         "interest": effects.interest * weight * (1 + effects.preferred_shop * preferred),
         "popularity": effects.popularity * world.items.log_popularity[item].astype(np.float64),
-        "context": effects.context * taste[columns["meal"], category],
+        "context": effects.context * world.taste[columns["meal"], category],
         "position": -effects.position * columns["position"],
         "activity": effects.activity * (2 * level - 1),
     }

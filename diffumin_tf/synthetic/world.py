@@ -78,12 +78,7 @@ class Users:
     def interest_in(
         self, user: np.ndarray, category: np.ndarray, shop: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """How much users care for candidates.
-
-        Returns:
-            float64 [n], the weight of the category among the user's interests, 0 … 1; bool [n],
-            whether the shop is one that the user prefers for it.
-        """
+        """Weight of the category (0 … 1) float64 [n]; whether the shop is preferred, bool [n]."""
         weight = self.interest_weight[user] * (self.interest_category[user] == category[:, None])
         of_shop = (self.interest_shop[user] == shop[:, None, None]).any(2) & (weight > 0)
         return weight.sum(1, dtype=np.float64), of_shop.any(1)
@@ -96,8 +91,7 @@ class History:
     Attributes:
         item: int32 [behaviours].
         time: int64 [behaviours], seconds since 1970 (UTC).
-        splits: int64 [users + 1], where each user's behaviours begin and end. Users without a
-            sample have none.
+        splits: int64 [users + 1]; users without a sample have no behaviours.
     """
 
     item: np.ndarray
@@ -145,10 +139,8 @@ class Shelf:
 class World:
     """Items and users, and the ways in which users come upon items.
 
-    Args:
-        rng: source of randomness for the making of the world.
-        users: number of users.
-        items: number of items, at least `MIN_ITEMS`.
+    Attributes:
+        taste: float64 [meals, categories], for a category at a time of day.
     """
 
     def __init__(self, rng: np.random.Generator, users: int, items: int) -> None:
@@ -159,6 +151,7 @@ class World:
         self._of_city = Shelf(self.items.city, self.items.popularity)
         self._of_city_evenly = Shelf(self.items.city, np.ones(items))
         self.users = _make_users(rng, users, self.items, self._of_cell)
+        self.taste = rng.standard_normal((MEALS, CATEGORIES))
 
     def by_interest(self, rng: np.random.Generator, user: np.ndarray) -> np.ndarray:
         """Items [n] that each user picks for one of the planted interests."""
@@ -182,12 +175,7 @@ class World:
 
 
 def make_histories(
-    rng: np.random.Generator,
-    world: World,
-    seen: np.ndarray,
-    longest: int,
-    end: int,
-    shortest: int = 0,
+    rng: np.random.Generator, world: World, seen: np.ndarray, shortest: int, longest: int, end: int
 ) -> History:
     """Histories of the seen users that end before the time `end` (a midnight)."""
     length = np.zeros(len(world.users), np.int64)
