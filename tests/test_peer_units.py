@@ -280,5 +280,6 @@ def test_what_does_not_fit_is_refused_with_the_key_and_what_would(name, changes,
 
 
 def test_a_search_keeps_no_more_places_than_a_history_has():
-    config = config_of("ETA", search_len=5000)
-    assert input_unit(config.input_units[0])(config, layout_of(config)).top_k == 10
+    config = config_of("ETA", search_len=5000, seed=5)
+    unit = input_unit(config.input_units[0])(config, layout_of(config))
+    assert (unit.top_k, unit._hash.seed) == (10, 5)

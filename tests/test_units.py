@@ -14,7 +14,7 @@ from diffumin_tf.history import Embedded, History
 from diffumin_tf.input.batch import HistoryGroup
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.vocabulary import HashedRows
-from diffumin_tf.layers import FieldAlignedProjection
+from diffumin_tf.layers import DenoiserConfig, Diffusion, FieldAlignedProjection
 from diffumin_tf.model import RankingModel, features_of
 from handle_layer.handle_lib.handle_base import (
     InputUnit,
@@ -104,6 +104,25 @@ def test_partners_are_the_candidate_features_of_the_same_id_space_if_any():
     )
     features = {"candidate": ["video", "tag"], "behaviours": video["column"]}
     assert unit_of(Long_term_DiffuMIN, schema, features=features).partners() == [None, 1]
+
+
+def test_dmig_and_cmic_get_the_settings_of_the_config():
+    unit = unit_of(
+        Long_term_DiffuMIN,
+        schema_of("Long_term_DiffuMIN"),
+        beta_sche="cosine",
+        prediction_type="epsilon",
+        sampler_grad_steps=None,
+        dff_factor=2,
+        dropout_rate=0.1,
+        lamda1=0.3,
+        contrastive_negatives="replica",
+    )
+    assert unit._generate.diffusion == Diffusion(
+        20, 1, 4, "cosine", prediction_type="epsilon", sampler_grad_steps=None
+    )
+    assert unit._generate.denoiser_config == DenoiserConfig(1, 2, 2, 0.1)
+    assert (unit._generate.loss_weight, unit._calibrate.negatives) == (0.3, "replica")
 
 
 def test_a_candidate_is_projected_only_where_its_fields_are_not_those_of_a_behaviour():

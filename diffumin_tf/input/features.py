@@ -102,7 +102,7 @@ class FeaturePath(tf.Module):
             dense values are 0 where not finite and ±1e18 at most.
         """
         histories = [self._history(raw, s) for s in self._sequences]
-        # One place at least, so that there is a behaviour to look at, if only a masked one.
+        # At least 1, so that every sample has a behaviour, if only a masked one.
         longest = tf.reduce_max(tf.stack([1, *(tf.shape(ids)[1] for ids in histories)]))
         samples = tf.range(tf.shape(raw["cat_feature"])[0])
         padded = [tf.pad(ids, [[0, 0], [0, longest - tf.shape(ids)[1]]]) for ids in histories]
@@ -123,16 +123,16 @@ class FeaturePath(tf.Module):
             padded = [_padded(ids, self._seq_len) for ids in histories]
             return self._batch(raw, (self._group(padded, samples),))
         lengths = tf.reduce_max(tf.stack([_lengths(ids) for ids in histories]), axis=0)
-        places = tf.searchsorted(self._buckets, lengths)
+        bucket_of = tf.searchsorted(self._buckets, lengths)
         groups = []
-        for place, length in enumerate(self._buckets):
-            samples = tf.cast(tf.where(places == place)[:, 0], tf.int32)
+        for bucket, length in enumerate(self._buckets):
+            samples = tf.cast(tf.where(bucket_of == bucket)[:, 0], tf.int32)
             padded = [_padded(tf.gather(ids, samples), length) for ids in histories]
             groups.append(self._group(padded, samples))
         return self._batch(raw, tuple(groups))
 
     def request(self, raw: dict[str, tf.Tensor]) -> Batch:
-        """The same for one user who is shown N candidates; what is the user's is there once.
+        """The same for one user who is shown N candidates; the history comes once.
 
         Args:
             raw: `user` int64 [1, columns], `candidate` int64 [N, columns] and `context` int64
@@ -184,11 +184,11 @@ def _to_all(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 
 def _lengths(ids: tf.Tensor) -> tf.Tensor:
-    """int32 [B]: behaviours up to the last one that is there."""
+    """int32 [B]: behaviours up to the last one that is not padding."""
     if isinstance(ids, tf.RaggedTensor):
         return tf.cast(ids.row_lengths(), tf.int32)
-    places = tf.range(1, tf.shape(ids)[1] + 1)
-    return tf.reduce_max(tf.where(ids > 0, places, 0), axis=1)
+    counts = tf.range(1, tf.shape(ids)[1] + 1)
+    return tf.reduce_max(tf.where(ids > 0, counts, 0), axis=1)
 
 
 def _padded(ids: tf.Tensor, length: int) -> tf.Tensor:

@@ -22,7 +22,7 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
     """DiffuMIN over long histories, with the features of the industrial data set as default.
 
     `concat[r, r*, e_other, e*_s]` of the paper, section 3.5: extracted interests (OMIE),
-    generated interests (DMIG, held to the extracted ones by CMIC), user, context, candidate and
+    generated interests (DMIG, kept near the extracted ones by CMIC), user, context, candidate and
     dense features, and the candidate as the short-term encoder sees it. `use_omie`,
     `use_dmig`, `use_cmic` and `subseq_len` 0 leave parts out: without OMIE there is nothing
     to generate from or to calibrate.

@@ -78,8 +78,8 @@ class ChannelShare(tf.keras.layers.Layer):
         count = tf.reduce_sum(tf.cast(valid, tf.float32), axis=1)[:, tf.newaxis]
         squares = tf.square(tf.matmul(channels, history, transpose_b=True))
         along = tf.reduce_sum(tf.where(valid[:, tf.newaxis], squares, 0.0), axis=2)
-        own = tf.square(tf.linalg.matvec(channels, candidate))
-        share = along / tf.maximum(count, 1.0) / tf.maximum(own, _SMALLEST_SQUARE)
+        of_candidate = tf.square(tf.linalg.matvec(channels, candidate))
+        share = along / tf.maximum(count, 1.0) / tf.maximum(of_candidate, _SMALLEST_SQUARE)
         return tf.stop_gradient(tf.minimum(share, _LARGEST_SHARE))
 
     def call(self, shares: tf.Tensor, training: bool | None = None) -> tf.Tensor:

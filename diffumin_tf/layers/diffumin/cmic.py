@@ -130,13 +130,13 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
     ) -> tf.Tensor:
         anchors = unit_vectors(self.extracted_head(interests))
         others = unit_vectors(self.generated_head(generated))
-        others, other_users, other_live, own = self._others(others, user_ids, live)
+        others, other_users, other_live, same_sample = self._others(others, user_ids, live)
         logits = tf.einsum("bcd,ncd->cbn", anchors, others) / self.temp
 
-        same_user = own if user_ids is None else user_ids[:, tf.newaxis] == other_users
+        same_user = same_sample if user_ids is None else user_ids[:, tf.newaxis] == other_users
         negative = ~same_user & tf.transpose(other_live)[:, tf.newaxis]
-        masked = tf.where(own | negative, logits, logits.dtype.min)
-        positive = tf.reduce_sum(tf.where(own, logits, 0.0), axis=-1)
+        masked = tf.where(same_sample | negative, logits, logits.dtype.min)
+        positive = tf.reduce_sum(tf.where(same_sample, logits, 0.0), axis=-1)
         losses = tf.reduce_logsumexp(masked, axis=-1) - positive
         counted = tf.cast(tf.transpose(live), tf.float32)
         return replicas.mean(tf.reduce_sum(losses * counted), tf.reduce_sum(counted))
@@ -148,7 +148,7 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
 
         Returns:
             Their vectors `[n, C, d]`, users `[n]` and live channels `[n, C]`, and which of them a
-            sample itself is, `[B, n]`, bool.
+            sample same_sample is, `[B, n]`, bool.
         """
         samples = tf.shape(live)[0]
         if self.negatives == "replica" or replicas.count() == 1:
@@ -156,5 +156,5 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
         rows = replicas.batch_rows(samples)
         users = [] if user_ids is None else [user_ids]
         others, live, *users = replicas.gather([others, tf.cast(live, tf.float32), *users], rows)
-        own = tf.range(rows.total) == (rows.offset + tf.range(samples))[:, tf.newaxis]
-        return others, users[0] if users else None, live > 0, own
+        same_sample = tf.range(rows.total) == (rows.offset + tf.range(samples))[:, tf.newaxis]
+        return others, users[0] if users else None, live > 0, same_sample

@@ -24,7 +24,7 @@ class Denoiser(tf.keras.layers.Layer):
                self-attention, cross-attention to the channel o_i, feed-forward
     ```
 
-    The C problems of a sample are C rows of one batch. Dead channels are no keys, except for their
+    The C problems of a sample are C rows of one batch. Dead channels are no keys, except in their
     own row. This is the plain form; `FastDenoiser` is the one that DMIG runs.
 
     Args:
@@ -119,20 +119,20 @@ class Denoiser(tf.keras.layers.Layer):
             live = tf.ones(tf.shape(noisy)[:2], tf.bool)
         live = checks.tensor("live", live, "[B, C]", noisy.shape[:2], tf.bool)
 
-        own = tf.eye(count, dtype=tf.bool)[:, :, tf.newaxis]
-        tokens = tf.where(own, noisy[:, :, tf.newaxis], context[:, tf.newaxis])
+        is_noisy = tf.eye(count, dtype=tf.bool)[:, :, tf.newaxis]
+        tokens = tf.where(is_noisy, noisy[:, :, tf.newaxis], context[:, tf.newaxis])
         tokens += self.embed_time(timestep)[..., tf.newaxis, :]
         tokens = tf.reshape(tokens, [-1, count, width])
         key_mask, condition = self.key_mask(live), tf.reshape(channels, [-1, 1, width])
         for block in self.blocks:
             tokens = block(tokens, tokens, key_mask, condition, training=training)
         tokens = tf.reshape(tokens, [-1, count, count, width])
-        return tf.reduce_sum(tf.where(own, tokens, 0.0), axis=2)
+        return tf.reduce_sum(tf.where(is_noisy, tokens, 0.0), axis=2)
 
     def key_mask(self, live: tf.Tensor) -> tf.Tensor:
         """Which of the C tokens of a row may be attended to, `[B·C, C]`, bool."""
-        own = tf.eye(self.channel_num, dtype=tf.bool)
-        return tf.reshape(live[:, tf.newaxis] | own, [-1, self.channel_num])
+        is_noisy = tf.eye(self.channel_num, dtype=tf.bool)
+        return tf.reshape(live[:, tf.newaxis] | is_noisy, [-1, self.channel_num])
 
     def embed_time(self, timestep: int | tf.Tensor) -> tf.Tensor:
         """MLP(sinusoid(t)) of timesteps `[...]`, int: `[..., d]`, float32."""

@@ -28,7 +28,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
     ```
 
     In training `loss_weight · L_d` is added to the losses of the model, and the metric
-    `diffusion_loss` follows L_d. At inference the noise of r* is one fixed draw, held as a weight:
+    `diffusion_loss` follows L_d. At inference the noise of r* is one fixed draw, which is a weight:
     the same request always gives the same result, alone or in any batch. Under `tf.distribute` the
     mean is over the global batch, and its noise is that of one device.
 

@@ -125,8 +125,8 @@ class FastDenoiser:
     def _tokens(self, noisy: tf.Tensor, context: tf.Tensor, time: tf.Tensor) -> tf.Tensor:
         """Rows of tokens, `[B·C·C, d]`: the context with the noisy one in its channel, and time."""
         time = time[..., tf.newaxis, :]
-        own = tf.eye(self._count, dtype=tf.bool)[:, :, tf.newaxis]
-        tokens = tf.where(own, noisy[:, :, tf.newaxis] + time, context[:, tf.newaxis] + time)
+        is_noisy = tf.eye(self._count, dtype=tf.bool)[:, :, tf.newaxis]
+        tokens = tf.where(is_noisy, noisy[:, :, tf.newaxis] + time, context[:, tf.newaxis] + time)
         return tf.reshape(tokens, [-1, self._width])
 
     def _own_token(self, tokens: tf.Tensor) -> tf.Tensor:
