@@ -1,8 +1,5 @@
 """A model without arithmetic and a trainer of it, to test the loop around a step."""
 
-import glob
-import re
-
 import tensorflow as tf
 
 from diffumin_tf.config.task import TaskConfig
@@ -59,30 +56,56 @@ class Values:
             yield Batch((), (), tf.fill([SIZE], value), label=tf.zeros([SIZE]))
 
 
-class Training:
-    """A trainer of that model in a folder."""
+class Scripted:
+    """A training loop around an engine, in a folder where an earlier one may have been.
 
-    def __init__(self, folder, aucs=None, **changes):
-        self.folder, self.lines, self.asked = str(folder), [], []
-        self.model, self.state = Counting(), TrainingState()
-        self.config = TaskConfig(input_units=["x:Y"], **changes)
-        self.checkpoints = checkpoints.Checkpoints(
-            self.folder, self.model, self.state, self.config.keep_checkpoint_max
-        )
+    Args:
+        folder: of the run.
+        model: what is saved.
+        state: where training is.
+        changes: to the configuration.
+    """
+
+    def __init__(self, folder, model, state, **changes):
+        self.folder, self.lines, self.model, self.state = str(folder), [], model, state
+        self.config, self.preemption = TaskConfig(input_units=["x:Y"], **changes), Preemption()
+        keep = self.config.keep_checkpoint_max
+        self.checkpoints = checkpoints.Checkpoints(self.folder, model, state, keep)
         self.restored = self.checkpoints.restore(self.lines.append)
-        self.aucs, self.preemption, self.data = iter(aucs or ()), Preemption(), Values()
-        self.engine = SynchronousEngine(self.model, self.data, self.state, strategy.one_device())
-        self.loop = TrainingLoop(
-            self.engine,
+
+    def loop_of(self, engine, validation):
+        return TrainingLoop(
+            engine,
             Schedule.of(self.config),
             self.state,
             self.checkpoints,
             Summaries(f"{self.folder}/logs"),
-            WaitingValidation(self.validate, self.checkpoints) if aucs else None,
+            validation,
             strategy.one_device(),
             self.preemption,
             self.lines.append,
         )
+
+    def saved_steps(self, name=checkpoints.LATEST):
+        paths = checkpoints.complete(f"{self.folder}/{name}")
+        return [int(path.rpartition("-")[2]) for path in paths]
+
+    def best_weight(self):
+        """The number of updates of the best weights."""
+        other = Counting()
+        checkpoints.restore_weights(self.folder, other)
+        return int(other.weight)
+
+
+class Training(Scripted):
+    """Synchronous training of that model; `aucs` are what its validations find, one by one."""
+
+    def __init__(self, folder, aucs=None, **changes):
+        super().__init__(folder, Counting(), TrainingState(), **changes)
+        self.asked, self.aucs, self.data = [], iter(aucs or ()), Values()
+        self.engine = SynchronousEngine(self.model, self.data, self.state, strategy.one_device())
+        validation = WaitingValidation(self.validate, self.checkpoints) if aucs else None
+        self.loop = self.loop_of(self.engine, validation)
 
     def validate(self):
         self.asked.append(int(self.model.weight))
@@ -94,13 +117,3 @@ class Training:
     def fit(self, values=(1.0,) * BATCHES, examples=BATCHES * SIZE):
         self.data.values = values
         return self.loop.fit(examples)
-
-    def saved_steps(self, name=checkpoints.LATEST):
-        files = glob.glob(f"{self.folder}/{name}/ckpt-*.index")
-        return sorted(int(re.search(r"ckpt-(\d+)", file)[1]) for file in files)
-
-    def best_weight(self):
-        """The number of updates of the best weights."""
-        other = Counting()
-        checkpoints.restore_weights(self.folder, other)
-        return int(other.weight)

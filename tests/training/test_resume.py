@@ -185,38 +185,38 @@ def test_a_rollback_is_remembered(tmp_path):
         again.fit([1.0, 2.0, math.nan, 8.0, 16.0, math.nan])
 
 
-def test_sigterm_saves_after_the_step_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGTERM, Preempted), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_saves_after_the_step_and_says_how_to_go_on(tmp_path, number, raised):
     training = Training(tmp_path, [0.5], epoch=1)
+    before = signal.getsignal(number)
 
     def told_to_end():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         return 4.0
 
-    with (
-        training.preemption.watched(),
-        pytest.raises(Preempted, match="step 3: stopped by SIGTERM"),
-    ):
+    with training.preemption.watched(), pytest.raises(raised) as ended:
         training.fit([1.0, 2.0, told_to_end, 8.0])
+    assert signal.getsignal(number) == before
+    message = str(ended.value) if raised is Preempted else training.lines[-1]
+    assert message.startswith("step 3: ") and "ckpt-3; start the same command again" in message
     assert training.saved_steps() == [3]
     again = Training(tmp_path, [0.5], epoch=1)
     again.fit([1.0, 2.0, 4.0, 8.0])
     assert again.model.seen.numpy() == 15 and again.data.asked == [(0, 3)]
 
 
-def test_sigterm_while_validating_ends_at_once_since_all_is_saved(tmp_path):
+@pytest.mark.parametrize("numbers", [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM]])
+def test_a_second_interrupt_or_sigterm_while_validating_ends_at_once(tmp_path, numbers):
     def told_to_end():
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise AssertionError("the validation went on")
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        raise AssertionError("the run went on")
 
-    training = Training(tmp_path, [told_to_end], epoch=1)
-    with training.preemption.watched(), pytest.raises(Preempted):
-        training.fit()
-    assert training.saved_steps() == [4]
-
-
-def test_the_former_handler_of_sigterm_is_put_back(tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
-    training = Training(tmp_path)
-    with training.preemption.watched():
-        assert signal.getsignal(signal.SIGTERM) != before
-    assert signal.getsignal(signal.SIGTERM) == before
+    is_validating = len(numbers) == 1
+    training = Training(tmp_path, [told_to_end] if is_validating else None, epoch=1)
+    raised = Preempted if is_validating else KeyboardInterrupt
+    with training.preemption.watched(), pytest.raises(raised):
+        training.fit([1.0, 1.0] if is_validating else [1.0, told_to_end])
+    assert training.saved_steps() == ([2] if is_validating else [])

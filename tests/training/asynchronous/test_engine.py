@@ -2,28 +2,22 @@
 
 import contextlib
 import math
-import os
-import signal
 import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DataError, Preempted, TrainingError
 from diffumin_tf.input.batch import Batch
-from diffumin_tf.training import checkpoints, strategy
 from diffumin_tf.training import loop as loop_module
 from diffumin_tf.training.asynchronous import engine as engine_module
 from diffumin_tf.training.asynchronous.engine import AsynchronousEngine
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, Counts
-from diffumin_tf.training.loop import Schedule, TrainingLoop
-from diffumin_tf.training.preemption import Preemption
-from diffumin_tf.training.summaries import Summaries
 from diffumin_tf.training.validation import BackgroundValidation
 from tests.training.events import scalars
-from tests.training.scripted import Counting
+from tests.training.forks import wait_until
+from tests.training.scripted import Counting, Scripted
 
 PIECES, STEPS, SIZE = 4, 10, 8  # pieces of data, updates by one of them, samples of an update
 EPOCH = PIECES * STEPS
@@ -93,35 +87,18 @@ class Attendance:
             raise TrainingError("ps 1 is gone")
 
 
-class Run:
+class Run(Scripted):
     """A chief with scripted workers in a folder; `tenths` script the AUC after each piece."""
 
     def __init__(self, folder, tenths=None, on_piece=lambda steps: None, **changes):
-        self.folder, self.lines, self.scored = str(folder), [], []
-        self.config = TaskConfig(input_units=["x:Y"], **changes)
-        self.model, self.state = Counting(), AsynchronousState()
-        self.checkpoints = checkpoints.Checkpoints(
-            self.folder, self.model, self.state, self.config.keep_checkpoint_max
-        )
-        self.checkpoints.restore(self.lines.append)
-        self.plain = Ranked(tenths or [0])
+        super().__init__(folder, Counting(), AsynchronousState(), **changes)
+        self.plain, self.scored = Ranked(tenths or [0]), []
         self.gate = threading.Event()
         self.gate.set()
-        self.attendance = Attendance()
-        self.work, self.preemption = Work(self.model, on_piece), Preemption()
+        self.attendance, self.work = Attendance(), Work(self.model, on_piece)
         self.engine = AsynchronousEngine(self.model, self.state, self.work, self.attendance)
         self.validation = tenths and BackgroundValidation(self.folder, self.plain, self.batches)
-        self.loop = TrainingLoop(
-            self.engine,
-            Schedule.of(self.config),
-            self.state,
-            self.checkpoints,
-            Summaries(f"{self.folder}/logs"),
-            self.validation,
-            strategy.one_device(),
-            self.preemption,
-            self.lines.append,
-        )
+        self.loop = self.loop_of(self.engine, self.validation)
 
     def batches(self):
         self.scored.append(int(self.plain.weight))
@@ -134,11 +111,6 @@ class Run:
         with self.engine.explained(), self.validation or contextlib.nullcontext():
             return self.loop.fit(EPOCH * SIZE)
 
-    def best_weight(self):
-        other = Counting()
-        checkpoints.restore_weights(self.folder, other)
-        return int(other.weight)
-
     def saved(self):
         """Step and place in the data of the last checkpoint."""
         return Run(self.folder).state
@@ -150,17 +122,9 @@ def busy_chief(monkeypatch):
     monkeypatch.setattr(loop_module, "_POLL_SECONDS", 0.001)
 
 
-def waiting_for(run, scored):
+def wait_for_validation(run, count):
     """Lets the scripted workers wait until so many validations have begun and ended."""
-
-    def wait():
-        for _ in range(5000):
-            if len(run.scored) >= scored and run.loop._validating[1].done():
-                return
-            threading.Event().wait(0.001)
-        raise AssertionError(run.scored)
-
-    return wait
+    wait_until(lambda: len(run.scored) >= count and run.loop._validating[1].done(), 5, "validation")
 
 
 def test_every_piece_is_done_in_every_epoch(tmp_path):
@@ -194,7 +158,7 @@ def test_workers_go_on_while_a_checkpoint_is_validated(tmp_path):
 
 def test_the_best_weights_are_those_that_were_validated(tmp_path):
     run = Run(tmp_path, [0] * 4 + [9, 0, 0, 0, 4], epoch=2)
-    run.work.on_piece = lambda steps: steps == 2 * EPOCH and waiting_for(run, 1)()
+    run.work.on_piece = lambda steps: steps == 2 * EPOCH and wait_for_validation(run, 1)
     result = run.fit()
     assert run.scored == [EPOCH, 2 * EPOCH]
     assert (result.best_step, result.best_auc) == (EPOCH, pytest.approx(0.9))
@@ -203,15 +167,14 @@ def test_the_best_weights_are_those_that_were_validated(tmp_path):
 
 def test_early_stopping_ends_the_steps_under_way(tmp_path):
     run = Run(tmp_path, [8] * 5 + [6] * 20, epoch=25, early_stopping_patience=1)
-    first, second = waiting_for(run, 1), waiting_for(run, 2)
 
     def on_piece(steps):
         if steps == 2 * EPOCH:
-            first()
+            wait_for_validation(run, 1)
             run.gate.clear()
         if steps == 2 * EPOCH + 2 * STEPS:
             run.gate.set()
-            second()
+            wait_for_validation(run, 2)
 
     run.work.on_piece = on_piece
     result = run.fit()
@@ -257,20 +220,14 @@ def test_the_position_is_older_than_the_weights_that_are_saved_with_it(tmp_path,
     monkeypatch.setattr(run.checkpoints, "save", while_workers_go_on)
     run.work.on_piece = lambda steps: None
     found = []
-    monkeypatch.setattr(run.state, "serialize", lambda: found.append(_place(run)) or "{}")
+
+    def serialize():
+        found.append((list(run.state.pieces_done), run.state.step, int(run.model.weight)))
+        return "{}"
+
+    monkeypatch.setattr(run.state, "serialize", serialize)
     run.fit()
     assert found[0] == ([0, 1], 2 * STEPS, 3 * STEPS)
-
-
-def _place(run):
-    return list(run.state.pieces_done), run.state.step, int(run.model.weight)
-
-
-def test_checkpoints_come_by_steps(tmp_path):
-    run = Run(tmp_path, epoch=2, save_checkpoints_steps=2 * STEPS, keep_checkpoint_max=9)
-    run.fit()
-    paths = checkpoints.complete(f"{run.folder}/{checkpoints.LATEST}")
-    assert [int(path.rpartition("-")[2]) for path in paths] == [20, 40, 60, 80]
 
 
 def test_a_restored_checkpoint_is_validated_before_the_next_one(tmp_path):
@@ -315,25 +272,3 @@ def test_a_server_that_dies_is_named_although_it_still_listened_when_its_connect
     run.attendance.checks_left = 1
     with pytest.raises(TrainingError, match="ps 1 is gone"):
         run.fit()
-
-
-def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):
-    def on_piece(steps):
-        if steps == 3 * STEPS:
-            run.model.seen.assign(float("nan"))
-
-    run = Run(tmp_path, on_piece=on_piece, save_checkpoints_steps=2 * STEPS)
-    with pytest.raises(TrainingError, match="seen.* is not finite; lower .*checkpoint: .*ckpt-20$"):
-        run.fit()
-
-
-def test_interrupting_saves(tmp_path):
-    def on_piece(steps):
-        if steps == 2 * STEPS:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    run = Run(tmp_path, on_piece=on_piece)
-    with run.preemption.watched(), pytest.raises(KeyboardInterrupt):
-        run.fit()
-    assert run.saved().step == 2 * STEPS
-    assert run.lines[-1].startswith("step 20: interrupted; saved ")
