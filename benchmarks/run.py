@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     flags.DEFINE_bool("write_baseline", False, "Make the ratios the new baseline.", values)
     # It takes functions that are made on purpose, each with a graph of its own, for a mistake.
     tf.get_logger().setLevel("ERROR")
-    return exit_code(lambda: _run(values, argv))
+    return exit_code(_run)(values, argv)
 
 
 def measure(plan: Plan, stages: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:

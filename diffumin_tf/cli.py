@@ -27,8 +27,7 @@ _USAGE = """usage: diffumin COMMAND [--flag=value …]
 """
 
 
-def _prepare(argv: Sequence[str]) -> None:
-    values = flags.FlagValues()
+def _prepare(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("spec", None, "prepare.json: the tables and what to make of them.", values)
     flags.DEFINE_string("input", None, "Folder of the raw tables, if there are any.", values)
     flags.DEFINE_string("output", None, "Folder for <yyyymmdd>/part-*.", values)
@@ -40,8 +39,7 @@ def _prepare(argv: Sequence[str]) -> None:
         print(f"{day}: {entry['examples']:,} examples, click rate {entry['click_rate']:.4f}")
 
 
-def _train(argv: Sequence[str]) -> None:
-    values = flags.FlagValues()
+def _train(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("model_dir", None, "Folder of the run; default model_path.", values)
     _parse_training(values, "diffumin train", argv, ("exp",))
     from diffumin_tf.run.find import find_experiment
@@ -50,8 +48,7 @@ def _train(argv: Sequence[str]) -> None:
     train(find_experiment(values.exp), values.model_dir, values.set)
 
 
-def _daily(argv: Sequence[str]) -> None:
-    values = flags.FlagValues()
+def _daily(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("model_dir", None, "Folder for the runs of all days.", values)
     flags.DEFINE_integer("first", None, "First day, yyyymmdd.", flag_values=values)
     flags.DEFINE_integer("last", None, "Last day, yyyymmdd.", flag_values=values)
@@ -62,8 +59,7 @@ def _daily(argv: Sequence[str]) -> None:
     daily(find_experiment(values.exp), values.model_dir, values.first, values.last, values.set)
 
 
-def _evaluate(argv: Sequence[str]) -> None:
-    values = flags.FlagValues()
+def _evaluate(values: flags.FlagValues, argv: Sequence[str]) -> None:
     _define_run(values)
     _define_overrides(values)
     flags.DEFINE_string("expect", None, "Experiment, or study: check against its figures.", values)
@@ -88,8 +84,7 @@ def _evaluate(argv: Sequence[str]) -> None:
         print(line)
 
 
-def _predict(argv: Sequence[str]) -> None:
-    values = flags.FlagValues()
+def _predict(values: flags.FlagValues, argv: Sequence[str]) -> None:
     _define_run(values)
     _define_overrides(values)
     flags.DEFINE_string("output", None, "Folder for part-*; must not exist.", values)
@@ -104,8 +99,7 @@ def _predict(argv: Sequence[str]) -> None:
     print(f"{len(scores.labels):,} predictions in {parts} parts under {values.output}")
 
 
-def _export(argv: Sequence[str]) -> None:
-    values = flags.FlagValues()
+def _export(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
     flags.DEFINE_bool("check", False, "Publish only what scores as the model does.", values)
     flags.DEFINE_integer("keep", None, "Versions to keep; all.", 1, flag_values=values)
@@ -116,8 +110,7 @@ def _export(argv: Sequence[str]) -> None:
     print(f"exported {run.export(values.check, values.keep, print)}")
 
 
-def _compare(argv: Sequence[str]) -> None:
-    values = flags.FlagValues()
+def _compare(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("study", None, "Study file: experiments, seeds, baseline.", values)
     flags.DEFINE_multi_string("row", [], "With --study: this row alone; repeat it.", values)
     flags.DEFINE_multi_string("exp", [], "Without --study: an experiment; repeat it.", values)
@@ -133,22 +126,21 @@ def _compare(argv: Sequence[str]) -> None:
 
     if (values.study is None) == (not values.exp):
         raise UsageError("diffumin compare: give --study, or --exp and --seeds")
-    if values.study is None and values.seeds is None:
-        raise UsageError("diffumin compare: --seeds is required with --exp")
-    if values.study is None and values.row:
-        raise UsageError("diffumin compare: --row goes with --study")
-    if values.study is not None and (values.seeds or values.baseline):
-        raise UsageError("diffumin compare: --seeds and --baseline stand in the study file")
-    if values.study is None:
-        study = study_of(values.exp, values.seeds, values.baseline, values.set)
-    else:
+    if values.study is not None:
+        if values.seeds or values.baseline:
+            raise UsageError("diffumin compare: --seeds and --baseline stand in the study file")
         study = read_study(values.study, values.set, values.row)
+    else:
+        if values.seeds is None:
+            raise UsageError("diffumin compare: --seeds is required with --exp")
+        if values.row:
+            raise UsageError("diffumin compare: --row goes with --study")
+        study = study_of(values.exp, values.seeds, values.baseline, values.set)
     command = shlex.join(["diffumin", "compare", *argv])
     compare(study, values.output, values.jobs, values.keep_runs, command)
 
 
-def _demo(argv: Sequence[str]) -> None:
-    values = flags.FlagValues()
+def _demo(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("exp", "Eleme_DiffuMIN", "Experiment whose schema to imitate.", values)
     flags.DEFINE_string("model_dir", "runs/demo", "Folder for the run and its data.", values)
     _define_overrides(values)
@@ -158,7 +150,7 @@ def _demo(argv: Sequence[str]) -> None:
     demo(values.exp, values.model_dir, values.set)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+COMMANDS: dict[str, Callable[[flags.FlagValues, Sequence[str]], None]] = {
     "prepare": _prepare,
     "train": _train,
     "daily": _daily,
@@ -200,22 +192,14 @@ def _define_overrides(values: flags.FlagValues) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs one command.
-
-    Args:
-        argv: the command and its flags, without the program's name.
-
-    Returns:
-        Exit code: 0 when everything asked for was done, or training was saved after SIGTERM; 1
-        after an error, 2 for wrong usage, 130 when interrupted.
-    """
+    """Runs one command (its name, then its flags) and returns the exit code, see `exit_code`."""
     if not argv or argv[0] in ("help", "--help", "-h"):
         print(_USAGE, end="")
         return 0 if argv else 2
     if argv[0] not in COMMANDS:
         print(f"diffumin: unknown command {argv[0]!r}\n\n{_USAGE}", end="", file=sys.stderr)
         return 2
-    return exit_code(lambda: COMMANDS[argv[0]](argv[1:]))
+    return exit_code(COMMANDS[argv[0]])(flags.FlagValues(), argv[1:])
 
 
 def run() -> None:

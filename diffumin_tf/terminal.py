@@ -1,9 +1,11 @@
 """What commands and scripts share: flags, exit codes, and a screen without TensorFlow's notices."""
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -23,14 +25,7 @@ def parse(
     required: Sequence[str] = (),
     usage: str = "",
 ) -> None:
-    """Reads flags; with --help prints them, or the usage, and exits.
-
-    Args:
-        values: the flags.
-        program: name of the command or script, for messages.
-        argv: its arguments.
-        required: flags that must be given.
-        usage: printed by --help instead of the list of flags, and after an error.
+    """Reads flags; --help prints the usage, or the list of flags without one, and exits.
 
     Raises:
         UsageError: a flag is unknown, missing or has a wrong value.
@@ -39,7 +34,7 @@ def parse(
     try:
         rest = values([program, *argv])[1:]
         if values.help:
-            print(usage.strip() if usage else "\n".join([program, *_flag_lines(values)]))
+            print(usage.strip() or "\n".join([program, *_flag_lines(values)]))
             raise SystemExit(0)
         if rest:
             raise flags.Error(f"unexpected argument {rest[0]!r}")
@@ -50,27 +45,31 @@ def parse(
         raise UsageError(f"{program}: {error}\n\n{usage}".strip()) from None
 
 
-def exit_code(action: Callable[[], int | None]) -> int:
-    """Runs something and prints the error that ends it.
+def exit_code(action: Callable[..., int | None]) -> Callable[..., int]:
+    """Makes a function print the error that ends it, and return an exit code.
 
-    Returns:
-        What it returns, 0 for None; 0 after a stop with everything saved, 1 after an error, 2 after
-        wrong usage, 130 after Ctrl-C.
+    What it returns itself, 0 for None; 0 after a stop with everything saved, 1 after an error, 2
+    after wrong usage, 130 after Ctrl-C.
     """
-    try:
-        return action() or 0
-    except Preempted as stop:
-        print(stop)
-        return 0
-    except DiffuminError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+
+    @functools.wraps(action)
+    def run(*args: Any) -> int:
+        try:
+            return action(*args) or 0
+        except Preempted as stop:
+            print(stop)
+            return 0
+        except DiffuminError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except UsageError as error:
+            print(error, file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+
+    return run
 
 
 @contextlib.contextmanager

@@ -22,14 +22,14 @@ def test_what_ends_a_command_has_a_code_and_a_line(raised, code, out, err, capsy
         if raised:
             raise raised
 
-    assert exit_code(action) == code
+    assert exit_code(action)() == code
     assert capsys.readouterr() == (out, err)
 
 
 def test_the_code_of_an_action_is_passed_on_and_a_programming_error_is_not_hidden():
-    assert exit_code(lambda: 1) == 1
+    assert exit_code(lambda: 1)() == 1
     with pytest.raises(ZeroDivisionError):
-        exit_code(lambda: 1 / 0)
+        exit_code(lambda: 1 / 0)()
 
 
 @pytest.mark.parametrize(

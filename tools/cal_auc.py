@@ -13,14 +13,14 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from diffumin_tf.evaluation.report import read_predictions
-from diffumin_tf.terminal import exit_code
+from diffumin_tf.terminal import UsageError, exit_code
 
 
-def main(argv: list[str]) -> int:
+@exit_code
+def main(argv: list[str]) -> None:
     if len(argv) != 1 or argv[0].startswith("-"):
-        print(__doc__.strip(), file=sys.stderr)
-        return 2
-    return exit_code(lambda: print(json.dumps(read_predictions(argv[0]).metrics(), indent=2)))
+        raise UsageError(__doc__.strip())
+    print(json.dumps(read_predictions(argv[0]).metrics(), indent=2))
 
 
 if __name__ == "__main__":

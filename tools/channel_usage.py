@@ -24,34 +24,24 @@ from handle_layer.handle_lib.handle_rec_unit import Long_term_DiffuMIN
 _BATCH = 256
 
 
-def main(argv: list[str]) -> int:
-    """Prints a table; exit code 0 when it was made."""
+@exit_code
+def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
     flags.DEFINE_enum("split", "valid", ["train", "valid", "test"], "Which data.", values)
     flags.DEFINE_integer("samples", 2000, "How many.", lower_bound=2, flag_values=values)
-    return exit_code(lambda: _main(values, argv))
-
-
-def _main(values: flags.FlagValues, argv: list[str]) -> None:
     parse(values, "channel_usage", argv, ["model_dir"], __doc__)
     print("\n".join(report(values.model_dir, values.split, values.samples)))
 
 
 def report(model_dir: str, split: str, samples: int) -> list[str]:
-    """Lines of a table, one for each channel, from the first samples of a split.
-
-    Raises:
-        ConfigError: no unit of the run has channels.
-    """
+    """Lines of a table, one for each channel, from the first samples of a split."""
     run = open_run(model_dir)
     units = [unit for unit in run.model.units if isinstance(unit, Long_term_DiffuMIN)]
     if not run.config.use_omie or not units:
         raise ConfigError(f"{model_dir}: no unit of it extracts interests")
-    lines = []
-    for unit in units:
-        lines += _table(unit.name, *_look(run, unit, split, samples))
-    return lines
+    tables = [_table(unit.name, *_look(run, unit, split, samples)) for unit in units]
+    return sum(tables, [])
 
 
 def _look(
@@ -86,22 +76,22 @@ def _table(
     ]
     for channel in range(len(share)):
         live = count[:, channel] > 0
-        r = interests[live, channel]
-        length = np.linalg.norm(r, axis=1, keepdims=True)
-        r = r / np.maximum(length, 1e-12)
-        n = len(r)
-        alike = (np.square(r.sum(axis=0)).sum() - n) / (n * (n - 1)) if n > 1 else np.nan
+        r, n = interests[live, channel], live.sum()
+        directions = _unit(r)
+        alike = (np.square(directions.sum(axis=0)).sum() - n) / (n * (n - 1)) if n > 1 else np.nan
         near = np.nan
         if generated is not None and n:
-            g = generated[live, channel]
-            g = g / np.maximum(np.linalg.norm(g, axis=1, keepdims=True), 1e-12)
-            near = np.mean(np.sum(r * g, axis=1))
-        middle = np.median(length) if n else np.nan
+            near = np.mean(np.sum(directions * _unit(generated[live, channel]), axis=1))
+        middle = np.median(np.linalg.norm(r, axis=1)) if n else np.nan
         lines.append(
             f"{channel:7d}  {np.mean(live):6.0%}  {share[channel]:13.0%}  {middle:18.4f}  "
             f"{alike:21.2f}  {near:12.2f}"
         )
     return lines
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 if __name__ == "__main__":

@@ -46,18 +46,14 @@ QUICK_ROWS = {
 }
 
 
-def main(argv: list[str]) -> int:
-    """Runs what the arguments ask for; the exit code is that of `terminal.exit_code`."""
+@exit_code
+def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("output", None, "Folder for records and tables.", values)
     flags.DEFINE_string("kuairand", None, "Folder of the KuaiRand tables.", values)
     flags.DEFINE_string("movielens", None, "Folder of the MovieLens tables.", values)
     flags.DEFINE_integer("jobs", 1, "Runs at a time.", flag_values=values)
     flags.DEFINE_bool("quick", False, "A few hundred synthetic samples.", values)
-    return exit_code(lambda: _run(values, argv))
-
-
-def _run(values: flags.FlagValues, argv: list[str]) -> None:
     parse(values, "evidence", argv, ["output"], __doc__)
     leave_gpu_to_runs()
     command = shlex.join(["python", "tools/evidence.py", *argv])

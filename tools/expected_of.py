@@ -16,15 +16,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from diffumin_tf.errors import ConfigError, did_you_mean_of
 from diffumin_tf.evaluation.expected import expected_of
 from diffumin_tf.files import read_json
-from diffumin_tf.terminal import exit_code
+from diffumin_tf.terminal import UsageError, exit_code
 
 
-def main(argv: list[str]) -> int:
-    """Prints JSON; exit code 0 when there is some, 1 after an error, 2 for wrong usage."""
+@exit_code
+def main(argv: list[str]) -> None:
     if len(argv) not in (1, 2) or argv[0].startswith("-"):
-        print(__doc__.strip(), file=sys.stderr)
-        return 2
-    return exit_code(lambda: print(json.dumps(_expected(*argv), indent=2)))
+        raise UsageError(__doc__.strip())
+    print(json.dumps(_expected(*argv), indent=2))
 
 
 def _expected(folder: str, row: str | None = None) -> dict:

@@ -21,26 +21,18 @@ from diffumin_tf.run.open import open_run
 from diffumin_tf.terminal import exit_code, parse
 
 
-def main(argv: list[str]) -> int:
-    """Prints the comparison; exit code 0 when it was made."""
+@exit_code
+def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
     flags.DEFINE_enum("split", "valid", ["train", "valid", "test"], "Which data.", values)
     flags.DEFINE_integer("draws", 8, "Other noises.", lower_bound=1, flag_values=values)
-    return exit_code(lambda: _main(values, argv))
-
-
-def _main(values: flags.FlagValues, argv: list[str]) -> None:
     parse(values, "sampled_inference", argv, ["model_dir"], __doc__)
     print("\n".join(compare(values.model_dir, values.split, values.draws)))
 
 
 def compare(model_dir: str, split: str, draws: int) -> list[str]:
-    """Lines with the AUC by the noise of inference.
-
-    Raises:
-        ConfigError: the run's model has no generator.
-    """
+    """Lines with the AUC by the noise of inference."""
     run = open_run(model_dir)
     layers = [m for m in run.model.submodules if isinstance(m, DiffusionMultiInterestGenerator)]
     if not layers:

@@ -46,8 +46,8 @@ class RequestFailed(DiffuminError):
         super().__init__("".join(c if c.isprintable() else "?" for c in line))
 
 
-def main(argv: list[str]) -> int:
-    """Prints the scores; exit code 0 when all requests were answered."""
+@exit_code
+def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("server", None, "Host and port.", values)
     flags.DEFINE_string("model", None, "Name of the model.", values)
@@ -57,10 +57,6 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_integer("version", None, "Version of the model.", 1, flag_values=values)
     flags.DEFINE_string("label", None, "Label of a version.", values)
     flags.DEFINE_float("timeout", 10.0, "Seconds for one request.", 0.001, flag_values=values)
-    return exit_code(lambda: _score(values, argv))
-
-
-def _score(values: flags.FlagValues, argv: list[str]) -> None:
     parse(values, "score_client", argv, ["server", "model", "input"], __doc__)
     if values.version and values.label:
         raise ConfigError("--version, --label: give one of them")
@@ -115,7 +111,8 @@ def ask_by_rest(values: flags.FlagValues) -> Callable[[str, Inputs], Outputs]:
         return answer.status, answer.read(_LARGEST)
 
     def ask(signature: str, inputs: Inputs) -> Outputs:
-        body = json.dumps({"signature_name": signature, "inputs": inputs}, default=_base64)
+        content = {"signature_name": signature, "inputs": inputs}
+        body = json.dumps(content, default=lambda text: {"b64": base64.b64encode(text).decode()})
         try:
             status, answer = _within(values.timeout, lambda: post(body))
         except (OSError, ValueError, http.client.HTTPException) as error:
@@ -186,10 +183,6 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
 def _are_scores(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, int | float) for value in values)
-
-
-def _base64(value: bytes) -> dict[str, str]:
-    return {"b64": base64.b64encode(value).decode()}
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ def main(argv: Sequence[str]) -> int:
     if threads := _number(THREADS):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    return exit_code(lambda: run_cell(argv[0], functools.partial(print, flush=True)))
+    return exit_code(run_cell)(argv[0], functools.partial(print, flush=True))
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ with quietly():
 FILES = pathlib.Path(__file__).parent / "bundle"
 
 
-def main(argv: list[str]) -> int:
-    """Writes a bundle; exit code 0 when that is done."""
+@exit_code
+def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("export", None, "Folder of versions.", values)
     flags.DEFINE_string("output", None, "Folder to write; must not exist.", values)
@@ -52,10 +52,6 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_string("name", "diffumin", "Name of the model.", values)
     flags.DEFINE_string("image", "tensorflow/serving:2.21.0", "Image of the server.", values)
     flags.DEFINE_string("publish", "127.0.0.1", "Address on which ports are open.", values)
-    return exit_code(lambda: _make(values, argv))
-
-
-def _make(values: flags.FlagValues, argv: list[str]) -> None:
     parse(values, "make_bundle", argv, ["export", "output"], __doc__)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", values.name):
         raise ConfigError(f"--name: must be letters, digits and _ . - inside, got {values.name!r}")
