@@ -1,16 +1,17 @@
-"""One cell of a comparison, in a process of its own: `python -m diffumin_tf.comparison.cell DIR`.
+"""One cell of a comparison, in a process: `python -m diffumin_tf.comparison.cell DIR JOBS`.
 
 DIR holds `request.json`; the process leaves `cell.json`, and `scores.npz` where a split is
-scored for the table. Started again, it goes on from where it was.
+scored for the table. JOBS cells run at a time. Started again, it goes on from where it was. It ends
+when its standard input does.
 """
 
 import contextlib
 import dataclasses
 import functools
-import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from diffumin_tf import __version__
 from diffumin_tf.comparison.cells import REQUEST, RESULT, RUN, SCORES
 from diffumin_tf.evaluation.report import metric_lines
 from diffumin_tf.files import read_json, write_arrays, write_json
@@ -35,22 +37,17 @@ from diffumin_tf.terminal import exit_code
 from diffumin_tf.training import checkpoints
 from diffumin_tf.training.preemption import Preemption
 
-# Environment: how many cells run at a time, and how many threads this one may use.
-JOBS, THREADS = "DIFFUMIN_CELL_JOBS", "DIFFUMIN_CELL_THREADS"
-TIED = "--tied"
-
 _GRACE_SECONDS = 60.0
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run_cell(path: str, report: Callable[[str], None] = print) -> None:
+def run_cell(path: str, jobs: int = 1, report: Callable[[str], None] = print) -> None:
     """Trains, scores and measures what `request.json` of a folder asks for.
 
     What training cost is noted when it ends, so that it outlives a process that ends later.
 
     Raises:
         Preempted: the process was asked to end; the same call goes on.
-        DiffuminError: something is wrong.
     """
     request, model_dir = read_json(os.path.join(path, REQUEST)), os.path.join(path, RUN)
     with Preemption().watched(), run_lock(model_dir):
@@ -62,7 +59,7 @@ def run_cell(path: str, report: Callable[[str], None] = print) -> None:
                 **dataclasses.asdict(train_run(run, report)),
                 # Where a process went on, what earlier ones took is not known.
                 "seconds": None if goes_on else time.monotonic() - began,
-                "jobs": _number(JOBS),
+                "jobs": jobs,
                 **_peak_memory(),
             }
             run_folder.mark_finished(model_dir, trained)
@@ -79,7 +76,7 @@ def run_cell(path: str, report: Callable[[str], None] = print) -> None:
             "training_samples_per_second": trained["samples_per_second"] or None,
             "parameters": _parameters(run.model),
             "machine": _machine(),
-            "code": _code(),
+            "code": {"version": __version__, "commit": _commit()},
             "settings": run.config.model_dump(mode="json"),
         }
     write_json(os.path.join(path, RESULT), result)
@@ -101,11 +98,6 @@ def _metrics(run: Run, path: str, scored: str | None) -> dict[str, Any]:
     return metrics
 
 
-def _number(variable: str) -> int | None:
-    text = os.environ.get(variable)
-    return int(text) if text else None
-
-
 def _parameters(model: RankingModel) -> dict[str, int]:
     """Numbers that are trained: `table` (rows × dim), and `dense`, all others."""
     table = {id(v) for v in model.embedding.trainable_variables}
@@ -120,46 +112,39 @@ def _peak_memory() -> dict[str, float | None]:
     if tf.config.list_logical_devices("GPU"):
         gpu = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 1e6
     # The resource module would count in the process that started this one.
-    kilobytes = _entry("/proc/self/status", "VmHWM")
+    kilobytes = _system_entry("/proc/self/status", "VmHWM")
     process = 1024 * int(kilobytes.split()[0]) / 1e6 if kilobytes else None
     return {"peak_memory_mb": process, "peak_gpu_memory_mb": gpu}
 
 
-def _machine() -> dict[str, str | int | None]:
+def _machine() -> str:
     """What speeds depend on."""
     gpus = tf.config.list_physical_devices("GPU")
-    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
-    return {
-        "processor": _entry("/proc/cpuinfo", "model name") or platform.machine(),
-        "cpus": os.cpu_count(),
-        "gpu": details.get("device_name", "GPU") if gpus else None,
-        "tensorflow": tf.__version__,
-    }
+    if gpus:
+        device = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    else:
+        device = _system_entry("/proc/cpuinfo", "model name") or platform.machine()
+    return f"{device}, {os.cpu_count()} CPUs, TensorFlow {tf.__version__}"
 
 
-def _entry(path: str, key: str) -> str | None:
-    """The value of the first line `key: value` of a file of the system."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8") as lines:
-        for line in lines:
-            name, _, value = line.partition(":")
-            if name.strip() == key:
-                return value.strip()
+def _system_entry(path: str, key: str) -> str | None:
+    """The value of the first line `key: value` of a file of the system, where there is one."""
+    found = None
+    with contextlib.suppress(OSError):
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        found = re.search(rf"^{key}\s*:\s*(.*)$", text, re.MULTILINE)
+    return found and found[1]
+
+
+def _commit() -> str | None:
+    """The git commit that the package runs from, where it lies in a checkout of its own."""
+    if not (_ROOT / ".git").exists():  # git would name that of a checkout further up
+        return None
+    command = "git --no-optional-locks describe --always --dirty --abbrev=40 --exclude=*".split()
+    with contextlib.suppress(OSError):
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip() or None
     return None
-
-
-def _code() -> dict[str, str | None]:
-    """Version of the package and the git commit it runs from, where they are known."""
-    version = commit = None
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        version = importlib.metadata.version("diffumin_tf")
-    # Installed into an environment that lies in somebody else's checkout, its commit is not ours.
-    if (_ROOT / ".git").exists():
-        describe = "describe --always --dirty --abbrev=40 --exclude=*".split()
-        command = ["git", "--no-optional-locks", "-C", str(_ROOT), *describe]
-        with contextlib.suppress(OSError):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            commit = done.stdout.strip() or None
-    return {"version": version, "commit": commit}
 
 
 def end_with_parent(descriptor: int) -> None:
@@ -176,14 +161,15 @@ def end_with_parent(descriptor: int) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the cell of the folder `argv[0]`; with `--tied` it ends when standard input does."""
-    if TIED in argv[1:]:
-        # Not sys.stdin: a waiting thread would hold its lock when Python ends.
-        end_with_parent(0)
-    if threads := _number(THREADS):
+    """Runs the cell of the folder `argv[0]`, while `argv[1]` cells share the processor."""
+    path, jobs = argv[0], int(argv[1])
+    # Not sys.stdin: a waiting thread would hold its lock when Python ends.
+    end_with_parent(0)
+    if jobs > 1:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    return exit_code(run_cell)(argv[0], functools.partial(print, flush=True))
+    return exit_code(run_cell)(path, jobs, functools.partial(print, flush=True))
 
 
 if __name__ == "__main__":

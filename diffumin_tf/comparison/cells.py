@@ -31,8 +31,7 @@ _LONGEST_SLUG = 120
 # With these, a run has no test split: whatever goes wrong, it cannot look at it.
 _WITHOUT_TEST = {f"test_data_{what}": None for what in ("path", "start", "end")}
 
-# Settings that an experiment can choose, or has chosen, from the grid of a study.
-Choice = dict[str, Any]
+Choice = dict[str, Any]  # settings of an experiment from the grid of a study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +40,9 @@ class Cell:
 
     Attributes:
         output: the folder of the comparison.
-        experiment: its name in the study.
-        exp: the experiment's folder.
+        experiment: its name in the study; `exp` is its folder.
         changes: configuration keys and values laid over those of the folder, the seed among them.
         choice: those of them that the grid gave.
-        seed: its seed.
         is_final: whether it is in the table; otherwise it is there to choose by.
         split: what it is judged by, `test` or `valid`; with the latter it has no test split.
     """
@@ -72,31 +69,25 @@ class Cell:
 
     @property
     def path(self) -> str:
-        """Its folder."""
         return os.path.join(self.output, "cells", self.slug)
 
     def file(self, name: str) -> str:
-        """Path of something in its folder."""
         return os.path.join(self.path, name)
 
     @property
     def overrides(self) -> list[str]:
-        """`changes` as `key=value` texts."""
         return [f"{key}={json.dumps(value)}" for key, value in self.changes.items()]
 
     @property
     def config(self) -> TaskConfig:
-        """The resolved configuration."""
         return config_lib.load(self.exp, self.overrides)[0]
 
     @property
     def is_finished(self) -> bool:
-        """Whether it came to its end."""
         return os.path.exists(self.file(RESULT))
 
     @property
     def result(self) -> dict[str, Any]:
-        """What came of it."""
         return read_json(self.file(RESULT))
 
     @property
@@ -185,10 +176,7 @@ def choosing_cells(study: Study, output: str) -> list[Cell]:
 
 
 def final_cells(study: Study, output: str, chosen: Mapping[str, Choice]) -> list[Cell]:
-    """The runs of the table, of experiments that have chosen.
-
-    They go seed by seed, so that a study that is cut leaves whole comparisons.
-    """
+    """The runs of the table, seed by seed: a study that is cut leaves whole comparisons."""
     return [
         _cell(study, output, experiment, chosen[experiment], seed, is_final=True)
         for seed in study.seeds
@@ -213,11 +201,6 @@ def check(study: Study) -> tuple[TaskConfig, DataStruct]:
 
     Returns:
         Configuration of the baseline before anything is chosen, and the schema of its records.
-
-    Raises:
-        ConfigError: a configuration is wrong, has no split to be judged by, or two would share a
-            folder.
-        DataError: a split has no records.
     """
     final = final_cells(study, "", {e: grid(study, e)[0] for e in study.experiments})
     by_slug: dict[str, Cell] = {}
@@ -247,10 +230,6 @@ def choose(
     study: Study, choosing: Sequence[Cell]
 ) -> tuple[dict[str, Choice], dict[str, list[dict[str, Any]]]]:
     """Takes for every experiment the combination of the best mean validation AUC.
-
-    Args:
-        study: the study.
-        choosing: the runs that settings are chosen by.
 
     Returns:
         By experiment: what was chosen (missing where a run failed), and what it was chosen from, as

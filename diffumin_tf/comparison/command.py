@@ -11,7 +11,6 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.comparison import cells, plots, slices, table
-from diffumin_tf.comparison.cell import JOBS, THREADS, TIED
 from diffumin_tf.comparison.cells import LOG, RUN, Cell
 from diffumin_tf.comparison.study import Study
 from diffumin_tf.comparison.summary import summarise
@@ -34,11 +33,7 @@ class CellsFailed(DiffuminError):
 
 
 def leave_gpu_to_runs(report: Callable[[str], None] = print) -> None:
-    """Keeps this process from taking the GPU, whose memory its runs need.
-
-    Args:
-        report: takes a line where it comes too late.
-    """
+    """Keeps this process from taking the GPU, whose memory its runs need."""
     try:
         tf.config.set_visible_devices([], "GPU")
     except RuntimeError:
@@ -57,13 +52,10 @@ def compare(
     """Runs what a study asks for and is not finished yet, and writes its tables.
 
     Args:
-        study: what to compare.
         output: local folder for `cells/`, `comparison.json` and `comparison.md`.
         jobs: cells that run at a time.
-        keep_runs: whether checkpoints, weights and logs of a finished cell stay.
+        keep_runs: whether checkpoints and weights of a finished cell stay.
         command: how a person asked for this, for the table.
-        report: takes a line of progress.
-        run_cell: runs one cell; by default in a process of its own.
 
     Returns:
         What `comparison.json` holds.
@@ -111,11 +103,7 @@ def compare(
 
 
 class _Runs:
-    """Runs cells.
-
-    Attributes:
-        failed: by slug, why, or where to read why.
-    """
+    """Runs cells; `failed` says by slug why one failed, or where to read why."""
 
     def __init__(
         self, jobs: int, keep_runs: bool, report: Callable[[str], None], run_cell: RunCell
@@ -175,15 +163,12 @@ class _Runs:
 
 
 def _run_in_process(path: str, jobs: int, tie: int) -> int:
-    environment = {**os.environ, JOBS: str(jobs)}
-    environment.setdefault(LOG_LEVEL, "3")
-    if jobs > 1:
-        environment[THREADS] = str(max(1, (os.cpu_count() or 1) // jobs))
-        # The first one would take all memory of a GPU otherwise.
+    environment = {LOG_LEVEL: "3", **os.environ}
+    if jobs > 1:  # the first one would take all memory of a GPU otherwise
         environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with open(os.path.join(path, LOG), "a", encoding="utf-8") as log:
         done = subprocess.run(
-            [sys.executable, "-m", "diffumin_tf.comparison.cell", path, TIED],
+            [sys.executable, "-m", "diffumin_tf.comparison.cell", path, str(jobs)],
             env=environment,
             stdin=tie,
             stdout=log,

@@ -25,15 +25,10 @@ _LABELS = {
 
 
 def draw(comparison: dict[str, Any], folder: str, report: Callable[[str], None]) -> list[str]:
-    """Draws differences and slices, where the comparison has them.
-
-    Args:
-        comparison: what `comparison.json` holds.
-        folder: where the pictures go.
-        report: takes a line.
+    """Draws differences and slices, where the comparison has them and matplotlib is installed.
 
     Returns:
-        File names of the pictures, without the folder; none without matplotlib.
+        File names of the pictures, without the folder.
     """
     try:
         import matplotlib
@@ -66,7 +61,7 @@ def differences(comparison: dict[str, Any]) -> Any:
     handles: dict[str, Any] = {}
     for panel, axis in zip(panels, axes, strict=True):
         for row, difference in enumerate(compared.values()):
-            handles |= _intervals(axis, row, difference, _PANELS[panel])
+            handles |= _draw_intervals(axis, row, difference, _PANELS[panel])
         axis.axvline(0, color="black", linewidth=1)
         title = f"{SPLITS[comparison['split']]} {panel} minus that of “{comparison['baseline']}”"
         axis.set_title(title, fontsize=10)
@@ -76,20 +71,15 @@ def differences(comparison: dict[str, Any]) -> Any:
     axes[0].set_yticks(range(len(compared)), [textwrap.fill(name, 24) for name in compared])
     axes[0].set_ylim(len(compared) - 0.45, -0.55)
     order = [kind for kind in _COLOURS if kind in handles]
-    figure.legend(
-        [handles[kind] for kind in order],
-        [_LABELS[kind] for kind in order],
-        loc="outside lower center",
-        ncols=len(order),
-        fontsize=8,
-    )
+    labelled = [handles[kind] for kind in order], [_LABELS[kind] for kind in order]
+    figure.legend(*labelled, loc="outside lower center", ncols=len(order), fontsize=8)
     return figure
 
 
-def _intervals(
+def _draw_intervals(
     axis: Any, row: int, difference: dict[str, Any], kinds: Mapping[str, str]
 ) -> dict[str, Any]:
-    """One experiment's intervals of one metric, one below the other; returns what to label."""
+    """Draws one experiment's intervals of one metric, one below the other; returns handles."""
     known = {unit: difference[kind] for kind, unit in kinds.items() if kind in difference}
     if not known:
         return {}
@@ -98,17 +88,11 @@ def _intervals(
     if found["between_seeds"]:
         spans["seeds"] = found["between_seeds"]
     handles, top = {}, row - 0.17 * (len(spans) - 1) / 2
+    style = {"marker": "o", "markersize": 4, "capsize": 3, "linewidth": 1.6}
     for index, (kind, span) in enumerate(spans.items()):
-        handles[kind] = axis.errorbar(
-            [mean],
-            [top + 0.17 * index],
-            xerr=[[mean - span["low"]], [span["high"] - mean]],
-            color=_COLOURS[kind],
-            marker="o",
-            markersize=4,
-            capsize=3,
-            linewidth=1.6,
-        )
+        reach = [[mean - span["low"]], [span["high"] - mean]]
+        y = top + 0.17 * index
+        handles[kind] = axis.errorbar(mean, y, xerr=reach, color=_COLOURS[kind], **style)
     label = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8}
     axis.annotate(signed(mean), (mean, top), xytext=(0, 4), **label)
     return handles

@@ -19,7 +19,6 @@ from diffumin_tf.model import features_of
 
 _BATCH = 1024
 
-
 # By kind: what samples are sliced by, what is counted, and the first number of each slice by name.
 SLICINGS = {
     "history": (
@@ -36,11 +35,7 @@ SLICINGS = {
 
 
 def popularity_column(config: TaskConfig, schema: DataStruct, wanted: str | None) -> str:
-    """The column whose sightings count: the wanted one, or the first candidate feature.
-
-    Raises:
-        ConfigError: the records have no such column.
-    """
+    """The column whose sightings count: the wanted one, or the first candidate feature."""
     column = wanted or features_of(config).candidate[0]
     schema.position("cat_feature", column)
     return column
@@ -54,13 +49,6 @@ def read_facts(
     report: Callable[[str], None] = print,
 ) -> dict[str, np.ndarray]:
     """Reads the training split and the scored one.
-
-    Args:
-        config: which data, and which history fields.
-        schema: columns of a record.
-        split: the scored one.
-        column: the candidate column whose sightings count.
-        report: takes a line for each damaged file.
 
     Returns:
         int64 [n] for the samples of the split in their order: `history`, behaviours in the record,
@@ -109,8 +97,7 @@ def auc_by_slice(kind: str, numbers: np.ndarray, scores: Sequence[Scores]) -> li
         scores: of the same samples, one a seed.
 
     Returns:
-        `{"bucket", "samples", "clicks", "auc", "sd"}` a slice: mean and standard deviation (None
-        for one seed) over seeds. The AUC is None with one class alone.
+        A slice each, with `auc` (None with one class alone) and `sd` (None for one seed).
     """
     (_, _, buckets), labels = SLICINGS[kind], scores[0].labels
     bucket_of = pd.cut(numbers, [*buckets.values(), np.inf], right=False, labels=list(buckets))
@@ -120,13 +107,7 @@ def auc_by_slice(kind: str, numbers: np.ndarray, scores: Sequence[Scores]) -> li
         if inside.any():
             areas = [metrics.auc(labels[inside], s.pctr[inside]) for s in scores]
             statistic = over_seeds(areas) or {"mean": None, "sd": None}
-            rows.append(
-                {
-                    "bucket": bucket,
-                    "samples": int(inside.sum()),
-                    "clicks": int((labels[inside] > 0).sum()),
-                    "auc": statistic["mean"],
-                    "sd": statistic["sd"],
-                }
-            )
+            clicks = int((labels[inside] > 0).sum())
+            row = {"bucket": bucket, "samples": int(inside.sum()), "clicks": clicks}
+            rows.append({**row, "auc": statistic["mean"], "sd": statistic["sd"]})
     return rows

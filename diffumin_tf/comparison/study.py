@@ -24,12 +24,7 @@ _RESERVED = {"seed": "seeds", "model_path": "--output"}
 
 
 class Contender(StrictModel):
-    """One row of the table.
-
-    Attributes:
-        exp: experiment folder, relative to the study file, or its name under `exp/user1`.
-        set: configuration keys and their values, which win over those of the study.
-    """
+    """One row of the table: an experiment folder, and configuration keys with their values."""
 
     exp: Name
     set: dict[str, Any] = {}
@@ -39,13 +34,9 @@ class Study(StrictModel):
     """Which experiments are trained with which seeds, and what they are compared with.
 
     Attributes:
-        experiments: rows of the table by their names, in their order.
-        baseline: the row from which differences are taken.
-        seeds: one run of every experiment for each.
-        set: configuration keys for all experiments.
+        set: configuration keys for all experiments; what one sets itself wins.
         choose: values to choose from, by configuration key. Every combination is trained, and the
             one of the best validation AUC is taken, for each experiment by itself.
-        choose_seeds: seeds of the runs that settings are chosen by.
         split: what the final runs are scored on. With `valid` no run has a test split at all.
         popularity_feature: candidate column whose sightings in the training split are its
             popularity; None takes the first candidate feature of the baseline.
@@ -82,14 +73,10 @@ def read_study(path: str, overrides: Sequence[str] = (), rows: Sequence[str] = (
     """Reads a study file.
 
     Args:
-        path: the file; experiments are looked for relative to it first.
-        overrides: `key=value` texts for all experiments, which win over `set` and `choose` of
-            the file, but not over what an experiment sets for itself.
+        path: the file; experiments are looked for relative to it first, then under `exp/user1`.
+        overrides: win over `set` and `choose` of the file, but not over what an experiment sets.
         rows: the experiments to keep, all by default. The first is the baseline where that of the
             file is not kept.
-
-    Raises:
-        ConfigError: names file, key, value and the nearest valid key.
     """
     study, given = validate(Study, read_json(path), path), dict(map(parse_override, overrides))
     experiments = {}
@@ -113,16 +100,11 @@ def read_study(path: str, overrides: Sequence[str] = (), rows: Sequence[str] = (
 def study_of(
     exps: Sequence[str], seeds: str, baseline: str | None, overrides: Sequence[str] = ()
 ) -> Study:
-    """The study that the short form of the command asks for.
+    """The study that the short form of the command asks for; rows are named by their folders.
 
     Args:
-        exps: experiment folders, or names under `exp/user1`; rows are named by the folders.
-        seeds: numbers with commas between them.
-        baseline: one of them, or of the names; None takes the first.
-        overrides: `key=value` texts for all.
-
-    Raises:
-        ConfigError: says what is wrong.
+        exps: experiment folders, or names under `exp/user1`.
+        baseline: one of them, or the name of one; None takes the first.
     """
     names = [posixpath.basename(exp.rstrip("/")) for exp in exps]
     for name in names:
@@ -132,10 +114,9 @@ def study_of(
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ConfigError(f"--seeds {seeds!r}: give whole numbers, as in 1,2,3") from None
+    found = [{"exp": find_experiment(exp)} for exp in exps]
     content = {
-        "experiments": {
-            name: {"exp": find_experiment(exp)} for name, exp in zip(names, exps, strict=True)
-        },
+        "experiments": dict(zip(names, found, strict=True)),
         "baseline": posixpath.basename((baseline or exps[0]).rstrip("/")),
         "seeds": numbers,
         "set": dict(map(parse_override, overrides)),

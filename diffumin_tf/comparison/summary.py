@@ -11,13 +11,9 @@ from diffumin_tf.comparison.study import Study
 
 METRICS = ("auc", "gauc", "logloss", "calibration")
 COSTS = (
-    "training_samples_per_second",
-    "scoring_samples_per_second",
-    "peak_memory_mb",
-    "peak_gpu_memory_mb",
-    "steps",
-    "seconds",
-)
+    "training_samples_per_second scoring_samples_per_second peak_memory_mb peak_gpu_memory_mb "
+    "steps seconds"
+).split()
 
 
 def summarise(
@@ -30,8 +26,6 @@ def summarise(
     """Sums up the cells of the table that finished; experiments without one are left out.
 
     Args:
-        study: what was compared.
-        final: the cells of the table.
         chosen, tried: from `cells.choose`.
         facts: from `slices.read_facts`, of the baseline's samples of the split.
 
@@ -87,21 +81,12 @@ def _measured(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for cost in COSTS:
         entry[cost] = uncertainty.over_seeds([result.get(cost) for result in results])
     entry["parameters"] = results[0]["parameters"]
-    entry["jobs"] = [_jobs(result) for result in results]
+    entry["jobs"] = [result.get("jobs") for result in results]
     entry["code"] = _distinct(results, "code")
     return entry
 
 
-def _jobs(result: dict[str, Any]) -> int | None:
-    """How many runs shared the machine; None where that is not known."""
-    # Cells of version 0.1 list their processes.
-    return result.get("jobs") or max((p["jobs"] for p in result.get("processes", ())), default=None)
-
-
 def _distinct(results: Sequence[dict[str, Any]], key: str) -> list[Any]:
     """The values that results have under a key, each once."""
-    found: list[Any] = []
-    for result in results:
-        if result[key] not in found:
-            found.append(result[key])
-    return found
+    values = [result[key] for result in results]
+    return [value for index, value in enumerate(values) if value not in values[:index]]

@@ -10,11 +10,7 @@ from diffumin_tf.comparison.slices import SLICINGS
 NOTHING = "–"
 SPLITS = {"test": "test", "valid": "validation"}
 # By metric of a difference: its name, and what is resampled.
-_DIFFERENCES = {
-    "auc": ("AUC", "samples"),
-    "auc_by_users": ("AUC", "users"),
-    "gauc": ("GAUC", "users"),
-}
+_DIFFERENCES = {"auc": "AUC samples", "auc_by_users": "AUC users", "gauc": "GAUC users"}
 _UNITS = "Log loss in nats; calibration: mean prediction / mean label."
 _SEEN = """ No run had a test split. Each kept the weights of its best validation AUC: these \
 figures are a little better than those on days that nobody looked at."""
@@ -38,12 +34,7 @@ training; minutes of a run that was cut and went on are not known."""
 
 
 def markdown(comparison: dict[str, Any], pictures: Sequence[str] = ()) -> str:
-    """The content of `comparison.json` as tables, with words on how to read them.
-
-    Args:
-        comparison: the content.
-        pictures: names of files that lie beside it.
-    """
+    """The content of `comparison.json` as tables; `pictures` are files that lie beside them."""
     blocks = [
         f"# Comparison with {comparison['baseline']}",
         *_origin(comparison),
@@ -94,11 +85,7 @@ def settings(values: Mapping[str, Any]) -> str:
 
 def _origin(comparison: dict[str, Any]) -> list[str]:
     """Where the figures come from, and what must be known about them first."""
-    machines = "; ".join(
-        f"{m['processor']}, {m['cpus']} CPUs{', ' + m['gpu'] if m['gpu'] else ''}, "
-        f"TensorFlow {m['tensorflow']}"
-        for m in comparison["machines"]
-    )
+    machines = "; ".join(map(str, comparison["machines"]))
     blocks = [f"`{comparison['command']}`", f"{machines}; {_code(comparison['code'])}."]
     if len(comparison["code"]) > 1:
         of_rows = {name: _code(e["code"]) for name, e in comparison["experiments"].items()}
@@ -141,8 +128,9 @@ def _differences(comparison: dict[str, Any]) -> list[str]:
     baseline, experiments = comparison["baseline"], comparison["experiments"]
     rows = []
     for name, entry in experiments.items():
-        for metric, (label, unit) in _DIFFERENCES.items():
+        for metric, words in _DIFFERENCES.items():
             if found := (entry["difference"] or {}).get(metric):
+                label, unit = words.split()
                 row = {"experiment": name, "metric": label, "resampled": unit}
                 row[f"minus {baseline}"] = signed(found["mean"])
                 for source in ("resampled", "between_seeds"):

@@ -36,10 +36,7 @@ def over_seeds(values: Sequence[float | None]) -> dict[str, Any] | None:
 
 
 def between_seeds(differences: Sequence[float]) -> dict[str, Any] | None:
-    """95 % interval of the mean of paired differences, one a seed, by Student's t.
-
-    None for one seed, which says nothing about others.
-    """
+    """95 % interval by Student's t of the mean of paired differences, one a seed; None for one."""
     count = len(differences)
     if count < 2:
         return None
@@ -58,15 +55,11 @@ def resample(scores: Scores, resamples: int = RESAMPLES) -> dict[str, Measured]:
     """
     labels, pctr, users = scores.labels, scores.pctr, scores.users
     metrics = scores.metrics()
-    measured = {
-        "auc": Measured(metrics["auc"], bootstrap.auc_draws(labels, pctr, resamples, _SEED))
-    }
+    draws = {"auc": bootstrap.auc_draws(labels, pctr, resamples, _SEED)}
     if users is not None:
-        by_users = bootstrap.auc_draws(labels, pctr, resamples, _SEED, users)
-        gauc = bootstrap.gauc_draws(labels, pctr, users, resamples, _SEED)
-        measured["auc_by_users"] = Measured(metrics["auc"], by_users)
-        measured["gauc"] = Measured(metrics["gauc"], gauc)
-    return measured
+        draws["auc_by_users"] = bootstrap.auc_draws(labels, pctr, resamples, _SEED, users)
+        draws["gauc"] = bootstrap.gauc_draws(labels, pctr, users, resamples, _SEED)
+    return {kind: Measured(metrics[kind.split("_")[0]], drawn) for kind, drawn in draws.items()}
 
 
 def difference(

@@ -5,7 +5,7 @@ of times each was drawn, which then weighs it. With the same seed, all models ar
 same resamples, so that what is hard about a resample cancels out of a difference.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -17,14 +17,9 @@ _BLOCK = 2**18
 
 
 def interval(draws: np.ndarray) -> dict[str, float]:
-    """What resamples say about a number.
+    """95 % interval (percentiles 2.5 and 97.5) and standard deviation of values on resamples [R].
 
-    Args:
-        draws: [R], its values on R resamples; those that are not a number are left out.
-
-    Returns:
-        `low` and `high`, its 95 % interval (percentiles 2.5 and 97.5), and `standard_error`, the
-        standard deviation of the resamples.
+    Values that are not a number are left out.
     """
     draws = draws[np.isfinite(draws)]
     if len(draws) < 2:
@@ -44,22 +39,19 @@ def auc_draws(
     """AUC of a model on R resamples of the samples, or of the users with all their samples.
 
     Args:
-        labels: [n], 0 or 1.
-        scores: [n].
-        resamples: R.
-        seed: same seed, same resamples.
+        labels: [n], 0 or 1; `scores` [n].
         users: [n]; given, users are drawn instead of samples. Samples of one user depend on each
             other, so that this interval is the honest one for a population of users.
 
     Returns:
         float64 [R]; NaN where a resample lacks clicks or non-clicks.
     """
-    weighted, units, unit = _WeightedAuc(labels, scores), len(labels), slice(None)
+    units, unit = len(labels), slice(None)
     if users is not None:
         found, unit = np.unique(users, return_inverse=True)
         units = len(found)
     blocks = _counts(units, resamples, seed, wide=len(labels))
-    return np.concatenate([weighted(drawn[unit]) for drawn in blocks])
+    return np.concatenate([*_weighted_aucs(labels, scores, (drawn[unit] for drawn in blocks))])
 
 
 def gauc_draws(
@@ -95,30 +87,25 @@ def _counts(units: int, resamples: int, seed: int, wide: int) -> Iterator[np.nda
         yield np.stack(drawn, axis=1).astype(np.float64)
 
 
-class _WeightedAuc:
-    """AUC of one model for many weightings of its samples; it is sorted once.
+def _weighted_aucs(
+    labels: np.ndarray, scores: np.ndarray, blocks: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """AUC [b] of one model for each block of weights [n, b] of its samples.
 
     Σ_i w_i · (½ W(<s_i) + ½ W(≤s_i)) / (W₊ · W₋): i runs over the clicks, W(<s) is the weight of
     the non-clicks that score below s, and W₊, W₋ are those of all clicks and all non-clicks.
     """
-
-    def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
-        clicked, scores = np.asarray(labels) > 0, np.asarray(scores)
-        self._clicks = np.flatnonzero(clicked)
-        others = np.flatnonzero(~clicked)
-        self._others = others[np.argsort(scores[others], kind="stable")]
-        below = scores[self._others]
-        self._lower = np.searchsorted(below, scores[self._clicks], side="left")
-        upper = np.searchsorted(below, scores[self._clicks], side="right")
-        self._tied = np.flatnonzero(upper > self._lower)  # few, as a rule
-        self._upper = upper[self._tied]
-
-    def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """float64 [b] for weights [n, b]."""
-        clicks = weights[self._clicks]
-        below = np.zeros([len(self._others) + 1, weights.shape[1]])
-        np.cumsum(weights[self._others], axis=0, out=below[1:])
-        won = below[self._lower]
-        won[self._tied] = (won[self._tied] + below[self._upper]) / 2
+    clicked, scores = np.asarray(labels) > 0, np.asarray(scores)
+    clicks, others = np.flatnonzero(clicked), np.flatnonzero(~clicked)
+    others = others[np.argsort(scores[others], kind="stable")]
+    lower = np.searchsorted(scores[others], scores[clicks], side="left")
+    upper = np.searchsorted(scores[others], scores[clicks], side="right")
+    tied = np.flatnonzero(upper > lower)  # few, as a rule
+    for weights in blocks:
+        below = np.zeros([len(others) + 1, weights.shape[1]])
+        np.cumsum(weights[others], axis=0, out=below[1:])
+        won = below[lower]
+        won[tied] = (won[tied] + below[upper[tied]]) / 2
+        of_clicks = weights[clicks]
         with np.errstate(invalid="ignore"):
-            return np.einsum("ib,ib->b", clicks, won) / (clicks.sum(axis=0) * below[-1])
+            yield np.einsum("ib,ib->b", of_clicks, won) / (of_clicks.sum(axis=0) * below[-1])

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 import tensorflow as tf
-from pydantic import Field, PositiveInt
+from pydantic import Field, FiniteFloat, PositiveInt
 
 from diffumin_tf.config.strict import StrictModel, validate
 from diffumin_tf.errors import ConfigError, DiffuminError, did_you_mean_of
@@ -17,8 +17,6 @@ _DEVIATIONS, _LEAST_TOLERANCE = 3.0, 0.002
 _DIGITS = 4
 
 Metric = Literal["auc", "gauc", "logloss", "calibration"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Tolerance = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 class NotAsExpected(DiffuminError):
@@ -33,11 +31,10 @@ class Expected(StrictModel):
         tolerance: largest allowed distance from it, for the same metrics.
         runs: number of runs with different seeds that the means are of.
         chosen: settings that a study chose for these runs.
-        command: what made them.
     """
 
-    test: Annotated[dict[Metric, Finite], Field(min_length=1)]
-    tolerance: dict[Metric, Tolerance]
+    test: Annotated[dict[Metric, FiniteFloat], Field(min_length=1)]
+    tolerance: dict[Metric, Annotated[FiniteFloat, Field(gt=0.0)]]
     runs: PositiveInt
     chosen: dict[str, Any] = {}
     command: Annotated[str, Field(min_length=1)]
@@ -58,10 +55,6 @@ def read_expected(path: str, row: str | None = None) -> Expected:
     Args:
         path: without `row`, an `expected.json` or the folder of its experiment; with `row`, a
             study `NAME.json`, whose figures lie beside it in `NAME.expected.json`.
-        row: name of a row of the study.
-
-    Raises:
-        ConfigError: names file, key, value and what would be right.
     """
     if row is None:
         path = posixpath.join(path, "expected.json") if tf.io.gfile.isdir(path) else path
@@ -99,7 +92,6 @@ def expected_of(entry: Mapping[str, Any], command: str) -> dict[str, Any]:
 
     Args:
         entry: of one experiment, under `experiments` of a `comparison.json`.
-        command: what made the runs.
     """
     known = {m: entry["test"][m] for m in ("auc", "gauc") if entry["test"][m]}
     return {

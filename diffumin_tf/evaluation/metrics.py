@@ -56,9 +56,7 @@ def auc_by_group(
     """The groups that have both classes, ascending, their AUCs and their numbers of samples.
 
     Args:
-        groups: int64 [n], tells groups apart.
-        labels: [n], 0 or 1.
-        scores: [n].
+        groups: int64 [n]; samples with the same number are of one group.
     """
     order = np.lexsort((scores, groups))
     groups, scores = np.asarray(groups)[order], np.asarray(scores)[order]

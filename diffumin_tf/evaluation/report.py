@@ -15,7 +15,7 @@ _LINES_PER_PART = 1_000_000
 
 
 def metric_lines(results: dict[str, dict]) -> list[str]:
-    """Metrics of splits for people, a line a split."""
+    """Metrics for people, a line a split."""
     lines = []
     for split, metrics in results.items():
         shown = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in metrics.items())
@@ -24,16 +24,11 @@ def metric_lines(results: dict[str, dict]) -> list[str]:
 
 
 def write_predictions(scores: Scores, folder: str, header: bool = False, user: bool = False) -> int:
-    """Writes `<folder>/part-*` in the order of the samples.
+    """Writes `<folder>/part-*`, which appear whole or not at all; returns how many there are.
 
     Args:
-        scores: what to write.
-        folder: must not exist; appears complete or not at all.
         header: begin each part with `label<TAB>prediction`.
         user: add the user as a third column.
-
-    Returns:
-        The number of parts.
 
     Raises:
         DataError: the folder exists, or the users are asked for but unknown.
@@ -54,10 +49,7 @@ def write_predictions(scores: Scores, folder: str, header: bool = False, user: b
 
 
 def read_predictions(pattern: str) -> Scores:
-    """Reads what `write_predictions` wrote, with or without header and users.
-
-    Args:
-        pattern: a folder of `part-*`, a file, or a glob.
+    """Reads what `write_predictions` wrote, from a folder of `part-*`, a file, or a glob.
 
     Raises:
         DataError: nothing is there, or a line is malformed; names file and line.

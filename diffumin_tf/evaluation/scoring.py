@@ -15,20 +15,13 @@ from diffumin_tf.model import RankingModel, compiled_for_any_batch
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Labels and predictions of n samples.
-
-    Attributes:
-        labels: float32 [n].
-        pctr: float32 [n], predicted click probability.
-        users: int64 [n], or None when the records tell no user.
-    """
+    """Labels and predicted click probabilities, float32 [n], and users, int64 [n], if known."""
 
     labels: np.ndarray
     pctr: np.ndarray
     users: np.ndarray | None = None
 
     def metrics(self) -> dict[str, float | int | None]:
-        """AUC, GAUC, log loss, calibration and the number of examples."""
         return metrics.all_metrics(self.labels, self.pctr, self.users)
 
 
@@ -38,12 +31,7 @@ def predict_function(model: RankingModel):
 
 
 def score(predict, batches: Iterable) -> Scores:
-    """Scores every batch.
-
-    Args:
-        predict: from `predict_function`.
-        batches: of `Batch`, in order.
-    """
+    """Scores every batch, in order; `predict` is from `predict_function`."""
     labels, pctr, users = [], [], []
     for batch in batches:
         labels.append(batch.label.numpy())
@@ -56,12 +44,7 @@ def score(predict, batches: Iterable) -> Scores:
 
 
 class ReplicaScorer:
-    """Scores by all replicas of a model that is being trained; every process gets all scores.
-
-    Args:
-        model: built in the scope of the strategy.
-        strategy: the strategy.
-    """
+    """Scores by all replicas of a model that is being trained; every process gets all scores."""
 
     def __init__(self, model: RankingModel, strategy: tf.distribute.Strategy) -> None:
         self._model = model
@@ -78,9 +61,8 @@ class ReplicaScorer:
         columns: list[list[np.ndarray]] = []
         for batch in batches:
             if self._graph is None:
-                self._graph = tf.function(
-                    self._on_replicas, input_signature=[spec()], autograph=False
-                )
+                signature = [spec()]
+                self._graph = tf.function(self._on_replicas, signature, autograph=False)
             columns.append([column.numpy() for column in self._graph(batch)])
         return Scores(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 

@@ -5,23 +5,22 @@ import pathlib
 
 import numpy as np
 
+from diffumin_tf.comparison.command import compare
+from diffumin_tf.comparison.study import read_study
 from diffumin_tf.evaluation.scoring import Scores
 from diffumin_tf.files import read_json, write_arrays, write_json
 from diffumin_tf.run import folder as run_folder
 
 # How much the scores of an experiment know about the label.
 SKILLS = {"strong": 1.2, "weak": 0.6}
-MACHINE = {"processor": "abacus", "cpus": 2, "gpu": None, "tensorflow": "2.21.0"}
 
 
 class FakeRuns:
     """Stands in for what runs a cell in a process.
 
     Attributes:
-        requests: what was asked of the cells, in their order.
-        failing: slugs that fail.
-        trained_before: slugs of those that found a run in their folder.
-        valid_auc: of a cell, from its request.
+        requests: by slug, what was asked of the cells, in their order.
+        trained_before: slugs of cells that found a finished run in their folder.
     """
 
     def __init__(self, failing=(), valid_auc=lambda request: 0.5, samples=160):
@@ -30,7 +29,6 @@ class FakeRuns:
 
     @property
     def started(self):
-        """Slugs, in their order."""
         return list(self.requests)
 
     def __call__(self, path, jobs, tie):
@@ -54,7 +52,7 @@ class FakeRuns:
             "peak_gpu_memory_mb": None,
             "seconds": 120.0,
             "jobs": jobs,
-            "machine": MACHINE,
+            "machine": "abacus, 2 CPUs, TensorFlow 2.21.0",
             "code": {"version": "0.1.0", "commit": "abc"},
         }
         if request["scored"]:
@@ -65,13 +63,12 @@ class FakeRuns:
         return 0
 
     def scores(self, request):
-        """Of the split that is scored for the table."""
         return made_up_scores(request["experiment"], request["seed"], self.samples)
 
 
-def made_up_scores(experiment, seed, samples=160, others=0):
+def made_up_scores(experiment, seed, samples=160):
     """Scores whose labels are the same for all, and whose skill is that of the experiment."""
-    rng = np.random.default_rng(others)
+    rng = np.random.default_rng(0)
     labels = (rng.random(samples) < 0.4).astype(np.float32)
     users = rng.integers(0, max(2, samples // 8), samples)
     shared = rng.normal(size=samples)
@@ -95,3 +92,9 @@ def write_study(folder: pathlib.Path, **changes) -> str:
     path = folder / "study.json"
     path.write_text(json.dumps(content))
     return str(path)
+
+
+def compare_fakes(folder: pathlib.Path, runs: FakeRuns | None = None, **changes) -> dict:
+    """Content of `comparison.json` of such a study, without training."""
+    study = read_study(write_study(folder, **changes))
+    return compare(study, str(folder / "out"), report=print, run_cell=runs or FakeRuns())

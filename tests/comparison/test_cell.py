@@ -7,6 +7,7 @@ import signal
 import threading
 
 import pytest
+import tensorflow as tf
 
 from diffumin_tf.comparison import cell as cell_module
 from diffumin_tf.comparison.cell import end_with_parent, run_cell
@@ -49,7 +50,7 @@ def finished(log, tmp_path_factory):
     folder, lines = tmp_path_factory.mktemp("finished"), []
     shutil.copytree(log / "exp", folder / "exp")
     ready = prepared(folder)
-    run_cell(ready.path, lines.append)
+    run_cell(ready.path, report=lines.append)
     return ready, lines
 
 
@@ -70,7 +71,8 @@ def test_a_cell_leaves_what_the_table_needs(finished):
     table = {"table_rows": 997, "table_dim": 4, "table": 997 * 4}
     assert result["parameters"] == {"dense": dense, **table}
     assert 100 < result["peak_memory_mb"] < 100_000
-    assert set(result["machine"]) == {"processor", "cpus", "gpu", "tensorflow"}
+    assert result["machine"].endswith(f"{os.cpu_count()} CPUs, TensorFlow {tf.__version__}")
+    assert result["jobs"] == 1 and result["code"]["version"]
     assert any(line.startswith("test: auc 0.") for line in lines)
 
 
@@ -114,17 +116,24 @@ def test_a_cell_that_was_cut_after_training_scores_what_it_trained(finished, tmp
     assert "test" not in result and result["scoring_samples_per_second"] > 0
 
 
-def test_the_program_names_its_error_and_fails(folder, capsys):
+def test_the_program_has_its_share_of_the_cores_and_names_its_error(folder, capsys, monkeypatch):
+    tied, threads = [], []
+    monkeypatch.setattr(cell_module, "end_with_parent", tied.append)
+    monkeypatch.setattr(cell_module.os, "cpu_count", lambda: 8)
+    for kind in ("intra", "inter"):
+        setter = f"set_{kind}_op_parallelism_threads"
+        monkeypatch.setattr(cell_module.tf.config.threading, setter, threads.append)
     cell = prepared(folder)
     change_request(cell, overrides=["train_data_path=gone"])
-    assert cell_module.main([cell.path]) == 1
-    assert "error: " in capsys.readouterr().err
-    assert not cell.is_finished
+    assert cell_module.main([cell.path, "1"]) == 1 and not threads
+    assert "error: " in capsys.readouterr().err and not cell.is_finished
+    assert cell_module.main([cell.path, "3"]) == 1
+    assert (threads, tied) == ([2, 2], [0, 0])
 
 
 def test_the_commit_is_that_of_a_checkout_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(cell_module, "_ROOT", tmp_path)
-    assert cell_module._code()["commit"] is None
+    assert cell_module._commit() is None
 
 
 def test_a_cell_ends_with_the_process_that_started_it(monkeypatch):

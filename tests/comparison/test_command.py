@@ -300,24 +300,20 @@ def test_the_command_line_hands_over_what_was_asked_for(folder, monkeypatch, cap
     assert f"error: {path}: experiments: Field required" in capsys.readouterr().err
 
 
-def test_a_cell_is_told_its_share_of_the_cores(monkeypatch, tmp_path):
+def test_a_process_is_started_with_the_number_of_jobs(monkeypatch, tmp_path):
     asked = []
 
     def run(arguments, **settings):
-        asked.append((arguments, settings))
-        return subprocess.CompletedProcess(arguments, 3)
+        asked.append(settings)
+        assert arguments[1:-1] == ["-m", "diffumin_tf.comparison.cell", str(tmp_path)]
+        return subprocess.CompletedProcess(arguments, int(arguments[-1]))
 
-    monkeypatch.setattr(command.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(command.subprocess, "run", run)
     for jobs in (1, 3):
-        assert command._run_in_process(str(tmp_path), jobs, 7) == 3
-    (arguments, alone), (_, beside) = asked
-    assert arguments[1:] == ["-m", "diffumin_tf.comparison.cell", str(tmp_path), "--tied"]
-    assert "DIFFUMIN_CELL_THREADS" not in alone["env"]
-    assert [a["env"]["DIFFUMIN_CELL_JOBS"] for a in (alone, beside)] == ["1", "3"]
-    assert beside["env"]["DIFFUMIN_CELL_THREADS"] == "2"
-    assert alone["start_new_session"] and alone["stdin"] == 7
-    assert alone["stdout"].name == str(tmp_path / "log.txt")
+        assert command._run_in_process(str(tmp_path), jobs, 7) == jobs
+    assert ["TF_FORCE_GPU_ALLOW_GROWTH" in settings["env"] for settings in asked] == [False, True]
+    assert asked[0]["start_new_session"] and asked[0]["stdin"] == 7
+    assert asked[0]["stdout"].name == str(tmp_path / "log.txt")
 
 
 def test_an_interrupted_comparison_ends_its_processes_and_goes_on(folder, monkeypatch):

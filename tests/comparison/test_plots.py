@@ -4,15 +4,13 @@ import sys
 
 import pytest
 
-from diffumin_tf.comparison import command, plots
-from diffumin_tf.comparison.study import read_study
-from tests.comparison.fakes import FakeRuns, write_study
+from diffumin_tf.comparison import plots
+from tests.comparison.fakes import compare_fakes
 
 
 @pytest.fixture
 def comparison(folder):
-    study = read_study(write_study(folder))
-    return command.compare(study, str(folder / "out"), report=print, run_cell=FakeRuns())
+    return compare_fakes(folder)
 
 
 def test_both_pictures_lie_beside_the_table_and_are_shown_in_it(comparison, folder):

@@ -1,20 +1,25 @@
 """The Markdown of a comparison: every figure is where it belongs."""
 
+import copy
+import shutil
+
 import pytest
 
-from diffumin_tf.comparison import command, table
-from diffumin_tf.comparison.study import read_study
-from tests.comparison.fakes import FakeRuns, write_study
+from diffumin_tf.comparison import table
+from tests.comparison.fakes import FakeRuns, compare_fakes
 
 
-def compare(folder, runs=None, **changes):
-    study = read_study(write_study(folder, **changes))
-    return command.compare(study, str(folder / "out"), report=print, run_cell=runs or FakeRuns())
+@pytest.fixture(scope="module")
+def made(log, tmp_path_factory):
+    """Two runs each of `strong` and `weak`, after a choice."""
+    folder = tmp_path_factory.mktemp("made")
+    shutil.copytree(log / "exp", folder / "exp")
+    return compare_fakes(folder, choose={"epoch": [1, 2]})
 
 
 @pytest.fixture
-def comparison(folder):
-    return compare(folder, choose={"epoch": [1, 2]})
+def comparison(made):
+    return copy.deepcopy(made)
 
 
 def rows_of(text, title):
@@ -42,12 +47,8 @@ def test_a_difference_stands_with_both_of_its_uncertainties(comparison):
     header, *rows = rows_of(text, "Difference to weak")
     kinds = [["AUC", "samples"], ["AUC", "users"], ["GAUC", "users"]]
     assert [row[:3] for row in rows] == [["strong", *kind] for kind in kinds]
-    assert header[4:8] == [
-        "95 % resampled",
-        "s.e. resampled",
-        "95 % between seeds",
-        "s.e. between seeds",
-    ]
+    sources = ("resampled", "between seeds")
+    assert header[4:8] == [f"{kind} {source}" for source in sources for kind in ("95 %", "s.e.")]
     found = comparison["experiments"]["strong"]["difference"]["auc"]
     assert rows[0][3] == table.signed(found["mean"])
     for column, kind in ((4, "resampled"), (6, "between_seeds")):
@@ -83,19 +84,18 @@ def test_a_gpu_has_a_column_and_what_is_missing_a_dash(comparison):
     entry["peak_gpu_memory_mb"] = {"mean": 2048.0, "sd": None}
     entry["test"]["gauc"] = entry["training_samples_per_second"] = None
     entry["slices"]["history"][0]["auc"] = None
-    comparison["machines"][0] = {**comparison["machines"][0], "gpu": "Card"}
     text = table.markdown(comparison, ["differences.png"])
     header, strong, weak = rows_of(text, "Costs")
     index = header.index("of the GPU, MB")
     assert (strong[index], weak[index], strong[1]) == ("2,048", "–", "–")
     assert rows_of(text, "Test split")[1][3] == "–"
     assert rows_of(text, "AUC by length of the history")[3][1] == "–"
-    assert "abacus, 2 CPUs, Card, TensorFlow 2.21.0; diffumin_tf 0.1.0, commit abc." in text
+    assert "abacus, 2 CPUs, TensorFlow 2.21.0; diffumin_tf 0.1.0, commit abc." in text
     assert text.rstrip().endswith("![differences](differences.png)")
 
 
 def test_one_seed_says_nothing_about_others(folder):
-    (_, row, *_) = rows_of(table.markdown(compare(folder, seeds=[1])), "Difference to weak")
+    (_, row, *_) = rows_of(table.markdown(compare_fakes(folder, seeds=[1])), "Difference to weak")
     assert row[6:] == ["–", "–", "1"]
 
 
@@ -105,7 +105,7 @@ def test_other_test_samples_are_not_subtracted(folder):
             self.samples = 160 if request["experiment"] == "weak" else 150
             return super().scores(request)
 
-    found = compare(folder, Other())
+    found = compare_fakes(folder, Other())
     text = table.markdown(found)
     assert found["experiments"]["strong"]["difference"] is None
     assert "Not here: strong, scored on other samples" in text
