@@ -2,25 +2,21 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
-import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.run import daily
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.open import open_run
 from diffumin_tf.training import checkpoints
-from diffumin_tf.training.synchronous import SynchronousEngine
 from tests.small_log import write_experiment
+from tests.training.forks import environment, wait_until
+from tests.training.test_kills import assert_same_bits, values
 
-ROOT = pathlib.Path(__file__).parents[2]
 DAYS = [20240101, 20240102, 20240103]
 STEPS = 5  # of a day
 SETTINGS = {
@@ -54,11 +50,7 @@ class Days:
         return (self.folder / str(day) / "vocabulary.txt").read_text().split()
 
     def state(self, day):
-        """Everything in the latest checkpoint of a day but its save counter."""
-        path = checkpoints.complete(f"{self.run(day)}/checkpoints")[-1]
-        reader = tf.train.load_checkpoint(path)
-        names = [n for n in reader.get_variable_to_shape_map() if "save_counter" not in n]
-        return {name: reader.get_tensor(name) for name in sorted(names)}
+        return values(checkpoints.latest(self.run(day)))
 
 
 @pytest.fixture(scope="module")
@@ -74,49 +66,33 @@ def days(exp, tmp_path_factory):
     return days
 
 
-def assert_same_bits(one, other):
-    assert one.keys() == other.keys() and one
-    for name, value in one.items():
-        np.testing.assert_array_equal(value, other[name], name)
-
-
 def test_each_day_is_a_run_of_its_own_records_that_starts_from_the_day_before(days):
-    for before, day in zip([None, *DAYS], DAYS, strict=False):
+    for number, (before, day) in enumerate(zip([None, *DAYS], DAYS, strict=False), start=1):
         config = run_folder.load_config(days.run(day))
         assert (config.train_data_start, config.train_data_end) == (day, day)
         assert config.valid_data_start is config.test_data_start is None
         assert config.pretrain_model_dir == (before and days.run(before))
         assert run_folder.finished(days.run(day))["steps"] == STEPS
         assert days.noted()[str(day)]["export"] == run_folder.finished(days.run(day))["export"]
+        state = days.state(day)
+        for name in ("optimizer", "table_optimizer"):
+            assert int(state[f"{name}/_iterations/{checkpoints.VALUE}"]) == STEPS * number
     assert list(days.noted()) == [str(day) for day in DAYS]
 
 
 def test_metrics_are_those_of_the_model_before_it_saw_the_day(days):
     noted = days.noted()
     assert noted["20240101"]["metrics_before"] is noted["20240101"]["model_before"] is None
-    for before, day in zip(DAYS, DAYS[1:], strict=False):
-        model = open_run(days.run(before), [f"test_data_start={day}", f"test_data_end={day}"])
-        assert noted[str(day)]["model_before"] == days.run(before)
-        assert noted[str(day)]["metrics_before"] == model.score("test").metrics()
-        assert noted[str(day)]["metrics_before"]["examples"] == 160
+    assert noted["20240103"]["model_before"] == days.run(20240102)
+    model = open_run(days.run(20240102), ["test_data_start=20240103", "test_data_end=20240103"])
+    assert noted["20240103"]["metrics_before"] == model.score("test").metrics()
     assert any(line.startswith("20240103 before training on it: auc 0.") for line in days.lines)
 
 
 def test_the_vocabulary_grows_and_old_ids_keep_their_rows(days):
-    sizes = []
-    for before, day in zip(DAYS, DAYS[1:], strict=False):
-        old, new = days.ids(before), days.ids(day)
-        assert new[: len(old)] == old and len(set(new)) == len(new)
-        sizes += [len(old), len(new)]
-    assert sizes[0] < sizes[-1]
-
-
-def test_optimisers_go_on_from_day_to_day(days):
-    for number, day in enumerate(DAYS, start=1):
-        state = days.state(day)
-        for name in ("optimizer", "table_optimizer"):
-            updates = state[f"{name}/_iterations/.ATTRIBUTES/VARIABLE_VALUE"]
-            assert int(updates) == STEPS * number
+    first, second, third = map(days.ids, DAYS)
+    assert second[: len(first)] == first and third[: len(second)] == second
+    assert len(first) < len(third) == len(set(third))
 
 
 def test_finished_days_are_not_done_again(days):
@@ -129,34 +105,6 @@ def test_finished_days_are_not_done_again(days):
 
 class Crash(Exception):
     """What ends a day in its middle."""
-
-
-def test_a_day_that_was_cut_short_goes_on_where_it_was(days, exp, tmp_path, monkeypatch):
-    """And a call for the next day alone goes on after the day before."""
-    again = Days(tmp_path / "days", exp)
-    assert again.next(DAYS[0], DAYS[0]) is False
-    step, done = SynchronousEngine._step, []
-
-    def crashing(*arguments):
-        if len(done) == 3:
-            raise Crash
-        done.append(1)
-        return step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SynchronousEngine, "_step", crashing)
-        with pytest.raises(Crash):
-            again.next(DAYS[1], DAYS[1])
-    noted = again.noted()["20240102"]
-    assert noted["metrics_before"] == days.noted()["20240102"]["metrics_before"]
-    assert "steps" not in noted
-    (tmp_path / "x").mkdir()
-    again.folder = tmp_path / "x" / ".." / "days"  # the same folder by another name
-    with monkeypatch.context() as patch:
-        patch.setattr(daily, "open_run", None)  # the day is not scored a second time
-        assert again.next(DAYS[1], DAYS[1]) is False
-    assert any(line.startswith("going on from step 3") for line in again.lines)
-    assert_same_bits(again.state(20240102), days.state(20240102))
 
 
 def raise_crash(*arguments):
@@ -211,31 +159,25 @@ def test_wrong_days_are_refused_before_anything_starts(exp, tmp_path, first, las
     assert not (tmp_path / "days").exists()
 
 
-def start(days, log):
-    command = [sys.executable, "-m", "diffumin_tf.cli", "daily", "--exp", days.exp]
-    command += ["--model_dir", str(days.folder), "--first=20240101", "--last=20240102"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    with open(log, "a", encoding="utf-8") as file:
-        return subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
-
-
 def test_the_command_takes_one_day_after_the_other_and_survives_a_kill(days, exp, tmp_path):
     killed, log = Days(tmp_path / "days", exp), tmp_path / "log"
-    for signalled in (True, False):
-        process = start(killed, log)
+    command = [sys.executable, "-m", "diffumin_tf.cli", "daily", "--exp", killed.exp]
+    command += ["--model_dir", str(killed.folder), "--first=20240101", "--last=20240102"]
+    for is_killed in (True, False):
+        with open(log, "a", encoding="utf-8") as file:
+            process = subprocess.Popen(command, env=environment(), stdout=file, stderr=file)
         try:
-            second = tmp_path / "days" / "20240102" / "config.json"
-            until = time.monotonic() + 120
-            while signalled and not second.exists() and time.monotonic() < until:
-                time.sleep(0.05)
-            if signalled:
-                process.send_signal(signal.SIGKILL)
+            if is_killed:  # in the middle of its second day
+                begun = lambda: checkpoints.latest(killed.run(20240102))  # noqa: E731
+                wait_until(begun, 120, log)
+                process.kill()
             code = process.wait(timeout=120)
         finally:
             process.kill()
-        assert code == (-signal.SIGKILL if signalled else 0), log.read_text()
+        assert code == (-signal.SIGKILL if is_killed else 0), log.read_text()
     for day in DAYS[:2]:
         assert_same_bits(killed.state(day), days.state(day))
         for key in ("metrics_before", "steps"):
             assert killed.noted()[str(day)][key] == days.noted()[str(day)][key]
-    assert log.read_text().count("20240101: 5 steps; exported") == 1
+    for once in ("20240101: 5 steps; exported", "20240102 before training", "going on from step"):
+        assert log.read_text().count(once) == 1
