@@ -59,11 +59,7 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def staged_file(path: str, mode: str) -> Iterator[tf.io.gfile.GFile]:
-    """A file that appears, or replaces one of that name, when the block ends well.
-
-    Raises:
-        DataError: the disk is full.
-    """
+    """A file that appears, or replaces one of that name, when the block ends well."""
     temporary = f"{path}.incomplete-{os.getpid()}"
     with _removed_on_failure(path, lambda: tf.io.gfile.remove(temporary)):
         with tf.io.gfile.GFile(temporary, mode) as file:
@@ -90,7 +86,8 @@ def staged_directory(final: str) -> Iterator[str]:
     gfile.makedirs(staging)
     with _removed_on_failure(final, lambda: gfile.rmtree(staging)):
         yield staging
-        sync(_files_below(staging))
+        for folder, _, names in gfile.walk(staging):
+            sync([*(posixpath.join(folder, name) for name in names), folder.rstrip("/")])
         gfile.rename(staging, final)
         sync([parent])
 
@@ -129,10 +126,3 @@ def _removed_on_failure(path: str, remove: Callable[[], None]) -> Iterator[None]
         if is_disk_full(error):
             raise DataError(f"{path}: no space left on the disk; nothing was kept") from None
         raise
-
-
-def _files_below(folder: str) -> Iterator[str]:
-    """Everything in a folder, and the folders themselves."""
-    for parent, _, names in tf.io.gfile.walk(folder):
-        yield from (posixpath.join(parent, name) for name in names)
-        yield parent.rstrip("/")

@@ -35,7 +35,7 @@ def parse(
         rest = values([program, *argv])[1:]
         if values.help:
             print(usage.strip() or "\n".join([program, *_flag_lines(values)]))
-            raise SystemExit(0)
+            sys.exit(0)
         if rest:
             raise flags.Error(f"unexpected argument {rest[0]!r}")
         for name in required:

@@ -29,7 +29,6 @@ class Partitions:
     """The output folder: `<yyyymmdd>/part-*`, `data_struct.json`, `manifest.json`.
 
     Args:
-        spec: all of it but `files` decides what the records are.
         inputs: gives the digest of a day's input; None for a day that the input does not have.
 
     Attributes:
@@ -43,6 +42,7 @@ class Partitions:
         self, directory: str, schema: DataStruct, spec: RecordSpec, inputs: Callable
     ) -> None:
         self._directory, self._schema, self._spec, self._inputs = directory, schema, spec, inputs
+        # All of the spec but `files` decides what the records are.
         content = {"version": FORMAT_VERSION, "spec": spec.model_dump(exclude={"files"})}
         self._settings = digest(content)
         self.entries: dict[str, dict[str, Any]] = {}
@@ -69,7 +69,7 @@ class Partitions:
             "spec": self._spec.model_dump(),
             **facts,
             "rows_written": examples,
-            "click_rate": clicks / examples if examples else 0.0,
+            "click_rate": clicks / examples,
             "history_length": _length_quantiles(lengths),
             "days": entries,
         }
@@ -94,7 +94,7 @@ class Partitions:
             entry = {
                 "examples": parts.examples,
                 "clicks": clicks,
-                "click_rate": clicks / parts.examples if parts.examples else 0.0,
+                "click_rate": clicks / parts.examples,
                 "history_lengths": {str(length): lengths[length] for length in sorted(lengths)},
                 **details,
             }
@@ -122,11 +122,7 @@ class Partitions:
 
 
 def inputs_digest(folder: str, names: Sequence[str]) -> str:
-    """Digest of the names, sizes and modification times of input files in a folder.
-
-    Raises:
-        DataError: there is no such file.
-    """
+    """Digest of the names, sizes and modification times of input files in a folder."""
     stats = []
     for name in names:
         path = posixpath.join(folder, name)
@@ -145,8 +141,6 @@ def digest(content: Any) -> str:
 
 def _length_quantiles(histograms: Sequence[Mapping[str, int]]) -> dict[str, float]:
     counts = pd.DataFrame(histograms).sum().rename(int).sort_index()
-    if counts.empty:
-        return {}
     lengths, cumulative = counts.index.to_numpy(), counts.cumsum().to_numpy()
     ranks = np.searchsorted(cumulative, np.multiply(_QUANTILES, cumulative[-1]))
     quantiles = zip(_QUANTILES, lengths[ranks].tolist(), strict=True)

@@ -221,14 +221,12 @@ def load_spec(path: str) -> TablesSpec | ElemeSpec | SyntheticSpec:
 
 def _check_names(spec: TablesSpec) -> None:
     shown = spec.impressions
-    own = [f.name for f in shown.fields]
-    of_user, of_item = (
-        [f.name for f in table.fields] if table else [] for table in (spec.users, spec.items)
+    of_log, of_user, of_item = (
+        [f.name for f in table.fields] if table else [] for table in (shown, spec.users, spec.items)
     )
     past = [f.name for table in spec.events for f in table.fields]
-    if spec.impressions_are_events:
-        past += own
-    candidate = [shown.user, shown.item, *own, *of_user, *of_item]
+    past += of_log if spec.impressions_are_events else []
+    candidate = [shown.user, shown.item, *of_log, *of_user, *of_item]
     for name in candidate:
         if candidate.count(name) > 1:
             raise ValueError(f"two fields are named {name!r}")
@@ -265,7 +263,6 @@ def _check_outcomes(spec: TablesSpec) -> None:
 
 
 def _check_rules(spec: TablesSpec) -> None:
-    """The rule of every field fits its use."""
     for table in (spec.impressions, *spec.events, spec.users, spec.items):
         for field in table.fields if table else ():
             if field.log1p and field.name in (*spec.cat_feature, *spec.behaviour):

@@ -90,19 +90,13 @@ class _Log:
             ids.update(table.ids)
             values.update(table.values)
         dense = [values[name] for name in spec.dense_feature]
+        events, splits = self._histories.gather(indices)
+        past = dict(self._event_ids.iloc[events])
+        past.update(self._items.of(past[spec.impressions.item]).ids)
         return SampleColumns(
             label=shown.keys["label"].to_numpy(),
             auxiliary_info=np.stack([user, shown.keys["time"] // 1000], axis=1),
             cat_feature=np.stack([ids[name] for name in spec.cat_feature], axis=1),
             dense_feature=np.reshape(dense, [len(dense), len(user)]).T.astype(np.float32),
-            sequences=self._behaviours(indices),
+            sequences={f"{n}_list": (past[n].to_numpy(), splits) for n in spec.behaviour},
         )
-
-    def _behaviours(self, indices: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        events, splits = self._histories.gather(indices)
-        ids = self._event_ids.iloc[events]
-        of_item = self._items.of(ids[self._spec.impressions.item]).ids
-        return {
-            f"{name}_list": ((of_item if name in of_item else ids)[name].to_numpy(), splits)
-            for name in self._spec.behaviour
-        }

@@ -1,7 +1,6 @@
 """Tables on disk → chunks of text columns: CSV, CSV.gz, a CSV inside a zip, Parquet."""
 
 import collections
-import contextlib
 import csv
 import dataclasses
 import gzip
@@ -21,7 +20,6 @@ import pyarrow.parquet as pq
 from diffumin_tf.errors import DataError, did_you_mean
 
 CHUNK_ROWS = 8192
-ALWAYS_MISSING = ("", "NaN", "nan")
 QUOTED_LINES = 5
 QUOTE_LENGTH = 120
 # Members of a zip that are no table: folders, hidden files, what macOS adds.
@@ -75,7 +73,6 @@ class BadLines:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The account as JSON content."""
         bad = self.by_reason.total()
         return {"lines": self.lines, "bad": bad, "by_reason": self.by_reason, "first": self.first}
 
@@ -121,7 +118,6 @@ def read_table(
     """Reads columns of a table as text, chunk by chunk, and counts lines that do not parse.
 
     Args:
-        columns: names of the wanted columns.
         bad: account and path of the file, whose `.gz`, `.zip` (holding one file) or `.parquet` says
             how to open it; the caller ends with `bad.check()`.
         header: names of all columns when the file has no header line; a first line that repeats
@@ -132,7 +128,7 @@ def read_table(
     Raises:
         DataError: the file cannot be read, or lacks a wanted column.
     """
-    with _reading(bad.path):
+    try:
         if bad.path.endswith(".parquet"):
             names, rows = columns, _parquet_rows(columns, bad)
         else:
@@ -143,21 +139,14 @@ def read_table(
                 yield _chunk(read, positions, missing)
             except UnicodeEncodeError:
                 yield _chunk(_decodable(read, bad), positions, missing)
+    except _UNREADABLE as error:
+        raise DataError(f"{bad.path}: cannot be read: {error}") from None
 
 
 def missing_as_empty(texts: pa.Array, missing: Sequence[str]) -> pa.Array:
     """The texts with `""` for every one that means a missing value."""
-    absent = pc.is_in(texts, value_set=pa.array([*ALWAYS_MISSING, *missing], pa.string()))
+    absent = pc.is_in(texts, value_set=pa.array(["", "NaN", "nan", *missing], pa.string()))
     return pc.if_else(absent, "", texts)
-
-
-@contextlib.contextmanager
-def _reading(path: str) -> Iterator[None]:
-    """Turns every way in which a file can be unreadable into one DataError."""
-    try:
-        yield
-    except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
 
 
 def _csv_rows(
