@@ -16,11 +16,11 @@ DIFFERENCES, SLICES = "differences.png", "slices.png"
 _DPI = 130
 # Of each metric, what its intervals are resampled by.
 _PANELS = {"AUC": {"auc": "samples", "auc_by_users": "users"}, "GAUC": {"gauc": "users"}}
-_COLOURS = {"samples": "tab:blue", "users": "tab:orange", "seeds": "0.35"}
-_LABELS = {
-    "samples": "95 % interval: samples drawn anew",
-    "users": "95 % interval: users drawn anew",
-    "seeds": "95 % interval: between seeds (Student's t)",
+# Colour and label of an interval by its source of chance.
+_SOURCES = {
+    "samples": ("tab:blue", "samples drawn anew"),
+    "users": ("tab:orange", "users drawn anew"),
+    "seeds": ("0.35", "between seeds (Student's t)"),
 }
 
 
@@ -70,9 +70,9 @@ def differences(comparison: dict[str, Any]) -> Any:
         axis.margins(x=0.08)
     axes[0].set_yticks(range(len(compared)), [textwrap.fill(name, 24) for name in compared])
     axes[0].set_ylim(len(compared) - 0.45, -0.55)
-    order = [kind for kind in _COLOURS if kind in handles]
-    labelled = [handles[kind] for kind in order], [_LABELS[kind] for kind in order]
-    figure.legend(*labelled, loc="outside lower center", ncols=len(order), fontsize=8)
+    handles = {f"95 % interval: {_SOURCES[k][1]}": handles[k] for k in _SOURCES if k in handles}
+    place = {"loc": "outside lower center", "ncols": len(handles), "fontsize": 8}
+    figure.legend(handles.values(), handles.keys(), **place)
     return figure
 
 
@@ -92,7 +92,7 @@ def _draw_intervals(
     for index, (kind, span) in enumerate(spans.items()):
         reach = [[mean - span["low"]], [span["high"] - mean]]
         y = top + 0.17 * index
-        handles[kind] = axis.errorbar(mean, y, xerr=reach, color=_COLOURS[kind], **style)
+        handles[kind] = axis.errorbar(mean, y, xerr=reach, color=_SOURCES[kind][0], **style)
     label = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8}
     axis.annotate(signed(mean), (mean, top), xytext=(0, 4), **label)
     return handles

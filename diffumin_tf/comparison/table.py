@@ -11,7 +11,6 @@ NOTHING = "–"
 SPLITS = {"test": "test", "valid": "validation"}
 # By metric of a difference: its name, and what is resampled.
 _DIFFERENCES = {"auc": "AUC samples", "auc_by_users": "AUC users", "gauc": "GAUC users"}
-_UNITS = "Log loss in nats; calibration: mean prediction / mean label."
 _SEEN = """ No run had a test split. Each kept the weights of its best validation AUC: these \
 figures are a little better than those on days that nobody looked at."""
 _HOW_TO_READ = """\
@@ -119,7 +118,8 @@ def _quality(comparison: dict[str, Any]) -> list[str]:
     words = f"On the {SPLITS[split]} split"
     words += f" of {examples.pop():,} samples" if len(examples) == 1 else ""
     words += "" if split == "valid" else ", but for the last column"
-    words += ": mean ± standard deviation over seeds. " + _UNITS
+    words += ": mean ± standard deviation over seeds. "
+    words += "Log loss in nats; calibration: mean prediction / mean label."
     words += _SEEN if split == "valid" else ""
     return [f"## {SPLITS[split].capitalize()} split", table(rows), words]
 

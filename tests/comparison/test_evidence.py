@@ -4,22 +4,16 @@ import functools
 import json
 import pathlib
 
-import pytest
-
 from diffumin_tf.comparison.command import compare
 from diffumin_tf.comparison.study import read_study
 from tests import tools
 from tests.comparison.fakes import FakeRuns
 
+evidence = tools.tool("evidence")
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", name="evidence")
-def _evidence():
-    return tools.tool("evidence")
-
-
-def test_the_quick_version_compares_a_few_models(evidence, tmp_path, monkeypatch, capsys):
+def test_the_quick_version_compares_a_few_models(tmp_path, monkeypatch, capsys):
     runs = FakeRuns(samples=100)
     monkeypatch.setattr(evidence, "compare", functools.partial(compare, run_cell=runs))
     command = ["--quick", "--output", str(tmp_path)]
@@ -37,7 +31,7 @@ def test_the_quick_version_compares_a_few_models(evidence, tmp_path, monkeypatch
     assert len(runs.started) == 8
 
 
-def test_after_a_study_with_failed_runs_the_others_go_on(evidence, monkeypatch, tmp_path, capsys):
+def test_after_a_study_with_failed_runs_the_others_go_on(monkeypatch, tmp_path, capsys):
     asked = []
 
     def compared(study, output, jobs, command):
@@ -54,12 +48,12 @@ def test_after_a_study_with_failed_runs_the_others_go_on(evidence, monkeypatch, 
     assert "runs failed in movielens\n" in printed
 
 
-def test_designs_are_chosen_without_a_look_at_the_test_days(evidence):
+def test_designs_are_chosen_without_a_look_at_the_test_days():
     for data in evidence.EXPERIMENTS:
         for study, split in ((data, "test"), (f"{data}_design", "valid")):
             assert read_study(str(ROOT / "exp" / "studies" / f"{study}.json")).split == split
 
 
-def test_wrong_usage_explains_itself(evidence, capsys):
+def test_wrong_usage_explains_itself(capsys):
     assert evidence.main([]) == 2 and "usage:" in capsys.readouterr().err
     assert evidence.main(["--jobs", "many"]) == 2 and "jobs" in capsys.readouterr().err

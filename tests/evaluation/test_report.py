@@ -10,10 +10,7 @@ from diffumin_tf.evaluation import report
 from diffumin_tf.evaluation.scoring import Scores
 from tests import tools
 
-
-@pytest.fixture(scope="module", name="tool")
-def _tool():
-    return tools.tool("cal_auc")
+tool = tools.tool("cal_auc")
 
 
 @pytest.fixture
@@ -39,14 +36,14 @@ def test_predictions_read_back_exactly(tmp_path, monkeypatch, scores, header, us
         np.testing.assert_array_equal(back.users, scores.users)
 
 
-def test_the_tool_prints_the_exact_metrics(tool, tmp_path, scores, capsys):
+def test_the_tool_prints_the_exact_metrics(tmp_path, scores, capsys):
     report.write_predictions(scores, str(tmp_path / "p"), user=True)
     assert tool.main([str(tmp_path / "p")]) == 0
     assert json.loads(capsys.readouterr().out) == pytest.approx(scores.metrics())
 
 
 @pytest.mark.parametrize("line", ["1", "2\t0.5", "1\t1.5", "1\tx", "1\t0.5\tu", "1\t.5\t3\t4"])
-def test_a_malformed_line_is_named(tool, tmp_path, capsys, line):
+def test_a_malformed_line_is_named(tmp_path, capsys, line):
     path = tmp_path / "part-00000"
     path.write_text(f"0\t0.5\n{line}\n")
     with pytest.raises(DataError, match=f"{path}: line 2: must be label<TAB>prediction"):

@@ -8,13 +8,10 @@ from diffumin_tf.errors import ConfigError
 from diffumin_tf.run.open import open_run
 from tests import tools
 
-
-@pytest.fixture(scope="module", name="tool")
-def _tool():
-    return tools.tool("sampled_inference")
+tool = tools.tool("sampled_inference")
 
 
-def test_it_tells_the_served_auc_and_how_far_other_draws_move(tool, trained):
+def test_it_tells_the_served_auc_and_how_far_other_draws_move(trained):
     served, others, mean = tool.compare(str(trained.model_dir), "valid", 2)
     auc = trained.metrics["valid"]["auc"]
     assert served == f"served noise: AUC {auc:.5f}"
@@ -24,12 +21,12 @@ def test_it_tells_the_served_auc_and_how_far_other_draws_move(tool, trained):
     assert open_run(str(trained.model_dir)).score("valid").metrics()["auc"] == auc
 
 
-def test_a_run_without_a_generator_has_no_noise(tool, trained, monkeypatch):
+def test_a_run_without_a_generator_has_no_noise(trained, monkeypatch):
     monkeypatch.setattr(tool, "DiffusionMultiInterestGenerator", type("Other", (), {}))
     with pytest.raises(ConfigError, match="its model generates nothing"):
         tool.compare(str(trained.model_dir), "valid", 1)
 
 
-def test_wrong_usage_explains_itself(tool, capsys):
+def test_wrong_usage_explains_itself(capsys):
     assert tool.main([]) == 2 and "usage:" in capsys.readouterr().err
     assert tool.main(["--model_dir", "/nowhere"]) == 1 and "error:" in capsys.readouterr().err
