@@ -52,7 +52,7 @@ def data():
 def test_trains_with_both_auxiliary_losses():
     model = build_model()
     bce = tf.keras.losses.BinaryCrossentropy(from_logits=True)
-    model.compile(tf.keras.optimizers.Adam(0.01), bce)
+    model.compile(tf.keras.optimizers.Adam(0.01), bce, run_eagerly=True)
     inputs, labels = data()
     before = [weight.numpy() for weight in model.trainable_variables]
     history = model.fit(inputs, labels, batch_size=8, epochs=1, verbose=0).history
