@@ -59,4 +59,4 @@ def schema_file(exp: str, config: TaskConfig) -> str:
     for path in tried:
         if tf.io.gfile.exists(path):
             return path
-    raise ConfigError(f"no schema: neither {' nor '.join(tried)} is there")
+    raise ConfigError(f"no schema: neither {' nor '.join(tried)} exists")

@@ -1,4 +1,4 @@
-"""What lies in the folder of a run beside checkpoints, and whether a command may go on there."""
+"""The files of a run's folder beside checkpoints, and whether a run may go on with a config."""
 
 import posixpath
 from typing import Any
@@ -23,7 +23,7 @@ _ASYNCHRONOUS = "parameter_server"
 
 
 def is_run(model_dir: str) -> bool:
-    """Whether a run was set up there."""
+    """Whether a folder holds a run."""
     return tf.io.gfile.exists(posixpath.join(model_dir, CONFIG))
 
 

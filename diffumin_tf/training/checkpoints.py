@@ -30,9 +30,9 @@ UNREADABLE = (
 class Checkpoints:
     """Saves a model with its optimisers and its place in the data, and the best weights apart.
 
-    A checkpoint appears complete or not at all: its index file is written last. Where several
-    workers train, each must call the same methods at the same step, since what they hold in parts
-    is summed up; the chief alone writes into the folder of the run.
+    A checkpoint appears complete or not at all: its index file is written last. Several workers
+    must call the same methods at the same step, since some variables are summed over them; the
+    chief alone writes into the folder of the run.
 
     Args:
         model_dir: folder of the run.

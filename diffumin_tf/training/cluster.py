@@ -18,7 +18,7 @@ class Cluster:
     Attributes:
         tasks: addresses `host:port` by job: `chief` (one at most), `worker`, `ps`.
         job: job of this process.
-        index: its place in that job.
+        index: number of this process in that job.
     """
 
     tasks: Mapping[str, Sequence[str]]
@@ -28,18 +28,13 @@ class Cluster:
     @property
     def is_chief(self) -> bool:
         """Whether this process writes: the chief, or the first worker where there is none."""
-        return self.job == "chief" or (not self.tasks.get("chief") and self.is_first_worker)
+        is_first_worker = (self.job, self.index) == ("worker", 0)
+        return self.job == "chief" or (is_first_worker and not self.tasks.get("chief"))
 
     @property
-    def is_first_worker(self) -> bool:
-        """Whether this is worker 0."""
-        return (self.job, self.index) == ("worker", 0)
-
-    @property
-    def place(self) -> int:
-        """Place of this process among those that compute, in the order of their replicas."""
-        is_behind_chief = self.job == "worker" and bool(self.tasks.get("chief"))
-        return self.index + is_behind_chief
+    def rank(self) -> int:
+        """Number of this process among those that compute, in the order of their replicas."""
+        return self.index + (self.job == "worker" and bool(self.tasks.get("chief")))
 
     @property
     def size(self) -> int:
@@ -81,7 +76,7 @@ def set_environment(
 
     Args:
         job_name: `chief`, `worker` or `ps`.
-        task_index: place of this process in its job.
+        task_index: number of this process in its job.
         chief_hosts, worker_hosts, ps_hosts: `host:port`, separated by commas; may be empty.
 
     Raises:
@@ -105,13 +100,11 @@ def _check(cluster: Cluster, source: str) -> None:
             name, _, port = str(host).rpartition(":")
             if not name or not port.isdigit():
                 raise ConfigError(f"{source}: {job} address {host!r} must read host:port")
-    there = len(cluster.tasks.get(cluster.job, ()))
-    if not 0 <= cluster.index < there:
+    count = len(cluster.tasks.get(cluster.job, ()))
+    known = f"{count} {cluster.job} addresses"
+    if not count:
+        known = f"jobs {list(cluster.tasks)}; give --{cluster.job}_hosts"
+    if not 0 <= cluster.index < count:
         raise ConfigError(
-            f"{source}: task {cluster.job!r} {cluster.index} is not among the "
-            + (
-                f"{there} {cluster.job} addresses"
-                if there
-                else f"jobs {list(cluster.tasks)}; give --{cluster.job}_hosts"
-            )
+            f"{source}: task {cluster.job!r} {cluster.index} is not among the {known}"
         )

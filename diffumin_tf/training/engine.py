@@ -1,4 +1,4 @@
-"""What the training loop asks of that which makes the updates."""
+"""The interface between the training loop and what makes the updates."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -41,7 +41,7 @@ class Engine(Protocol):
         """Metrics since they began anew, and losses; every process asks at the same step."""
 
     def catch_up(self) -> None:
-        """Brings the state up to what is done, where updates go on while nobody asks."""
+        """Brings the state up to date, where updates go on in other processes."""
 
     def end_updates(self) -> None:
         """Ends updates that are under way."""

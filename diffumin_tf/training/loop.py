@@ -97,7 +97,7 @@ class TrainingLoop:
         self._reported_step = state.step
         self._last_save = time.monotonic()
         self._validating: tuple[int, concurrent.futures.Future[dict[str, Any]]] | None = None
-        # A result that was found beside training after the checkpoint was lost with its process.
+        # Validation beside training may have lost a result with the process that began it.
         self._is_validation_due = validation is not None and validation.is_beside and state.step > 0
 
     def fit(self, examples: int | None) -> TrainingResult:
@@ -170,7 +170,7 @@ class TrainingLoop:
         )
 
     def _after_updates(self, before: int, wishes: Wishes) -> None:
-        """All that is due now and then; `before` is the step when this was called last."""
+        """Summaries, progress, checkpoints and validation that are due since step `before`."""
         state, schedule = self._state, self._schedule
 
         def passed(interval: int) -> bool:
@@ -196,7 +196,7 @@ class TrainingLoop:
         self._report(self._progress.line(state.epoch, state.step, self._engine.metrics()))
 
     def _stop(self) -> None:
-        """Saves and ends, because the process was told to."""
+        """Saves and ends, because of a signal."""
         self._engine.end_updates()
         path, step = self._save(), self._state.step
         remedy = f"saved {path}; start the same command again to go on"
@@ -219,7 +219,7 @@ class TrainingLoop:
         skipped = before.batch - state.batch if state.epoch == before.epoch else before.batch
         state.epoch, state.batch = before.epoch, before.batch
         state.rollbacks = before.rollbacks + 1
-        if before.validated_step <= state.step:  # what was judged after the checkpoint was written
+        if before.validated_step <= state.step:  # of a validation after the checkpoint was written
             state.keep_judgement(before)
         self._report(
             f"{error}; back to the weights of step {state.step}, {skipped} batches skipped "
@@ -268,8 +268,8 @@ class TrainingLoop:
     def _save(self) -> str:
         """Saves; returns the path.
 
-        The position is noted first: what is trained on while the weights are being written is done
-        twice after a restart, never left out.
+        The position in the data is noted before the weights are written. Workers that go on
+        meanwhile repeat some samples after a restart; none is left out.
         """
         self._engine.catch_up()
         path = self._checkpoints.save()

@@ -1,4 +1,4 @@
-"""The `tf.distribute` strategy of a run, and this process's place in it."""
+"""The `tf.distribute` strategy of a run, and what this process does in it."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ class Distribution:
     Attributes:
         strategy: TensorFlow's default strategy where nothing is distributed.
         cluster: the machines; None for one.
-        is_distributed: whether there is a strategy other than the default one.
+        is_distributed: whether the strategy is another than the default one.
     """
 
     strategy: tf.distribute.Strategy
@@ -49,9 +49,9 @@ class Distribution:
         return isinstance(self.strategy, tf.distribute.ParameterServerStrategy)
 
     @property
-    def place(self) -> int:
-        """Place of this process among the workers."""
-        return self.cluster.place if self.cluster else 0
+    def rank(self) -> int:
+        """Number of this process among the workers."""
+        return self.cluster.rank if self.cluster else 0
 
     @property
     def is_chief(self) -> bool:
@@ -62,7 +62,7 @@ class Distribution:
     def part(self) -> Part:
         """What the input pipeline of this process feeds."""
         count = self.replicas // self.workers
-        return Part(self.place * count, count, self.replicas, self.place, self.workers)
+        return Part(self.rank * count, count, self.replicas, self.rank, self.workers)
 
     def distribute(self, dataset: tf.data.Dataset) -> Any:
         """What the replicas of this process iterate."""
@@ -86,15 +86,15 @@ class Distribution:
                 tf.function(self._meet)()
 
     def end_together(self, is_done: Callable[[], bool]) -> None:
-        """What every process calls last, because one that has ended looks lost to the others.
+        """Waits for all processes before this one ends, since it would look lost to the others.
 
-        The first to know that all have come may be gone before the others know.
+        One of them may end while another still waits. That is no error once all work is done.
 
         Args:
-            is_done: whether everything was done that had to be.
+            is_done: whether all work is done.
 
         Raises:
-            TrainingError: a task is lost, and not everything was done.
+            TrainingError: a task is lost, and work is left.
         """
         try:
             self.wait_for_all()
@@ -104,7 +104,7 @@ class Distribution:
 
     @contextlib.contextmanager
     def lost_workers_named(self) -> Iterator[None]:
-        """Turns what a process meets when another one is gone into one clear error."""
+        """Turns TensorFlow's errors about a lost worker into one clear error."""
         try:
             yield
         except tf.errors.OpError as error:
@@ -182,8 +182,8 @@ def _mirrored(config: TaskConfig, cluster: Cluster | None) -> Distribution:
 
 def _split_cpu(parts: int) -> None:
     (cpu,) = tf.config.list_physical_devices("CPU")
-    there = tf.config.get_logical_device_configuration(cpu)
-    if there is not None and len(there) == parts:
+    devices = tf.config.get_logical_device_configuration(cpu)
+    if devices is not None and len(devices) == parts:
         return
     try:
         tf.config.set_logical_device_configuration(
@@ -210,15 +210,15 @@ def _multi_worker(config: TaskConfig, cluster: Cluster | None) -> Distribution:
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, tf.errors.OpError) as error:
         raise ConfigError(f"TF_CONFIG: the workers do not meet: {error}") from None
-    # Where every worker reads all files, all of them have the same number of batches, and need not
-    # ask each other before each whether there is one.
+    # Workers that read all files have equally many batches. They need not ask each other before
+    # each batch whether there is one.
     strategy.extended.experimental_enable_get_next_as_optional = config.input_shards > 1
     return Distribution(strategy, cluster)
 
 
 @contextlib.contextmanager
 def _default_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end a process that waits for others in C++, where Python hears no signal."""
+    """Lets SIGTERM end a process that waits in C++, where Python handles no signal."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

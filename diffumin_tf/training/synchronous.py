@@ -31,9 +31,9 @@ class TrainingData(Protocol):
 class SynchronousEngine:
     """`model.update` on every replica, as one graph for all batch sizes.
 
-    Several processes must save, validate and stop at the same step. Each says with every step what
-    it wishes; what one of them wishes all do, one step later, when the sum of the wishes has
-    arrived without anybody waiting for it.
+    Several processes must save, validate and stop at the same step. Each sends its wishes with
+    every step; they are summed up like the gradients. What one process wishes, all do one step
+    later, so that nobody waits for the sum.
 
     Args:
         model: compiled; built in the scope of the strategy.
@@ -115,7 +115,7 @@ class SynchronousEngine:
         """What was wished for with the step before, and is not done yet."""
         before, self._sum_of_wishes = self._sum_of_wishes, total
         wishes = Wishes() if before is None else Wishes(*(before.numpy() > 0))
-        # A wish is repeated until it is heard, one step after it came true.
+        # A process repeats its wish until it is done, so that the next step holds it once more.
         self._agreed = Wishes(*(w and not a for w, a in zip(wishes, self._agreed, strict=True)))
         return self._agreed
 

@@ -18,9 +18,9 @@ from diffumin_tf.input.parsing import compression_of
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.state import TrainingState
 
-# Few files are cut up, so that all workers, fast and slow, come to the end of an epoch at about the
-# same time. The number must not depend on the cluster: a checkpoint knows pieces by number. Each
-# piece of a file costs a reading of the whole file.
+# Few files are cut into pieces, so that fast and slow workers end an epoch at about the same time.
+# The number must not depend on the cluster: a checkpoint knows pieces by number. Each piece of a
+# file costs a reading of the whole file.
 _FEWEST_PIECES = 8
 
 
@@ -127,10 +127,10 @@ class Counts(NamedTuple):
 class PieceWork:
     """Hands out pieces, `input_shards` of them at a time, to whichever worker is free.
 
-    A worker trains on its pieces from the first record to the last in one go, so that the chief has
-    no part in a step. What a lost worker had in hand is done again by another one, from its
-    beginning. Whatever happens, no piece is left out, and without a lost worker each sample is used
-    once an epoch.
+    A worker trains on its pieces from the first record to the last in one call, so that the chief
+    takes no part in a step. The pieces of a worker that is lost are done again by another one, from
+    their beginning. No piece is ever left out; if no worker is lost, each sample is used once an
+    epoch.
 
     Args:
         model: compiled, in the scope of the strategy.

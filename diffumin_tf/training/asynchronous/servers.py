@@ -41,7 +41,7 @@ def check(config: TaskConfig) -> None:
 
 
 def connect(cluster: Cluster) -> tf.distribute.ParameterServerStrategy:
-    """The strategy of the chief, once all other tasks are there.
+    """The strategy of the chief, once all other tasks answer.
 
     Variables of twice `SHARD_BYTES` or more, the embedding table above all, are cut into one part
     a server.
@@ -53,12 +53,12 @@ def connect(cluster: Cluster) -> tf.distribute.ParameterServerStrategy:
     others = _names(cluster, ("worker", "ps"))
     missing = _wait_for(others)
     if missing:
-        told = ", ".join(f"{name} ({others[name]})" for name in missing)
-        raise TrainingError(f"not there after {START_SECONDS:.0f} s: {told}; start it, too")
-    tasks = tf.train.ClusterSpec(dict(cluster.tasks))
+        tasks = ", ".join(f"{name} ({others[name]})" for name in missing)
+        raise TrainingError(f"no answer after {START_SECONDS:.0f} s: {tasks}; start it, too")
+    spec = tf.train.ClusterSpec(dict(cluster.tasks))
     strategy = tf.distribute.ParameterServerStrategy(
         tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tasks, task_type="chief", task_id=0, rpc_layer="grpc"
+            spec, task_type="chief", task_id=0, rpc_layer="grpc"
         ),
         tf.distribute.experimental.partitioners.MinSizePartitioner(
             SHARD_BYTES, max_shards=len(cluster.tasks["ps"])
@@ -73,7 +73,7 @@ def connect(cluster: Cluster) -> tf.distribute.ParameterServerStrategy:
 
 
 def serve(cluster: Cluster, report: Callable[[str], None] = print) -> None:
-    """What a worker or server process does: the chief's bidding, until the chief is gone.
+    """What a worker or server process does: serve the chief until the chief is gone.
 
     Ends the process. SIGTERM ends it as soon as the chief has, since the chief needs everybody for
     its last checkpoint, and in any case before a scheduler would lose patience.
@@ -91,14 +91,15 @@ def serve(cluster: Cluster, report: Callable[[str], None] = print) -> None:
         config=tf.compat.v1.ConfigProto(device_count=devices),
     )
     report(f"{name} serves at {cluster.tasks[cluster.job][cluster.index]}")
-    told: list[float] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: told.append(time.monotonic()))
-    if _wait_for({"chief": chief}, lambda: bool(told)) and not told:
+    sigterms: list[float] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: sigterms.append(time.monotonic()))
+    if _wait_for({"chief": chief}, lambda: bool(sigterms)) and not sigterms:
         raise TrainingError(f"{name}: no chief at {chief} after {START_SECONDS:.0f} s")
-    refusals = 0
-    while refusals < _REFUSALS and not (told and time.monotonic() - told[0] > _GRACE_SECONDS):
+    refusals, must_end = 0, False
+    while refusals < _REFUSALS and not must_end:
         time.sleep(_LOOK_SECONDS)
         refusals = 0 if answers(chief) else refusals + 1
+        must_end = bool(sigterms) and time.monotonic() - sigterms[0] > _GRACE_SECONDS
     report(f"{name} ends, as the chief has" if refusals else f"{name} ends by SIGTERM")
     sys.stdout.flush()
     sys.stderr.flush()
@@ -144,15 +145,15 @@ class Attendance:
         self._last_look = now
         self.check_servers()
         gone = set(_silent(self._workers))
-        there = len(self._workers) - len(gone)
+        left = len(self._workers) - len(gone)
         for name in sorted(gone ^ self._gone):
             change = "is lost" if name in gone else "is back"
             self._report(
                 f"{name} ({self._workers[name]}) {change}: training "
-                f"{'goes on' if there else 'waits'} with {there} of {len(self._workers)} workers"
+                f"{'goes on' if left else 'waits'} with {left} of {len(self._workers)} workers"
             )
         self._gone = gone
-        if there:
+        if left:
             self._last_worker = now
         elif now - self._last_worker > START_SECONDS:
             raise TrainingError(f"all workers are gone for {START_SECONDS:.0f} s; {RESTART}")
@@ -161,8 +162,8 @@ class Attendance:
         """Raises TrainingError when a server is gone, and with it a part of the weights."""
         gone = _silent(self._servers)
         if gone:
-            told = ", ".join(f"{name} ({self._servers[name]})" for name in gone)
-            raise TrainingError(f"{told} is gone, and its part of the weights with it; {RESTART}")
+            tasks = ", ".join(f"{name} ({self._servers[name]})" for name in gone)
+            raise TrainingError(f"{tasks} is gone, and its part of the weights with it; {RESTART}")
 
 
 def _names(cluster: Cluster, jobs: Iterable[str]) -> dict[str, str]:

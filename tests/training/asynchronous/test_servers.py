@@ -56,7 +56,7 @@ def test_a_chief_waits_for_the_others_in_vain_for_a_bounded_time(monkeypatch):
         pass
     with listening() as (host, port):
         tasks = {"worker": [f"{host}:{port}"], "ps": [f"{host}:{closed}"], "chief": ["x:1"]}
-        with pytest.raises(TrainingError, match=rf"not there after 0 s: ps 0 \({host}:{closed}\)"):
+        with pytest.raises(TrainingError, match=rf"no answer after 0 s: ps 0 \({host}:{closed}\)"):
             servers.connect(Cluster(tasks, "chief", 0))
 
 
