@@ -11,7 +11,7 @@ from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.batch import Batch
-from diffumin_tf.input.damage import DAMAGE, FileCheck
+from diffumin_tf.input.damage import DAMAGE, LOST, FileCheck
 from diffumin_tf.input.dataset import batch_of
 from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.input.parsing import compression_of
@@ -197,7 +197,7 @@ class PieceWork:
 
     def raise_if_damaged(self, error: tf.errors.OpError) -> None:
         """Raises DataError when the error of a worker comes from a file that is damaged or gone."""
-        if isinstance(error, (*DAMAGE, tf.errors.NotFoundError, tf.errors.PermissionDeniedError)):
+        if isinstance(error, (*DAMAGE, *LOST)):
             damage = self._reader.check.first_damage(self._reader.files)
             if damage:
                 raise DataError(damage.message) from None
