@@ -61,7 +61,6 @@ def _daily(values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 def _evaluate(values: flags.FlagValues, argv: Sequence[str]) -> None:
     _define_run(values)
-    _define_overrides(values)
     flags.DEFINE_string("expect", None, "Experiment, or study: check against its figures.", values)
     flags.DEFINE_string("row", None, "With --expect of a study: the row.", values)
     parse(values, "diffumin evaluate", argv, ("model_dir",))
@@ -86,7 +85,6 @@ def _evaluate(values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 def _predict(values: flags.FlagValues, argv: Sequence[str]) -> None:
     _define_run(values)
-    _define_overrides(values)
     flags.DEFINE_string("output", None, "Folder for part-*; must not exist.", values)
     flags.DEFINE_bool("header", False, "Begin each part with a header line.", values)
     flags.DEFINE_bool("user", False, "Add the user as a third column, for GAUC.", values)
@@ -165,6 +163,7 @@ COMMANDS: dict[str, Callable[[flags.FlagValues, Sequence[str]], None]] = {
 def _define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string("model_dir", None, "Folder of a trained run.", values)
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which data.", values)
+    _define_overrides(values)
 
 
 def _parse_training(

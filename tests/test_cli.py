@@ -78,11 +78,7 @@ def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
     assert "20240102: 1,200 examples, click rate 0.2500" in capsys.readouterr().out
     assert cli.main(["demo"]) == 0
     assert cli.main(["demo", "--exp=X", "--model_dir=o", "--set=epoch=1"]) == 0
-    assert handed == [
-        ("s", "i", "o"),
-        ("Eleme_DiffuMIN", "runs/demo", []),
-        ("X", "o", ["epoch=1"]),
-    ]
+    assert handed == [("s", "i", "o"), ("Eleme_DiffuMIN", "runs/demo", []), ("X", "o", ["epoch=1"])]
 
 
 @pytest.mark.parametrize(
@@ -129,10 +125,7 @@ def test_a_mistake_is_one_message_and_exit_code_1(
     ("arguments", "message"),
     [
         (["trian"], "diffumin: unknown command 'trian'\n\nusage: diffumin COMMAND"),
-        (
-            ["train", "--exp=x", "--modeldir=y"],
-            "diffumin train: Unknown command line flag",
-        ),
+        (["train", "--exp=x", "--modeldir=y"], "diffumin train: Unknown command line flag"),
         (["train", "--exp"], "diffumin train: "),
         (["train"], "diffumin train: --exp is required"),
         (["train", "--exp=x", "--ps_hosts=p:1"], "diffumin train: --job_name is required"),

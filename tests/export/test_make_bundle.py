@@ -52,11 +52,8 @@ def bundle(export, tmp_path_factory):
 
 def test_the_versions_asked_for_are_served_under_their_labels(bundle, export, tmp_path):
     model = model_of(bundle)
-    assert (model.name, model.base_path, model.model_platform) == (
-        "clicks",
-        "/models",
-        "tensorflow",
-    )
+    found = (model.name, model.base_path, model.model_platform)
+    assert found == ("clicks", "/models", "tensorflow")
     assert list(model.model_version_policy.specific.versions) == [5, 20, 100]
     assert dict(model.version_labels) == {"stable": 20, "canary": 100}
     assert make(export, tmp_path / "b") == 0
@@ -74,13 +71,10 @@ def test_the_servers_and_prometheus_find_their_files(bundle):
         assert all((bundle / file).is_file() for file in named if file)
         assert service["image"] == "tensorflow/serving:2.21.0"
         assert service["environment"] == {"MODEL_NAME": "clicks"}
-        assert [path.split(":")[-2:] for path in service["volumes"]] == [
-            ["/models", "ro"],
-            ["/bundle", "ro"],
-        ]
-    assert (
-        services["batching"]["profiles"] == ["batching"] and "profiles" not in services["serving"]
-    )
+        mounts = [path.split(":")[-2:] for path in service["volumes"]]
+        assert mounts == [["/models", "ro"], ["/bundle", "ro"]]
+    assert services["batching"]["profiles"] == ["batching"]
+    assert "profiles" not in services["serving"]
     jobs = yaml.safe_load((bundle / "prometheus.yml").read_text())["scrape_configs"]
     monitoring = (bundle / "monitoring.config").read_text()
     assert [job["job_name"] for job in jobs] == ["serving", "batching"]
@@ -128,9 +122,8 @@ def test_the_same_again_is_the_same_and_names_no_path_of_the_machine(export, bun
     assert make(export, f"{again}/", *options) == 0
     found = {path.name: path.read_bytes() for path in again.iterdir()}
     assert found == {path.name: path.read_bytes() for path in bundle.iterdir()}
-    assert len(found) == 5 and not any(
-        b"/tmp" in text or b"HOME" in text for text in found.values()
-    )
+    assert len(found) == 5
+    assert not any(b"/tmp" in text or b"HOME" in text for text in found.values())
 
 
 @pytest.mark.parametrize(

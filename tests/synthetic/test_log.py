@@ -22,6 +22,11 @@ def long_log() -> SyntheticLog:
     return drawn(4_000, 1_000, users=2_000, history_len=2_000, seed=3)
 
 
+@pytest.fixture(params=["log", "long_log"])
+def any_log(request) -> SyntheticLog:
+    return request.getfixturevalue(request.param)
+
+
 def drawn(*sizes: int, **settings) -> SyntheticLog:
     """A log of some days of those sizes."""
     days = {f"2023040{number}": size for number, size in enumerate(sizes, 1)}
@@ -113,32 +118,26 @@ def test_expected_auc_is_the_mean_over_labels():
     assert expected_auc(score, p) == pytest.approx((pair * better).sum() / pair.sum())
 
 
-@pytest.mark.parametrize("name", ["log", "long_log"])
-def test_auc_of_true_probability_is_high_but_not_perfect(name, request):
-    log = request.getfixturevalue(name)
-    best = log.best_reachable_auc(*log.days)
+def test_auc_of_true_probability_is_high_but_not_perfect(any_log):
+    best = any_log.best_reachable_auc(*any_log.days)
     assert 0.80 < best < 0.85
-    assert rank_auc(log.label, log.true_probability) == pytest.approx(best, abs=0.02)
+    assert rank_auc(any_log.label, any_log.true_probability) == pytest.approx(best, abs=0.02)
 
 
-@pytest.mark.parametrize("name", ["log", "long_log"])
-def test_without_history_the_best_score_is_much_worse(name, request):
-    log = request.getfixturevalue(name)
-    true_terms = sum(known_terms(log))
-    popular = np.bincount(log.item, minlength=len(log.items.shop))[log.item]
-    fitted = fitted_logit([*known_terms(log), np.log(popular)], log.label)
+def test_without_history_the_best_score_is_much_worse(any_log):
+    true_terms = sum(known_terms(any_log))
+    popular = np.bincount(any_log.item, minlength=len(any_log.items.shop))[any_log.item]
+    fitted = fitted_logit([*known_terms(any_log), np.log(popular)], any_log.label)
     for score in (true_terms, fitted):
-        without = expected_auc(score, log.true_probability)
-        assert 0.6 < without < log.best_reachable_auc(*log.days) - 0.08
+        without = expected_auc(score, any_log.true_probability)
+        assert 0.6 < without < any_log.best_reachable_auc(*any_log.days) - 0.08
 
 
-@pytest.mark.parametrize("name", ["log", "long_log"])
-def test_shares_of_the_history_recover_the_interest(name, request):
-    log = request.getfixturevalue(name)
-    shares = [history_share(log, "category"), history_share(log, "shop")]
-    score = fitted_logit([*known_terms(log), *shares], log.label)
-    recovered = expected_auc(score, log.true_probability)
-    assert recovered > log.best_reachable_auc(*log.days) - 0.02
+def test_shares_of_the_history_recover_the_interest(any_log):
+    shares = [history_share(any_log, "category"), history_share(any_log, "shop")]
+    score = fitted_logit([*known_terms(any_log), *shares], any_log.label)
+    recovered = expected_auc(score, any_log.true_probability)
+    assert recovered > any_log.best_reachable_auc(*any_log.days) - 0.02
 
 
 def test_history_matters_only_through_the_interest():
