@@ -25,9 +25,9 @@ def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     content: dict[str, Any] = {}
     for file in reversed(lineage(path)):
-        own = read_json(file)
-        own.pop(_EXTENDS, None)
-        content = _laid_over(content, own)
+        upper = read_json(file)
+        upper.pop(_EXTENDS, None)
+        content = _laid_over(content, upper)
     for override in overrides:
         _override(content, override)
     return content

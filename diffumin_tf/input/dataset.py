@@ -27,7 +27,7 @@ class Part:
     Attributes:
         first, count: its replicas.
         total: all replicas.
-        pipeline, pipelines: its place among the input pipelines, of which a worker has one.
+        pipeline, pipelines: its index among the input pipelines, of which a worker has one.
     """
 
     first: int = 0

@@ -67,10 +67,10 @@ def list_files(path: str | None, start: int | None, end: int | None, split: str)
     days = _days(path)
     files = [file for day in _picked(days, start, end) for file in _parts(path, day)]
     if not files:
-        there = f"{days[0]} to {days[-1]} ({len(days)} days)" if days else "no day at all"
+        found = f"{days[0]} to {days[-1]} ({len(days)} days)" if days else "no day at all"
         raise DataError(
             f"{key}: {path!r} holds no records from {start or 'the first day'} to "
-            f"{end or 'the last day'}; there is {there}"
+            f"{end or 'the last day'}; there is {found}"
         )
     return files
 

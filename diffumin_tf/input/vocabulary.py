@@ -59,8 +59,8 @@ class _Lines(tf.lookup.TextFileInitializer):
     """
 
     def __init__(self, path: str) -> None:
-        place = tf.lookup.TextFileIndex
-        super().__init__(path, tf.int64, place.WHOLE_LINE, tf.int64, place.LINE_NUMBER)
+        index = tf.lookup.TextFileIndex
+        super().__init__(path, tf.int64, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER)
         digest = hashlib.sha256()
         with tf.io.gfile.GFile(path, "rb") as file:
             while part := file.read(_BYTES_AT_ONCE):
@@ -188,7 +188,7 @@ def read_ids(path: str) -> np.ndarray:
         ids = ids[:, 0]
         twice = ids[pd.Index(ids).duplicated()]
         if twice.size:
-            raise ValueError(f"{twice[0]} stands there twice")
+            raise ValueError(f"{twice[0]} is listed twice")
     except (tf.errors.OpError, ValueError, OverflowError) as error:
         raise _no_vocabulary(path, error) from None
     return ids

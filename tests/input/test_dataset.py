@@ -166,13 +166,13 @@ def test_each_shard_gives_its_share_to_each_batch_for_as_long_as_it_can(read, sh
     assert sorted(sum(batches, [])) == list(range(SAMPLES))
     order = np.random.default_rng(SHUFFLE[1]).permutation(FILES)
     for shard in range(shards):
-        own = {user for user in range(SAMPLES) if user % FILES in order[shard::shards]}
-        given = [len(own & set(batch)) for batch in batches]
-        share, last = BATCH // shards, len(own) % (BATCH // shards)
-        assert [n for n in given if n] == [share] * (len(own) // share) + [last] * bool(last)
-        assert all(n == 0 for n in given[-(-len(own) // share) :])
+        mine = {user for user in range(SAMPLES) if user % FILES in order[shard::shards]}
+        given = [len(mine & set(batch)) for batch in batches]
+        share, last = BATCH // shards, len(mine) % (BATCH // shards)
+        assert [n for n in given if n] == [share] * (len(mine) // share) + [last] * bool(last)
+        assert all(n == 0 for n in given[-(-len(mine) // share) :])
         if shard == 0:  # its samples come first
-            assert set(batches[0][:share]) == own & set(batches[0])
+            assert set(batches[0][:share]) == mine & set(batches[0])
 
 
 def test_shards_are_shuffled_each_in_its_own_way(schema, path, tmp_path):
@@ -198,20 +198,20 @@ def test_shards_give_the_same_batches_to_whatever_parts_there_are(read, total, w
 
 
 def test_files_of_others_are_never_read(files, read, schema, path, tmp_path):
-    garbage = tmp_path / "part-00000"
-    garbage.write_bytes(np.random.default_rng(0).bytes(1000))
+    noise = tmp_path / "part-00000"
+    noise.write_bytes(np.random.default_rng(0).bytes(1000))
     for part in pipelines(2, 2):
         options = {"part": part, "input_shards": 4}
         batches = Batches(files, schema, path, BATCH, "user_id", SHUFFLE, **options)
-        own = sum(batches._files(0).values(), [])
-        others = [file for file in files if file not in own]
-        gone = dict(zip(others, [str(garbage), "gone"], strict=False))
+        mine = sum(batches._files(0).values(), [])
+        others = [file for file in files if file not in mine]
+        gone = dict(zip(others, [str(noise), "gone"], strict=False))
         assert len(gone) == 2
         theirs = [gone.get(file, file) for file in files]
         expected = read(part, input_shards=4)
         assert read(part, of=theirs, input_shards=4) == expected
         assert sorted(sum(expected, [])) == sorted(
-            user for user in range(SAMPLES) if files[user % FILES] in own
+            user for user in range(SAMPLES) if files[user % FILES] in mine
         )
 
 
