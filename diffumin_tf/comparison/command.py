@@ -25,8 +25,6 @@ from diffumin_tf.training.preemption import Preemption
 # process ends, and saves where it is, once the other end of the pipe `tie` is closed.
 RunCell = Callable[[str, int, int], int]
 
-_NO_AUC = "no validation AUC: the labels of that split are all alike"
-
 
 class CellsFailed(DiffuminError):
     """Some runs of a comparison did not come to their end; all others did."""
@@ -77,7 +75,8 @@ def compare(
         chosen, tried = cells.choose(study, choosing)
         for cell in choosing:
             if cell.is_finished and cell.valid_auc is None:
-                runs.failed[cell.slug] = _NO_AUC
+                why = "no validation AUC: the labels of that split are all alike"
+                runs.failed[cell.slug] = why
         final = cells.final_cells(study, output, chosen)
         runs.run(final, trained_before=choosing)
         runs.clear(choosing)
@@ -155,7 +154,7 @@ class _Runs:
             why = f"failed with exit code {code}; see {cell.file(LOG)}"
             self._report(f"{count} {cell.slug}: {why}")
             return
-        auc, seconds = cell.result[cell.split]["auc"], cell.result.get("seconds")
+        auc, seconds = cell.result[cell.split]["auc"], cell.result["seconds"]
         figures = f"{cell.split} auc {number(auc)}, {number(seconds and seconds / 60, 1)} minutes"
         self._report(f"{count} {cell.slug}: {figures}")
         if cell.is_final:  # the run of another one may become that of a final cell

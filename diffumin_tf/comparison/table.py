@@ -182,11 +182,9 @@ def _slices(comparison: dict[str, Any]) -> list[str]:
     blocks, split = [], SPLITS[comparison["split"]]
     sliced = {n: e["slices"] for n, e in comparison["experiments"].items() if e["slices"]}
     for kind, (title, unit, _) in SLICINGS.items() if sliced else ():
-        first = next(iter(sliced.values()))[kind]
-        rows = [
-            {unit: count, **{s["bucket"]: f"{s[count]:,}" for s in first}}
-            for count in ("samples", "clicks")
-        ]
+        first, rows = next(iter(sliced.values()))[kind], []
+        for count in ("samples", "clicks"):
+            rows.append({unit: count, **{s["bucket"]: f"{s[count]:,}" for s in first}})
         for name, slices in sliced.items():
             rows.append({unit: name, **{s["bucket"]: number(s["auc"]) for s in slices[kind]}})
         column = f" (`{comparison['popularity_feature']}`)" if kind == "popularity" else ""

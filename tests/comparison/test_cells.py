@@ -9,6 +9,7 @@ from diffumin_tf.input.splits import has_split
 from tests.comparison.fakes import write_study
 
 OUT = "out"
+NO_VALID = {"valid_data_start": None, "valid_data_end": None}
 GRID = {"epoch": [1, 2], "lazyAdam_learning_rate": [0.001, 0.002]}
 
 
@@ -95,13 +96,7 @@ def test_a_slug_is_a_file_name_that_tells_what_it_is(folder):
             {"set": {"test_data_start": None, "test_data_end": None}},
             "experiment 'strong': no test split in .*exp; set test_data_start",
         ),
-        (
-            {
-                "set": {"valid_data_start": None, "valid_data_end": None},
-                "choose": {"epoch": [1, 2]},
-            },
-            "experiment 'strong': no valid split",
-        ),
+        ({"set": NO_VALID, "choose": {"epoch": [1, 2]}}, "experiment 'strong': no valid split"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(folder, changes, message):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,15 +18,16 @@ from diffumin_tf.comparison import command
 from diffumin_tf.comparison.study import read_study
 from diffumin_tf.config.task import REMOVED_KEYS
 from diffumin_tf.errors import ConfigError, DataError, Preempted
+from diffumin_tf.files import read_json, write_json
 from diffumin_tf.run.lock import run_lock
-from tests.comparison.fakes import FakeRuns, write_study
+from tests.comparison.fakes import FakeRuns, made_up_scores, write_study
 
 ROOT = pathlib.Path(__file__).parents[2]
 FINAL = ["strong__seed1", "weak__seed1", "strong__seed2", "weak__seed2"]
 
 
 class Compared:
-    """A folder in which a study runs, and what was reported."""
+    """A folder in which a study runs, what was started last and what was reported."""
 
     def __init__(self, folder):
         self.folder, self.output, self.lines = folder, folder / "out", []
@@ -33,10 +35,9 @@ class Compared:
     def run(self, runs=None, jobs=1, keep_runs=False, overrides=(), **changes):
         self.lines.clear()
         self.runs = runs or FakeRuns()
-        study = read_study(write_study(self.folder, **changes), overrides)
-        return command.compare(
-            study, str(self.output), jobs, keep_runs, "asked", self.lines.append, self.runs
-        )
+        study, output = read_study(write_study(self.folder, **changes), overrides), str(self.output)
+        report = self.lines.append
+        return command.compare(study, output, jobs, keep_runs, "asked", report, self.runs)
 
     @property
     def started(self):
@@ -44,7 +45,7 @@ class Compared:
 
     @property
     def json(self):
-        return json.loads((self.output / "comparison.json").read_text())
+        return read_json(f"{self.output}/comparison.json")
 
     @property
     def markdown(self):
@@ -99,12 +100,11 @@ def test_a_cell_whose_settings_differ_is_run_anew_and_the_old_one_kept(compared)
 
 def test_cells_of_another_version_have_the_same_settings_if_they_mean_the_same(compared):
     compared.run()
-    path = compared.cell("strong__seed1") / "request.json"
-    request = json.loads(path.read_text())
-    settings = request["settings"]
-    del settings["parallel_parts"], settings["embedding"]["initial_stddev"]
-    settings |= REMOVED_KEYS
-    path.write_text(json.dumps(request))
+    path = str(compared.cell("strong__seed1") / "request.json")
+    request = read_json(path)
+    del request["settings"]["parallel_parts"], request["settings"]["embedding"]["initial_stddev"]
+    request["settings"] |= REMOVED_KEYS
+    write_json(path, request)
     compared.run()
     assert compared.started == []
     compared.run(overrides=["parallel_parts=1"])
@@ -225,8 +225,7 @@ def test_a_study_of_the_validation_split_has_no_test_split_at_all(compared):
     found = compared.run(split="valid", set={"test_data_path": "gone"}, choose={"epoch": [1, 2]})
     requests = compared.runs.requests.values()
     assert [request["scored"] for request in requests] == [None] * 4 + ["valid"] * 4
-    for key in ("test_data_path", "test_data_start", "test_data_end"):
-        assert {request["settings"][key] for request in requests} == {None}
+    assert {request["settings"]["test_data_path"] for request in requests} == {None}
     entry = found["experiments"]["strong"]
     assert (entry["valid"]["examples"], entry["test"]["auc"]) == (160, None)
     assert entry["difference"]["auc"]["mean"] > 0.02
@@ -236,12 +235,9 @@ def test_a_study_of_the_validation_split_has_no_test_split_at_all(compared):
 
 
 def test_a_split_of_one_class_has_no_auc(compared):
-    class OneClass(FakeRuns):
-        def scores(self, request):
-            scores = super().scores(request)
-            return dataclasses.replace(scores, labels=np.zeros_like(scores.labels))
-
-    found = compared.run(OneClass())
+    runs, scores = FakeRuns(), made_up_scores("strong", 1)
+    runs.scores = lambda request: dataclasses.replace(scores, labels=np.zeros(160))
+    found = compared.run(runs)
     assert "[1/4] strong__seed1: test auc –, 2.0 minutes" in compared.lines
     assert found["experiments"]["strong"]["test"]["auc"] is None
     assert "| strong | 2 | – | – |" in compared.markdown
@@ -251,8 +247,7 @@ def test_runs_of_different_commits_are_listed(compared):
     compared.run()
     assert "same code" not in compared.markdown
     path = compared.cell("weak__seed1") / "cell.json"
-    later = {"version": "0.1.0", "commit": "def"}
-    path.write_text(json.dumps({**json.loads(path.read_text()), "code": later}))
+    path.write_text(path.read_text().replace('"abc"', '"def"'))
     found = compared.run()["experiments"]
     assert [code["commit"] for code in found["weak"]["code"]] == ["def", "abc"]
     assert [code["commit"] for code in found["strong"]["code"]] == ["abc"]
@@ -265,9 +260,7 @@ def test_the_gpu_is_left_to_the_runs(monkeypatch):
     command.leave_gpu_to_runs(lines.append)
     assert hidden == [([], "GPU")] and not lines
 
-    def too_late(*arguments):
-        raise RuntimeError
-
+    too_late = mock.Mock(side_effect=RuntimeError)
     monkeypatch.setattr(command.tf.config, "set_visible_devices", too_late)
     command.leave_gpu_to_runs(lines.append)
     assert "has taken the GPU already" in lines[0]

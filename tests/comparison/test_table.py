@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from diffumin_tf.comparison import table
-from tests.comparison.fakes import FakeRuns, compare_fakes
+from tests.comparison.fakes import FakeRuns, compare_fakes, made_up_scores
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +100,9 @@ def test_one_seed_says_nothing_about_others(folder):
 
 
 def test_other_test_samples_are_not_subtracted(folder):
-    class Other(FakeRuns):
-        def scores(self, request):
-            self.samples = 160 if request["experiment"] == "weak" else 150
-            return super().scores(request)
-
-    found = compare_fakes(folder, Other())
+    runs, of = FakeRuns(), {"weak": made_up_scores("", 1), "strong": made_up_scores("", 1, 150)}
+    runs.scores = lambda request: of[request["experiment"]]
+    found = compare_fakes(folder, runs)
     text = table.markdown(found)
     assert found["experiments"]["strong"]["difference"] is None
     assert "Not here: strong, scored on other samples" in text

@@ -53,14 +53,6 @@ def test_a_difference_pairs_seeds_and_resamples():
     assert [drawn["low"], drawn["high"]] == pytest.approx(np.percentile(moved, [2.5, 97.5]))
 
 
-def test_pairing_takes_out_what_is_hard_for_all():
-    """The error of a difference is far below that of either AUC."""
-    strong, weak = (resample(made_up_scores(name, 1, 2_000), 200) for name in ("strong", "weak"))
-    paired = difference([(strong, weak)])["auc"]["resampled"]["standard_error"]
-    alone = [np.std(run["auc"].draws) for run in (strong, weak)]
-    assert paired < 0.7 * math.hypot(*alone)
-
-
 def test_without_users_there_is_the_auc_alone():
     scores = made_up_scores("strong", 1)
     assert list(resample(Scores(scores.labels, scores.pctr), 20)) == ["auc"]
