@@ -70,10 +70,13 @@ def _evaluate(values: flags.FlagValues, argv: Sequence[str]) -> None:
         raise UsageError("diffumin evaluate: --row goes with --expect")
     from diffumin_tf.evaluation import expected
     from diffumin_tf.evaluation.report import metric_lines
-    from diffumin_tf.run.find import find_expected
+    from diffumin_tf.run.find import find_experiment
     from diffumin_tf.run.open import open_run
 
-    wanted = values.expect and expected.read_expected(find_expected(values.expect), values.row)
+    wanted = values.expect
+    if wanted is not None:
+        path = wanted if wanted.endswith(".json") else find_experiment(wanted)
+        wanted = expected.read_expected(path, values.row)
     run = open_run(values.model_dir, values.set)
     # Metrics of other data or settings do not belong into the run's metrics.json.
     metrics = run.evaluate([values.split], write=not values.set)

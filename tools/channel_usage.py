@@ -49,7 +49,7 @@ def _look(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """r, r* (or None) [n, C, d], and how many behaviours were kept [n, C]."""
     columns: list[list[np.ndarray]] = [[], [], []]
-    for batch in run.batches(split, _BATCH).epoch():
+    for batch in run.batches(split, batch_size=_BATCH).epoch():
         embedded = run.model.embed(batch)
         candidate = unit.as_behaviour(unit.select(embedded, "candidate"))
         interests, channels, kept = unit.extract(unit.history(embedded), candidate)

@@ -99,7 +99,6 @@ class Batches:
             do, and its replicas share what those give in the way that `Part` says.
         check: knows damaged files.
         distribute: makes of a dataset what the replicas of a strategy iterate.
-        examples: samples of an epoch, None when unknown.
         spec: types of a batch, known once an epoch was begun.
 
     Raises:
@@ -117,7 +116,6 @@ class Batches:
     part: Part = WHOLE
     check: FileCheck | None = None
     distribute: Callable[[tf.data.Dataset], Any] = lambda dataset: dataset
-    examples: int | None = None
     spec: Any = dataclasses.field(default=None, init=False)
 
     def __post_init__(self) -> None:

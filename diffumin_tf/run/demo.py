@@ -33,21 +33,11 @@ _NO_HISTORY = ["use_omie=false", "subseq_len=0"]
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """Size of a demo: its days in order are training days, one validation and one test day."""
+    """Size of a demo, how its records are written, and the settings of its runs."""
 
     spec: SyntheticSpec
     write: Callable[[SyntheticSpec, str], str]
     settings: dict[str, Any]
-
-    def split_settings(self) -> dict[str, int]:
-        """First and last day of each split."""
-        *train, valid, test = (int(day) for day in self.spec.samples_per_day)
-        bounds = {"train": (train[0], train[-1]), "valid": (valid, valid), "test": (test, test)}
-        return {
-            f"{split}_data_{end}": day
-            for split, days in bounds.items()
-            for end, day in zip(("start", "end"), days, strict=True)
-        }
 
 
 def _write_eleme(spec: SyntheticSpec, folder: str) -> str:
@@ -73,6 +63,18 @@ def _spec(samples_per_day: dict[str, int], **size: int) -> SyntheticSpec:
     )
 
 
+def _days(last_train: int, valid: int, test: int) -> dict[str, int]:
+    """Settings of the splits of a log that begins with 2024."""
+    return {
+        "train_data_start": 20240101,
+        "train_data_end": last_train,
+        "valid_data_start": valid,
+        "valid_data_end": valid,
+        "test_data_start": test,
+        "test_data_end": test,
+    }
+
+
 # Small networks and fast rates, for runs of about a thousand steps.
 _SETTINGS = {
     "sample_rate": 1.0,
@@ -95,7 +97,7 @@ _PLANS = {
             history_len=50,
         ),
         write=_write_eleme,
-        settings={**_SETTINGS, "top_p": 40},
+        settings={**_SETTINGS, **_days(20240103, 20240104, 20240105), "top_p": 40},
     ),
     "Long_term_DiffuMIN": _Plan(
         _spec(
@@ -107,6 +109,7 @@ _PLANS = {
         write=_write_long_term,
         settings={
             **_SETTINGS,
+            **_days(20240101, 20240102, 20240103),
             "epoch": 3,
             "batch_size": 64,
             "shuffle_buffer_size": 2_000,
@@ -144,7 +147,7 @@ def demo(
     samples_per_day = plan.spec.samples_per_day
     report(f"writing a synthetic log of {sum(samples_per_day.values()):,} impressions …")
     data = plan.write(plan.spec, model_dir)
-    settings = {"train_data_path": data, **plan.split_settings(), **plan.settings}
+    settings = {"train_data_path": data, **plan.settings}
     base = [f"{key}={json.dumps(value)}" for key, value in settings.items()] + list(overrides)
 
     def trained(folder: str, *changes: str) -> Run:

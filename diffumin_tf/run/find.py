@@ -35,15 +35,6 @@ def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) ->
     raise ConfigError(f"{asked} {exp!r}: no task_conf.json in {', '.join(tried)}")
 
 
-def find_expected(path: str) -> str:
-    """An `expected.json`, given by its path, or by its experiment as `find_experiment` takes it.
-
-    Raises:
-        ConfigError: there is no such experiment.
-    """
-    return path if path.endswith(".json") else find_experiment(path)
-
-
 def schema_file(exp: str, config: TaskConfig) -> str:
     """Where the schema of an experiment lies.
 

@@ -173,23 +173,24 @@ class Run:
         model.create_weights()
         return model
 
-    def batches(
-        self,
-        split: str,
-        batch_size: int = EVALUATION_BATCH,
-        distribution: Distribution | None = None,
-    ) -> Batches:
-        """A split in the order of its records; on one device if no other is given."""
+    def batches(self, split: str, distribution: Distribution | None = None, **order) -> Batches:
+        """A split for the replicas of this process, on one device if no other is given.
+
+        Args:
+            split: `train`, `valid` or `test`.
+            distribution: the replicas.
+            order: of `Batches`; without any, batches for evaluation in the order of the records.
+        """
         distribution = distribution or strategy.one_device()
         return Batches(
             files_of(self.config, self.schema, split),
             self.schema,
             self.path,
-            batch_size,
-            self.config.user_column,
+            user_column=self.config.user_column,
             part=distribution.part,
             check=self.file_check,
             distribute=distribution.distribute,
+            **{"batch_size": EVALUATION_BATCH, **order},
         )
 
     @functools.cached_property

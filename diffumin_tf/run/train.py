@@ -8,7 +8,6 @@ from typing import Any
 from diffumin_tf.config import task as config_lib
 from diffumin_tf.evaluation.report import metric_lines
 from diffumin_tf.evaluation.scoring import ReplicaScorer
-from diffumin_tf.input.dataset import Batches
 from diffumin_tf.input.splits import count_examples, files_of, has_split
 from diffumin_tf.model import RankingModel
 from diffumin_tf.run import folder as run_folder
@@ -103,32 +102,19 @@ def _synchronously(run: Run, preemption: Preemption, report: Report) -> Training
         optimizers.compile_model(model, config)
     state = TrainingState()
     saved = _begin(run, model, state, report)
-    data = _training_batches(run)
+    data = run.batches(
+        "train",
+        distribution,
+        batch_size=config.batch_size,
+        shuffle=(config.shuffle_buffer_size, config.seed),
+        input_shards=config.input_shards,
+    )
     validation = None
     if has_split(config, "valid"):
         validation = WaitingValidation(_validate(run, model), saved)
     engine = SynchronousEngine(model, data, state, distribution)
     loop = _loop(run, engine, state, saved, validation, preemption, report)
-    return loop.fit(data.examples)
-
-
-def _training_batches(run: Run) -> Batches:
-    """The training split, epoch by epoch."""
-    config, distribution = run.config, run.distribution
-    files = files_of(config, run.schema, "train")
-    return Batches(
-        files,
-        run.schema,
-        run.path,
-        config.batch_size,
-        config.user_column,
-        (config.shuffle_buffer_size, config.seed),
-        input_shards=config.input_shards,
-        part=distribution.part,
-        check=run.file_check,
-        distribute=distribution.distribute,
-        examples=count_examples(config, files),
-    )
+    return loop.fit(count_examples(config, data.files))
 
 
 def _asynchronously(run: Run, preemption: Preemption, report: Report) -> TrainingResult:
@@ -211,7 +197,7 @@ def _validate(run: Run, model: RankingModel) -> Callable[[], dict[str, Any]]:
     if not distribution.is_distributed:
         return lambda: run.score("valid").metrics()
     scorer = ReplicaScorer(model, distribution.strategy)
-    batches = run.batches("valid", distribution=distribution)
+    batches = run.batches("valid", distribution)
     return lambda: scorer(batches.epoch(), lambda: batches.spec).metrics()
 
 

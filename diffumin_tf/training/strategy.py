@@ -18,6 +18,12 @@ from diffumin_tf.training import cluster as cluster_lib
 from diffumin_tf.training.asynchronous import servers
 from diffumin_tf.training.cluster import Cluster
 
+_WORKERS, _SERVERS = "multi_worker_mirrored", "parameter_server"
+_NEEDS = {
+    _WORKERS: "workers, the first of which may be called chief",
+    _SERVERS: "one chief, workers and servers (ps)",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
@@ -140,19 +146,8 @@ def from_config(
         ConfigError: the strategy does not fit TF_CONFIG, the devices or the batch size.
     """
     cluster = cluster_lib.of_environment()
-    several = cluster is not None and cluster.size > 1
-    if several and config.strategy in ("one_device", "mirrored"):
-        raise ConfigError(
-            f"strategy is {config.strategy!r} but TF_CONFIG names {cluster.size} tasks, which "
-            "would train one by one into one folder; set strategy to 'multi_worker_mirrored' or "
-            "'parameter_server', or unset TF_CONFIG"
-        )
-    if config.replicas and config.strategy != "mirrored":
-        raise ConfigError(
-            f"replicas is {config.replicas} but strategy {config.strategy!r}: "
-            "only 'mirrored' has a number of replicas to choose"
-        )
-    if several:
+    _check(config, cluster)
+    if cluster is not None and cluster.size > 1:
         report(f"{cluster.job} {cluster.index} meets {cluster.size - 1} other tasks")
     with quietly():
         distribution = _STARTS[config.strategy](config, cluster)
@@ -163,6 +158,39 @@ def from_config(
             f"is that of all {distribution.replicas} replicas together"
         )
     return distribution
+
+
+def _check(config: TaskConfig, cluster: Cluster | None) -> None:
+    """Raises ConfigError where the strategy does not fit TF_CONFIG or other settings."""
+    name = config.strategy
+    jobs = {job for job, hosts in cluster.tasks.items() if hosts} if cluster else set()
+    if name in ("one_device", "mirrored") and cluster and cluster.size > 1:
+        raise ConfigError(
+            f"strategy is {name!r} but TF_CONFIG names {cluster.size} tasks, which would train one "
+            "by one into one folder; set strategy to 'multi_worker_mirrored' or "
+            "'parameter_server', or unset TF_CONFIG"
+        )
+    needs = _NEEDS.get(name)
+    if needs and (not jobs or ("ps" in jobs if name == _WORKERS else jobs != {*cluster_lib.JOBS})):
+        raise ConfigError(
+            f"strategy {name!r} needs a cluster of {needs}: set TF_CONFIG, or give "
+            "--job_name, --task_index, --worker_hosts, --chief_hosts, --ps_hosts"
+        )
+    if config.replicas and name != "mirrored":
+        raise ConfigError(
+            f"replicas is {config.replicas} but strategy {name!r}: "
+            "only 'mirrored' has a number of replicas to choose"
+        )
+    if config.max_rollbacks and needs:
+        raise ConfigError(
+            f"max_rollbacks is {config.max_rollbacks} but must be 0 with strategy {name!r}: the "
+            "processes cannot go back together; start the job again"
+        )
+    if config.jit_compile and name == _SERVERS:
+        raise ConfigError(
+            f"jit_compile is true but must be false with strategy {name!r}: compiled code cannot "
+            "read weights of another machine"
+        )
 
 
 def _one_device(config: TaskConfig, cluster: Cluster | None) -> Distribution:
@@ -197,14 +225,7 @@ def _split_cpu(parts: int) -> None:
             ) from None
 
 
-def _multi_worker(config: TaskConfig, cluster: Cluster | None) -> Distribution:
-    if cluster is None or cluster.tasks.get("ps"):
-        raise ConfigError(_needs(config, "workers, the first of which may be called chief"))
-    if config.max_rollbacks:
-        raise ConfigError(
-            f"max_rollbacks is {config.max_rollbacks} but must be 0 with 'multi_worker_mirrored': "
-            "workers whose step failed cannot go on together; start the job again"
-        )
+def _multi_worker(config: TaskConfig, cluster: Cluster) -> Distribution:
     try:
         with _default_sigterm():
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -229,26 +250,15 @@ def _default_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _parameter_server(config: TaskConfig, cluster: Cluster | None) -> Distribution:
-    wanted = ("chief", "worker", "ps")
-    if cluster is None or any(not cluster.tasks.get(job) for job in wanted):
-        raise ConfigError(_needs(config, "one chief, workers and servers (ps)"))
-    servers.check(config)
+def _parameter_server(config: TaskConfig, cluster: Cluster) -> Distribution:
     if not cluster.is_chief:
         servers.serve(cluster)
     return Distribution(servers.connect(cluster), cluster)
 
 
-def _needs(config: TaskConfig, jobs: str) -> str:
-    return (
-        f"strategy {config.strategy!r} needs a cluster of {jobs}: set TF_CONFIG, or give "
-        "--job_name, --task_index, --worker_hosts, --chief_hosts, --ps_hosts"
-    )
-
-
 _STARTS = {
     "one_device": _one_device,
     "mirrored": _mirrored,
-    "multi_worker_mirrored": _multi_worker,
-    "parameter_server": _parameter_server,
+    _WORKERS: _multi_worker,
+    _SERVERS: _parameter_server,
 }

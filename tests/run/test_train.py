@@ -103,7 +103,7 @@ def test_a_file_that_vanishes_is_named_and_the_run_goes_on_once_it_is_back(
     listed = files_of(run.config, run.schema, "train")
     part.rename(tmp_path / "elsewhere")
     with monkeypatch.context() as patch, pytest.raises(DataError, match="20240102/part-00000"):
-        patch.setattr("diffumin_tf.run.train.files_of", lambda *arguments: listed)
+        patch.setattr("diffumin_tf.run.open.files_of", lambda *arguments: listed)
         train_run(run, lambda line: None)
     (tmp_path / "elsewhere").rename(part)
     assert_same_bits(whole[2], train(exp, tmp_path / "cut")[1])

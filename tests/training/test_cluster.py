@@ -94,6 +94,8 @@ def test_flags_that_do_not_fit_are_refused(tf_config):
         (SERVERS, {"strategy": "multi_worker_mirrored"}, "needs a cluster of workers"),
         (WORKERS, {"strategy": "parameter_server"}, "needs a cluster of one chief, workers and"),
         (WORKERS, {"strategy": "multi_worker_mirrored", "max_rollbacks": 1}, "max_rollbacks is 1"),
+        (SERVERS, {"strategy": "parameter_server", "max_rollbacks": 1}, "max_rollbacks is 1"),
+        (SERVERS, {"strategy": "parameter_server", "jit_compile": True}, "jit_compile is true"),
         (None, {"replicas": 2}, "replicas is 2 but strategy 'one_device'"),
     ],
 )

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
-from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, TrainingError
 from diffumin_tf.training.cluster import Cluster
 
@@ -20,24 +19,6 @@ _LOOK_SECONDS = 1.0
 _REFUSALS = 3  # a chief that is started again takes longer than so many looks
 _CONNECT_SECONDS = 5.0
 _GRACE_SECONDS = 30.0  # between a scheduler's SIGTERM and its SIGKILL
-
-
-def check(config: TaskConfig) -> None:
-    """Checks what asynchronous training asks of a configuration.
-
-    Raises:
-        ConfigError: names the key and value.
-    """
-    if config.jit_compile:
-        raise ConfigError(
-            "jit_compile is true but must be false with strategy 'parameter_server': compiled code "
-            "cannot read weights of another machine"
-        )
-    if config.max_rollbacks:
-        raise ConfigError(
-            f"max_rollbacks is {config.max_rollbacks} but must be 0 with strategy "
-            "'parameter_server': other workers have gone on since then; start the job again"
-        )
 
 
 def connect(cluster: Cluster) -> tf.distribute.ParameterServerStrategy:

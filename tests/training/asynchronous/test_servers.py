@@ -5,17 +5,9 @@ import socket
 
 import pytest
 
-from diffumin_tf.config.task import TaskConfig
-from diffumin_tf.errors import ConfigError, TrainingError
+from diffumin_tf.errors import TrainingError
 from diffumin_tf.training.asynchronous import servers
 from diffumin_tf.training.cluster import Cluster
-
-
-@pytest.mark.parametrize("setting", [{"jit_compile": True}, {"max_rollbacks": 1}])
-def test_settings_that_cannot_be_are_refused(setting):
-    servers.check(TaskConfig(input_units=["x:Y"]))
-    with pytest.raises(ConfigError, match=next(iter(setting))):
-        servers.check(TaskConfig(input_units=["x:Y"], **setting))
 
 
 @contextlib.contextmanager
