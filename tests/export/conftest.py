@@ -9,8 +9,8 @@ from tests.export.stub import Loaded, Stub
 @pytest.fixture(scope="session")
 def inputs(trained):
     """Samples of the test split."""
-    one = trained.run
-    return recorded_inputs(one.config, one.schema, one.model.layout)
+    run = trained.run
+    return recorded_inputs(run.config, run.schema, run.model.layout)
 
 
 @pytest.fixture(scope="session")
@@ -20,5 +20,5 @@ def loaded(trained):
 
 @pytest.fixture(scope="session")
 def stub(loaded):
-    with Stub(loaded) as stub:
+    with Stub(loaded).running() as stub:
         yield stub

@@ -16,11 +16,11 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2
 
 VERSIONS = {"stable": 1, "canary": 2}
 HTTP_CODES = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404}
-PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/(\w+))?(:predict|)")
+PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/(\w+))?(?::predict|)")
 
 
 class Refused(Exception):
@@ -42,12 +42,8 @@ class Loaded:
         self.calls = {}
 
     def run(self, name, tensors):
-        """Outputs by name; raises Refused for other inputs, and what TensorFlow raises."""
+        """Outputs by name."""
         signature = self.signatures[name]
-        if set(tensors) != set(signature.inputs):
-            missing = ",".join(sorted(set(signature.inputs) - set(tensors)))
-            message = f"input size does not match signature. Missing but required: {{{missing}}}."
-            raise Refused("INVALID_ARGUMENT", message)
         if name not in self.calls:
             options = config_pb2.CallableOptions(
                 feed=[signature.inputs[n].name for n in sorted(signature.inputs)],
@@ -59,9 +55,10 @@ class Loaded:
 
 
 class Stub:
-    """The model `diffumin` in two versions on a port for each protocol.
+    """The model `diffumin` in two versions.
 
     Attributes:
+        addresses: by protocol, `rest` or `grpc`.
         served: versions in the order in which they were asked.
         state: of both versions, as the server reports it.
     """
@@ -69,23 +66,19 @@ class Stub:
     def __init__(self, loaded):
         self.loaded, self.served, self.state = loaded, [], "AVAILABLE"
 
-    def __enter__(self):
+    @contextlib.contextmanager
+    def running(self):
         handler = type("Handler", (RestHandler,), {"stub": self})
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=self.http.serve_forever, args=[0.01], daemon=True).start()
-        self.grpc = grpc.server(futures.ThreadPoolExecutor(2))
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            GrpcServicer(self), self.grpc
-        )
-        grpc_port = self.grpc.add_insecure_port("127.0.0.1:0")
-        self.grpc.start()
-        self.ports = {"rest": self.http.server_address[1], "grpc": grpc_port}
-        return self
-
-    def __exit__(self, *exception):
-        self.http.shutdown()
-        self.http.server_close()
-        self.grpc.stop(0)
+        codecs = {
+            "request_deserializer": predict_pb2.PredictRequest.FromString,
+            "response_serializer": predict_pb2.PredictResponse.SerializeToString,
+        }
+        with (
+            serve(http.server.ThreadingHTTPServer, handler) as rest,
+            grpc_server(self.predict_by_grpc, **codecs) as grpc_address,
+        ):
+            self.addresses = {"rest": rest, "grpc": grpc_address}
+            yield self
 
     def predict(self, model, version, label, signature, tensors_of):
         """Outputs of a signature, whose tensors are made of its inputs by `tensors_of`."""
@@ -101,6 +94,17 @@ class Stub:
             code = next(c.name for c in grpc.StatusCode if c.value[0] == error.error_code)
             raise Refused(code, error.message) from None
 
+    def predict_by_grpc(self, request, context):
+        spec = request.model_spec
+        asked = (spec.name, spec.version.value, spec.version_label, spec.signature_name)
+        tensors = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        try:
+            outputs = self.predict(*asked, lambda infos: tensors)
+        except Refused as error:
+            context.abort(grpc.StatusCode[error.code], str(error))
+        outputs = {name: tf.make_tensor_proto(values) for name, values in outputs.items()}
+        return predict_pb2.PredictResponse(outputs=outputs)
+
 
 class RestHandler(http.server.BaseHTTPRequestHandler):
     stub = None
@@ -109,8 +113,7 @@ class RestHandler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        model, *_ = PATH.fullmatch(self.path).groups()
-        if model != "diffumin":
+        if PATH.fullmatch(self.path)[1] != "diffumin":
             self._send(404, {"error": "Could not find any versions of model"})
             return
         states = [{"version": str(n), "state": self.stub.state} for n in VERSIONS.values()]
@@ -118,7 +121,7 @@ class RestHandler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        model, version, label, _ = PATH.fullmatch(self.path).groups()
+        model, version, label = PATH.fullmatch(self.path).groups()
 
         def tensors_of(infos):
             return {n: tensor_of(v, infos[n].dtype) for n, v in body["inputs"].items()}
@@ -145,27 +148,18 @@ def tensor_of(values, dtype):
     return np.array(values, dtype.as_numpy_dtype)
 
 
-class GrpcServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, stub):
-        self.stub = stub
-
-    def Predict(self, request, context):
-        spec = request.model_spec
-        asked = (spec.name, spec.version.value, spec.version_label, spec.signature_name)
-        tensors = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-        try:
-            outputs = self.stub.predict(*asked, lambda infos: tensors)
-        except Refused as error:
-            context.abort(grpc.StatusCode[error.code], str(error))
-        answer = predict_pb2.PredictResponse()
-        for name, values in outputs.items():
-            answer.outputs[name].CopyFrom(tf.make_tensor_proto(values))
-        return answer
-
-
 @contextlib.contextmanager
+def serve(server_class, handler):
+    """The address of a server that runs in a thread."""
+    with server_class(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 def tcp_server(answer):
-    """A port where each connection is given to `answer` once its first bytes have come."""
+    """A server that gives each connection to `answer` once its first bytes have come."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self):
@@ -173,22 +167,16 @@ def tcp_server(answer):
             with contextlib.suppress(OSError):
                 answer(self.request)
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    return serve(socketserver.ThreadingTCPServer, Handler)
 
 
 @contextlib.contextmanager
-def grpc_server(answer):
-    """A port where `Predict` gets the bytes that `answer` returns, whatever was asked."""
-    method = grpc.unary_unary_rpc_method_handler(lambda request, context: answer())
+def grpc_server(predict, **codecs):
+    """The address of a server whose `Predict` is `predict(request, context)`."""
+    methods = {"Predict": grpc.unary_unary_rpc_method_handler(predict, **codecs)}
     service = "tensorflow.serving.PredictionService"
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler(service, {"Predict": method})]
-    )
+    handler = grpc.method_handlers_generic_handler(service, methods)
+    server = grpc.server(futures.ThreadPoolExecutor(2), [handler])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield f"127.0.0.1:{port}"

@@ -13,14 +13,10 @@ def other_rows(rng, values):
     return values[rng.integers(0, len(values), rng.choice([0, 1, 2, rng.integers(3, 41)]))]
 
 
-def other_width(rng, values):
-    if values.ndim < 2:
-        return values[:, None]
-    return np.resize(values, (len(values), rng.choice([0, 1, 2, 7, 13, 300])))
-
-
-def other_rank(rng, values):
+def other_shape(rng, values):
     shapes = [(), (values.size,), (1, *values.shape), (*values.shape, 1), (0, 0), (0,) * 5]
+    widths = [0, 1, 2, 7, 13, 300] if values.ndim == 2 else []
+    shapes += [(len(values), width) for width in widths]
     return np.resize(values, shapes[rng.integers(len(shapes))])
 
 
@@ -31,24 +27,19 @@ def other_type(rng, values):
 
 
 def odd_values(rng, values):
-    """Ids and dense values at the limits of their types."""
+    """Ids and dense values at the limits of their types, or one spoilt Example."""
     if values.dtype == object:
-        return spoilt_examples(rng, values)
+        row, spoil = rng.integers(len(values)), SPOIL[rng.integers(len(SPOIL))]
+        return np.array([*values[:row], spoil(rng, values[row]), *values[row + 1 :]], object)
     odd = rng.choice(DENSE if values.dtype.kind == "f" else IDS, values.shape)
     return np.where(rng.random(values.shape) < rng.choice([0.1, 1.0]), odd, values)
 
 
-def spoilt_examples(rng, values):
-    """One serialised Example with other bytes or other features."""
-    values = values.copy()
-    row = rng.integers(len(values))
-    spoil = SPOIL[rng.integers(len(SPOIL))]
-    values[row] = spoil(rng, values[row])
-    return values
-
-
-def cut(rng, example):
-    return example[: rng.integers(len(example))]
+def other_bytes(rng, example):
+    """An Example that is cut, or has other bytes at some index."""
+    index = rng.integers(len(example))
+    more = rng.bytes(rng.choice([0, 1, 10, 1000]))
+    return example[:index] + more + example[rng.integers(index, len(example)) :]
 
 
 def flip_bits(rng, example):
@@ -56,15 +47,6 @@ def flip_bits(rng, example):
     for index in rng.integers(0, len(data), rng.integers(1, 9)):
         data[index] ^= 1 << rng.integers(8)
     return bytes(data)
-
-
-def insert_bytes(rng, example):
-    index = rng.integers(len(example))
-    return example[:index] + rng.bytes(rng.integers(1, 40)) + example[index:]
-
-
-def random_bytes(rng, example):
-    return rng.bytes(rng.choice([0, 1, 10, 1000]))
 
 
 def other_feature(rng, example):
@@ -85,12 +67,12 @@ def other_feature(rng, example):
     return proto.SerializeToString()
 
 
-SPOIL = [cut, flip_bits, insert_bytes, random_bytes, other_feature]
-CHANGES = [other_rows, other_width, other_rank, other_type, odd_values]
+SPOIL = [other_bytes, flip_bits, other_feature]
+CHANGES = [other_rows, other_shape, other_type, odd_values]
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "examples", "request"])
-@pytest.mark.parametrize("count", [500, pytest.param(30_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [300, pytest.param(30_000, marks=pytest.mark.soak)])
 def test_a_spoilt_request_is_scored_or_refused(inputs, loaded, signature, count):
     makers = {"serving_default": inputs.tensors, "examples": inputs.examples}
     good = makers.get(signature, inputs.request)(6)

@@ -93,5 +93,5 @@ def test_no_history_is_shorter_than_the_spec_says(spec, tmp_path):
 
 def test_other_adapters_ask_for_their_input(tmp_path):
     path = write_spec(tmp_path, {"adapter": "eleme", "files": "e_{yyyymmdd}.csv"})
-    with pytest.raises(ConfigError, match=r"adapter 'eleme' reads files; give their --input"):
+    with pytest.raises(ConfigError, match="'eleme' reads files; give their --input"):
         prepare(path, None, str(tmp_path / "data"))

@@ -57,26 +57,26 @@ def test_every_format_gives_the_same_texts(tmp_path, name):
     assert (bad.lines, bad.by_reason.total()) == (3, 0)
 
 
-def test_chunks_hold_consecutive_rows_and_their_lines(tmp_path):
+def written(tmp_path, content):
     path = tmp_path / "t.csv"
-    path.write_text("a\n" + "".join(f"{i}\n" for i in range(7)))
+    path.write_bytes(content)
+    return path
+
+
+def test_chunks_hold_consecutive_rows_and_their_lines(tmp_path):
+    path = written(tmp_path, b"a\n" + b"1\n" * 7)
     chunks = list(read_table(["a"], BadLines(str(path)), chunk_rows=3))
-    assert [len(chunk) for chunk in chunks] == [3, 3, 1]
-    assert [line for chunk in chunks for line in chunk.lines] == list(range(2, 9))
+    assert [chunk.lines.tolist() for chunk in chunks] == [[2, 3, 4], [5, 6, 7], [8]]
 
 
 def test_a_file_without_header_may_repeat_its_column_names(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text("a,b\n1,2\n")
-    texts, bad = read(path, ("b",), header=("a", "b"))
+    texts, bad = read(written(tmp_path, b"a,b\n1,2\n"), ("b",), header=("a", "b"))
     assert texts == {"b": ["2"]} and bad.lines == 1
 
 
 def test_bad_lines_are_counted_and_quoted_with_their_line_numbers(tmp_path):
-    path = tmp_path / "t.csv"
     lines = [b"a,b", b"1,2", b"1,2,3", b"\xff\xfe,2", b"", b"4,5", b"6,7," + b"x" * 300]
-    path.write_bytes(b"\n".join(lines) + b"\n")
-    texts, bad = read(path, ("a", "b"))
+    texts, bad = read(written(tmp_path, b"\n".join(lines) + b"\n"), ("a", "b"))
     assert texts == {"a": ["1", "4"], "b": ["2", "5"]}
     assert bad.by_reason == {
         "3 columns instead of 2": 2,
@@ -89,9 +89,7 @@ def test_bad_lines_are_counted_and_quoted_with_their_line_numbers(tmp_path):
 
 
 def test_an_open_quote_counts_every_line_it_swallows(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text('a,b\n1,2\n"3,4\n5,6\n7,8\n')
-    texts, bad = read(path, ("a",))
+    texts, bad = read(written(tmp_path, b'a,b\n1,2\n"3,4\n5,6\n7,8\n'), ("a",))
     assert texts == {"a": ["1"]}
     assert (bad.lines, bad.by_reason.total()) == (4, 3)
 
@@ -114,13 +112,12 @@ def test_more_bad_lines_than_allowed_fail_with_counts_and_quotes():
         bad.check()
 
 
-def test_a_file_without_a_good_line_fails():
+@pytest.mark.parametrize(("lines", "message"), [(0, "holds no rows"), (1, "1 of 1 lines")])
+def test_a_file_without_a_good_line_fails(lines, message):
     bad = BadLines("t.csv", 1.0)
-    with pytest.raises(DataError, match="t.csv: holds no rows"):
-        bad.check()
-    bad.lines = 1
+    bad.lines = lines
     bad.add("no label", 1, "x")
-    with pytest.raises(DataError, match="1 of 1 lines"):
+    with pytest.raises(DataError, match=f"t.csv: {message}"):
         bad.check()
 
 
@@ -136,10 +133,9 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("name", ["gone.csv", "folder.csv", *UNREADABLE])
 def test_an_unreadable_file_is_one_error_that_names_it(tmp_path, name):
-    if name == "folder.csv":
-        (tmp_path / name).mkdir()
     if name in UNREADABLE:
         (tmp_path / name).write_bytes(UNREADABLE[name])
+    (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataError, match=name):
         read(tmp_path / name)
 
@@ -147,12 +143,10 @@ def test_an_unreadable_file_is_one_error_that_names_it(tmp_path, name):
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 def test_an_absent_column_names_the_nearest_one(tmp_path, name):
     (tmp_path / name).write_bytes(FORMATS[name])
-    with pytest.raises(DataError, match="column 'fan' is not there; did you mean 'fans'"):
+    with pytest.raises(DataError, match="'fan' is not there; did you mean 'fans'"):
         read(tmp_path / name, ("fan",))
 
 
 def test_a_column_that_stands_twice_is_refused(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text("a,a\n1,2\n")
     with pytest.raises(DataError, match="'a' stands twice in the header"):
-        read(path, ("a",))
+        read(written(tmp_path, b"a,a\n1,2\n"), ("a",))
