@@ -1,6 +1,6 @@
 # make demo: the whole path on a synthetic log.  make test: every check.  make soak: kill loops and
 # fuzzing, long.  make bench: how fast it is.
-# make evidence KUAIRAND=dir MOVIELENS=dir: the studies of docs/evidence.md, some hours.
+# make evidence KUAIRAND=dir MOVIELENS=dir: the studies of docs/lab/evidence.md, some hours.
 # Each sets up .venv first.
 PYTHON ?= python3
 VENV ?= .venv

@@ -7,7 +7,7 @@ import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
-class Histories:
+class EventWindows:
     """For every sample, a window into the events sorted by user and time.
 
     Attributes:
@@ -35,7 +35,7 @@ class Histories:
         return self.order[newest - np.arange(splits[-1])], splits
 
 
-def point_in_time(events: pd.DataFrame, samples: pd.DataFrame, max_len: int) -> Histories:
+def point_in_time(events: pd.DataFrame, samples: pd.DataFrame, max_len: int) -> EventWindows:
     """The last `max_len` events of each sample's user strictly before the sample's time.
 
     Of events with equal user and time, the later in the input is the more recent.
@@ -54,4 +54,4 @@ def point_in_time(events: pd.DataFrame, samples: pd.DataFrame, max_len: int) -> 
     stop = np.searchsorted(sorted_key, sample_key, side="left")
     first_of_user = np.searchsorted(sorted_key, np.arange(len(users)) * len(times), side="left")
     start = np.maximum(first_of_user[user[len(events) :]], stop - max_len)
-    return Histories(order, start, stop)
+    return EventWindows(order, start, stop)

@@ -15,10 +15,10 @@ from diffumin_tf.synthetic.world import (
     ACTIVITY_LEVELS,
     DAY_SECONDS,
     MIN_ITEMS,
-    History,
     Items,
     Users,
     World,
+    WorldHistory,
     at_waking_hours,
     clock,
     make_histories,
@@ -90,7 +90,7 @@ class SyntheticLog:
 
     items: Items
     users: Users
-    history: History
+    history: WorldHistory
     label: np.ndarray
     true_probability: np.ndarray
     terms: dict[str, np.ndarray]

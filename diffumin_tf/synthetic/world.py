@@ -85,7 +85,7 @@ class Users:
 
 
 @dataclasses.dataclass(frozen=True)
-class History:
+class WorldHistory:
     """Behaviours of all users, most recent first, all before the first day of the log.
 
     Attributes:
@@ -176,7 +176,7 @@ class World:
 
 def make_histories(
     rng: np.random.Generator, world: World, seen: np.ndarray, shortest: int, longest: int, end: int
-) -> History:
+) -> WorldHistory:
     """Histories of the seen users that end before the time `end` (a midnight)."""
     length = np.zeros(len(world.users), np.int64)
     length[seen] = np.maximum(_history_lengths(rng, len(seen), longest), shortest)
@@ -190,7 +190,7 @@ def make_histories(
         chosen = rng.random(len(user)) < _HISTORY_BY_INTEREST
         item[part] = np.where(chosen, world.by_interest(rng, user), world.by_popularity(rng, user))
         time[part] = at_waking_hours(end - _ages(rng, splits[first : last + 1] - splits[first]))
-    return History(item, time, splits)
+    return WorldHistory(item, time, splits)
 
 
 def at_waking_hours(time: np.ndarray) -> np.ndarray:
