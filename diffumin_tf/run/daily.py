@@ -1,5 +1,6 @@
 """The day-by-day loop of a production ranker: score a new day, then learn from it."""
 
+import dataclasses
 import datetime
 import gc
 import json
@@ -85,37 +86,65 @@ def next_day(
             f"{exp}: learning_rate_schedule is {config.learning_rate_schedule!r} but must be "
             "'constant': every day goes on from the number of updates of the day before"
         )
-    model_dir = model_dir.rstrip("/")
-    left = [d for d in _days(config, first, last) if not _is_finished(model_dir, d)]
+    days = [_Day(model_dir.rstrip("/"), day, report) for day in _days(config, first, last)]
+    left = [day for day in days if not day.is_finished]
     if not left:
         report(f"{model_dir}: all days from {first} to {last} are finished")
         return False
-    day, *later = left
-    before, carried = _start_of(model_dir, day, config)
-    settings = [*overrides, *_settings(day, before, carried)]
-    with Preemption().watched(), run_lock(_folder(model_dir, day)):
-        _take(exp, model_dir, day, before, settings, report)
-    return bool(later)
+    day = left[0]
+    before, carried = _start_of(day, config)
+    with Preemption().watched(), run_lock(day.folder):
+        _take(day, exp, before, [*overrides, *_settings(day.number, before, carried)])
+    return len(left) > 1
 
 
-def _take(
-    exp: str,
-    model_dir: str,
-    day: int,
-    before: str | None,
-    settings: Sequence[str],
-    report: Callable[[str], None],
-) -> None:
-    run = create_run(exp, _folder(model_dir, day), settings, report)
+@dataclasses.dataclass(frozen=True)
+class _Day:
+    """A day and its run.
+
+    Attributes:
+        model_dir: folder for the runs of all days.
+        number: the day, as in 20240131.
+        report: takes a line of progress.
+    """
+
+    model_dir: str
+    number: int
+    report: Callable[[str], None] = print
+
+    @property
+    def folder(self) -> str:
+        return posixpath.join(self.model_dir, str(self.number))
+
+    @property
+    def is_finished(self) -> bool:
+        return run_folder.finished(self.folder) is not None
+
+    def noted(self) -> dict[str, Any]:
+        """Its entry in `daily.json`."""
+        return self._all_noted().get(str(self.number), {})
+
+    def note(self, entries: dict[str, Any]) -> None:
+        """Adds to its entry in `daily.json`."""
+        noted = {**self._all_noted(), str(self.number): {**self.noted(), **entries}}
+        write_json(posixpath.join(self.model_dir, DAILY), noted)
+
+    def _all_noted(self) -> dict[str, Any]:
+        path = posixpath.join(self.model_dir, DAILY)
+        return read_json(path) if tf.io.gfile.exists(path) else {}
+
+
+def _take(day: _Day, exp: str, before: str | None, settings: Sequence[str]) -> None:
+    run = create_run(exp, day.folder, settings, day.report)
     if run.distribution.is_chief:
-        _score_before(run.config, model_dir, day, before, report)
-    result = train_run(run, report)
+        _score_before(day, run.config, before)
+    result = train_run(run, day.report)
     if run.distribution.is_chief:
         done = {"steps": result.steps, "export": run.export()}
-        report(f"{day}: {result.steps} steps; exported {done['export']}")
-        _note(model_dir, day, done)
+        day.report(f"{day.number}: {result.steps} steps; exported {done['export']}")
+        day.note(done)
         run_folder.mark_finished(run.model_dir, done)
-    run.distribution.end_together(lambda: _is_finished(model_dir, day))
+    run.distribution.end_together(lambda: day.is_finished)
 
 
 def _settings(day: int, before: str | None, carried: str | Sequence[str]) -> list[str]:
@@ -130,32 +159,26 @@ def _settings(day: int, before: str | None, carried: str | Sequence[str]) -> lis
     return [f"{key}={json.dumps(value)}" for key, value in values.items()]
 
 
-def _score_before(
-    config: TaskConfig,
-    model_dir: str,
-    day: int,
-    before: str | None,
-    report: Callable[[str], None],
-) -> None:
-    """Metrics of the earlier model on the new day, unless an earlier call noted them."""
-    if _noted(model_dir).get(str(day), {}).get("model_before", "") == before:
+def _score_before(day: _Day, config: TaskConfig, before: str | None) -> None:
+    """Notes metrics of the earlier model on the new day, unless an earlier call did."""
+    if day.noted().get("model_before", "") == before:
         return
     metrics = None
     if before is None:
-        report(f"{day}: starting from nothing")
+        day.report(f"{day.number}: starting from nothing")
     else:
         data = {
             "test_data_path": config.train_data_path,
-            "test_data_start": day,
-            "test_data_end": day,
+            "test_data_start": day.number,
+            "test_data_end": day.number,
             "max_bad_records": config.max_bad_records,
         }
         earlier = open_run(before, [f"{key}={json.dumps(value)}" for key, value in data.items()])
         metrics = earlier.evaluate(["test"], write=False)["test"]
         del earlier
         gc.collect()  # before the model of the new day is built: tables may be large
-        report(metric_lines({f"{day} before training on it": metrics})[0])
-    _note(model_dir, day, {"model_before": before, "metrics_before": metrics})
+        day.report(metric_lines({f"{day.number} before training on it": metrics})[0])
+    day.note({"model_before": before, "metrics_before": metrics})
 
 
 def _days(config: TaskConfig, first: int, last: int) -> list[int]:
@@ -177,51 +200,30 @@ def _days(config: TaskConfig, first: int, last: int) -> list[int]:
     return days
 
 
-def _start_of(
-    model_dir: str, day: int, config: TaskConfig
-) -> tuple[str | None, str | Sequence[str]]:
+def _start_of(day: _Day, config: TaskConfig) -> tuple[str | None, str | Sequence[str]]:
     """The run that a day starts from, None for none, and which variables it takes over.
 
     Raises:
         ConfigError: the days are not taken in their order.
     """
-    if run_folder.is_run(_folder(model_dir, day)):
-        begun = run_folder.load_config(_folder(model_dir, day))
+    if run_folder.is_run(day.folder):
+        begun = run_folder.load_config(day.folder)
         return begun.pretrain_model_dir, begun.vars_to_warm_start
-    names = tf.io.gfile.listdir(model_dir) if tf.io.gfile.isdir(model_dir) else []
-    taken = [int(n) for n in (name.rstrip("/") for name in names) if re.fullmatch(r"\d{8}", n)]
-    taken = [taken_day for taken_day in taken if run_folder.is_run(_folder(model_dir, taken_day))]
-    if not taken:
+    names = tf.io.gfile.listdir(day.model_dir) if tf.io.gfile.isdir(day.model_dir) else []
+    numbers = sorted(n for n in (name.rstrip("/") for name in names) if re.fullmatch(r"\d{8}", n))
+    begun_days = [_Day(day.model_dir, int(number)) for number in numbers]
+    begun_days = [begun for begun in begun_days if run_folder.is_run(begun.folder)]
+    if not begun_days:
         return config.pretrain_model_dir, config.vars_to_warm_start
-    latest = max(taken)
-    if latest > day:
+    latest = begun_days[-1]
+    if latest.number > day.number:
         raise ConfigError(
-            f"{_folder(model_dir, latest)} exists, and {day} is not finished: days are taken in "
-            f"their order; begin with --first after {latest}, or choose another --model_dir"
+            f"{latest.folder} exists, and {day.number} is not finished: days are taken in their "
+            f"order; begin with --first after {latest.number}, or choose another --model_dir"
         )
-    if not _is_finished(model_dir, latest):
+    if not latest.is_finished:
         raise ConfigError(
-            f"{_folder(model_dir, latest)} is not finished, so that {day} cannot start from it; "
-            f"begin with --first {latest}"
+            f"{latest.folder} is not finished, so that {day.number} cannot start from it; begin "
+            f"with --first {latest.number}"
         )
-    return _folder(model_dir, latest), ".*"  # what is configured was for the first start
-
-
-def _folder(model_dir: str, day: int) -> str:
-    return posixpath.join(model_dir, str(day))
-
-
-def _is_finished(model_dir: str, day: int) -> bool:
-    return run_folder.finished(_folder(model_dir, day)) is not None
-
-
-def _noted(model_dir: str) -> dict[str, Any]:
-    path = posixpath.join(model_dir, DAILY)
-    return read_json(path) if tf.io.gfile.exists(path) else {}
-
-
-def _note(model_dir: str, day: int, entries: dict[str, Any]) -> None:
-    """Adds to the entry of a day in `daily.json`."""
-    noted = _noted(model_dir)
-    noted[str(day)] = {**noted.get(str(day), {}), **entries}
-    write_json(posixpath.join(model_dir, DAILY), noted)
+    return latest.folder, ".*"  # what is configured was for the first start

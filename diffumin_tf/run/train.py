@@ -99,7 +99,7 @@ def _synchronously(run: Run, preemption: Preemption, report: Report) -> Training
     config, distribution = run.config, run.distribution
     with distribution.strategy.scope():
         model = run.new_model() if distribution.is_distributed else run.model
-        optimizers.compile_model(model, config)
+        model.compile(*optimizers.build(config))
     state = TrainingState()
     saved = _begin(run, model, state, report)
     data = run.batches(
@@ -124,7 +124,7 @@ def _asynchronously(run: Run, preemption: Preemption, report: Report) -> Trainin
     run.file_check.look(files)
     with distribution.strategy.scope():
         model = run.new_model()
-        optimizers.compile_model(model, config)
+        model.compile(*optimizers.build(config))
         path, _ = run.new_path()  # in the scope: every worker has a vocabulary of its own
     state = AsynchronousState()
     saved = _begin(run, model, state, report)

@@ -61,7 +61,7 @@ def warm_start(
     it in the scope of the strategy that the model was built in.
 
     Args:
-        model: compiled by `optimizers.compile_model`; nothing was trained.
+        model: compiled with `optimizers.build`; nothing was trained.
         earlier_dir: folder of the earlier run.
         patterns: regular expressions, looked for anywhere in a variable's name, which is its path
             in the model (`named_variables`); those that one of them matches are taken over.
@@ -83,11 +83,11 @@ def warm_start(
         kept = int(np.count_nonzero(rows[1:] >= 0))
         new = len(rows) - 1 - kept
     for name in chosen:
-        _assign(ours[name], earlier.weight(name), rows if name == TABLE else None)
-    with_slots = earlier.has_slots
-    if with_slots:
+        _assign(ours[name], earlier.weights.value(f"model/{name}"), rows if name == TABLE else None)
+    if earlier.state:
         _take_slots(model, chosen, earlier, rows)
-    return WarmStart(chosen, [n for n in ours if n not in chosen], kept, new, with_slots)
+    fresh = [name for name in ours if name not in chosen]
+    return WarmStart(chosen, fresh, kept, new, with_slots=earlier.state is not None)
 
 
 def named_variables(model: RankingModel) -> dict[str, Parts]:
@@ -127,7 +127,7 @@ def slots_of(model: RankingModel) -> dict[str, list[Parts]]:
 
 
 class _EarlierRun:
-    """Weights and slots of an earlier run, read when they are asked for."""
+    """Values of an earlier run: its best weights, and its latest state, if it left any."""
 
     def __init__(self, folder: str) -> None:
         if not run_folder.is_run(folder):
@@ -142,45 +142,24 @@ class _EarlierRun:
                 f"pretrain_model_dir {folder!r}: no checkpoint in {checkpoints.BEST} or "
                 f"{checkpoints.LATEST}; did `diffumin train` finish?"
             )
-        self._weights = _Values(best)
-        self._state = _Values(latest) if latest else None
+        self.weights = _Values(best)
+        self.state = _Values(latest) if latest else None
         self._slots = self._slot_numbers() if latest else {}
-
-    @property
-    def has_slots(self) -> bool:
-        """Whether there is a checkpoint that holds the optimisers."""
-        return self._state is not None
-
-    def ids(self) -> np.ndarray:
-        """Its vocabulary in the order of rows 1 and up."""
-        return vocabulary.read_ids(posixpath.join(self.folder, run_folder.VOCABULARY))
-
-    def shape(self, name: str) -> list[int] | None:
-        """Shape of a variable; None where there is no such variable."""
-        return self._weights.shape(f"model/{name}")
-
-    def weight(self, name: str) -> np.ndarray:
-        """Value of a variable."""
-        return self._weights.value(f"model/{name}")
 
     def slots(self, name: str) -> list[np.ndarray]:
         """What its optimiser keeps of a variable, e.g. both moments."""
         optimizer, numbers = self._slots[name]
         keys = [f"{optimizer}/_variables/{number}" for number in numbers]
-        if any(self._state.shape(key) != self._state.shape(f"model/{name}") for key in keys):
-            raise DataError(f"{self._state.path}: {keys[0]} does not fit the run's config.json")
-        return [self._state.value(key) for key in keys]
-
-    def updates(self, optimizer: str) -> np.ndarray:
-        """How many updates an optimiser made."""
-        return self._state.value(f"{optimizer}/_iterations")
+        if any(self.state.shape(key) != self.state.shape(f"model/{name}") for key in keys):
+            raise DataError(f"{self.state.path}: {keys[0]} does not fit the run's config.json")
+        return [self.state.value(key) for key in keys]
 
     def _slot_numbers(self) -> dict[str, tuple[str, range]]:
         """Of its model, built once more with a small table, to learn the order of its slots."""
         schema = DataStruct.load(posixpath.join(self.folder, SCHEMA_FILE))
         model = RankingModel(self.config, schema, rows=2)
         model.create_weights()
-        optimizers.compile_model(model, self.config)
+        model.compile(*optimizers.build(self.config))
         return _slot_numbers(model)
 
 
@@ -232,7 +211,7 @@ def _check_shapes(ours: dict[str, Parts], chosen: list[str], earlier: _EarlierRu
     """Raises ConfigError when a variable has another shape in the earlier run, or is missing."""
     faults = {}
     for name in chosen:
-        shape, before = _whole_shape(ours[name]), earlier.shape(name)
+        shape, before = _whole_shape(ours[name]), earlier.weights.shape(f"model/{name}")
         from_axis = 1 if name == TABLE else 0  # its rows follow the ids
         if before is None or before[from_axis:] != shape[from_axis:]:
             faults[name] = f"{name} has shape {shape} here and {before or 'is missing'} there"
@@ -252,7 +231,7 @@ def _whole_shape(parts: Parts) -> list[int]:
 
 def _earlier_rows(rows: int, earlier: _EarlierRun, vocabulary_path: str | None) -> np.ndarray:
     """For each row of the table its row in the earlier run's table; −1 for a new id."""
-    before = earlier.shape(TABLE)[0]
+    before = earlier.weights.shape(f"model/{TABLE}")[0]
     kind = "hash" if vocabulary_path is None else "vocabulary"
     if earlier.config.embedding.kind != kind:
         raise ConfigError(
@@ -269,9 +248,10 @@ def _earlier_rows(rows: int, earlier: _EarlierRun, vocabulary_path: str | None) 
             )
         return np.arange(rows)
     ids = vocabulary.read_ids(vocabulary_path)
+    earlier_ids = vocabulary.read_ids(posixpath.join(earlier.folder, run_folder.VOCABULARY))
     if rows != len(ids) + 1:
         raise DataError(f"{vocabulary_path}: {len(ids)} ids for a table of {rows} rows")
-    positions = pd.Index(earlier.ids()).get_indexer(ids)  # -1 where it is new
+    positions = pd.Index(earlier_ids).get_indexer(ids)  # -1 where it is new
     return np.concatenate([[0], np.where(positions >= 0, positions + 1, -1)])
 
 
@@ -300,9 +280,9 @@ def _take_slots(
         for parts, value in zip(slots[name], earlier.slots(name), strict=True):
             _assign(parts, value, rows if name == TABLE else None)
     if any(name != TABLE for name in trained):
-        model.optimizer.iterations.assign(earlier.updates("optimizer"))
+        model.optimizer.iterations.assign(earlier.state.value("optimizer/_iterations"))
     if TABLE in trained:
-        model.table_optimizer.iterations.assign(earlier.updates("table_optimizer"))
+        model.table_optimizer.iterations.assign(earlier.state.value("table_optimizer/_iterations"))
 
 
 def _optimizers(model: RankingModel) -> dict[str, tf.keras.optimizers.Optimizer]:

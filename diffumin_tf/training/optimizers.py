@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.layers import replicas
-from diffumin_tf.model import RankingModel
 from diffumin_tf.training.warmup_decay import WarmupDecay
 
 Rate = float | tf.keras.optimizers.schedules.LearningRateSchedule
@@ -99,8 +98,3 @@ def _rate(config: TaskConfig, rate: float) -> Rate:
     if config.learning_rate_schedule == "constant" and not config.warmup_steps:
         return rate
     return WarmupDecay(rate, config.learning_rate_schedule, config.warmup_steps, config.decay_steps)
-
-
-def compile_model(model: RankingModel, config: TaskConfig) -> None:
-    """Compiles a model whose weights exist with the optimisers of its configuration."""
-    model.compile(*build(config))

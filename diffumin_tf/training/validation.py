@@ -2,7 +2,7 @@
 
 import concurrent.futures
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from diffumin_tf.evaluation.scoring import predict_function, score
 from diffumin_tf.model import RankingModel
@@ -12,24 +12,8 @@ from diffumin_tf.training.state import TrainingState
 Metrics = dict[str, Any]
 
 
-class Validation(Protocol):
-    """Validates the weights of a checkpoint.
-
-    Attributes:
-        is_beside: whether training goes on meanwhile.
-    """
-
-    is_beside: bool
-
-    def start(self, step: int, checkpoint: str) -> concurrent.futures.Future[Metrics]:
-        """Begins to validate; one at a time."""
-
-    def save_best(self) -> None:
-        """Saves the weights that were validated last as the best ones so far."""
-
-
 class WaitingValidation:
-    """Validates the model that is trained, which waits.
+    """Validates the model that is trained, which waits meanwhile.
 
     Args:
         validate: metrics of the validation split by the model as it is.
@@ -43,6 +27,7 @@ class WaitingValidation:
         self.save_best = checkpoints.save_best
 
     def start(self, step: int, checkpoint: str) -> concurrent.futures.Future[Metrics]:
+        """Validates the weights of a checkpoint, which the model has."""
         done: concurrent.futures.Future[Metrics] = concurrent.futures.Future()
         done.set_result(self._validate())
         return done
@@ -79,11 +64,13 @@ class BackgroundValidation:
         self._thread.shutdown()
 
     def start(self, step: int, checkpoint: str) -> concurrent.futures.Future[Metrics]:
+        """Begins to validate the weights of a checkpoint."""
         read_weights(checkpoint, self._model)
         self._loaded.step = step
         return self._thread.submit(lambda: score(self._predict, self._until_cancelled()).metrics())
 
     def save_best(self) -> None:
+        """Saves the weights that were validated last as the best ones so far."""
         self._saved.save_best()
 
     def _until_cancelled(self) -> Iterator:
@@ -91,3 +78,6 @@ class BackgroundValidation:
             if self._is_cancelled:
                 raise concurrent.futures.CancelledError
             yield batch
+
+
+Validation = WaitingValidation | BackgroundValidation

@@ -26,7 +26,7 @@ def new_model(ids=None, seed=0, **changes):
     rows = len(ids) + 1 if ids else config.embedding.rows
     model = RankingModel(config, SCHEMA_OBJECT, rows)
     model.create_weights()
-    optimizers.compile_model(model, config)
+    model.compile(*optimizers.build(config))
     rng = np.random.default_rng(seed)
     for variable in [*model.variables, *slots(model)]:
         variable.assign(tf.cast(rng.uniform(0.5, 1.5, variable.shape), variable.dtype))

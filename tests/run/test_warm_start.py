@@ -86,34 +86,22 @@ def test_training_goes_on_as_the_earlier_run_would_have(tmp_path):
     assert_same_state(later, model)
 
 
-def test_weights_are_the_best_ones_and_slots_the_latest(tmp_path):
+@pytest.mark.parametrize("left", ["both", "best", "checkpoints"])
+def test_weights_are_the_best_ones_and_slots_the_latest(tmp_path, left):
     best, config = new_model(seed=5)
-    save(tmp_path / "run", best, config, step=5, latest=False)
     latest, _ = new_model(seed=9)
-    folder = save(tmp_path / "run", latest, config, step=9, best=False)
-    later, _ = new_model(seed=8)
-    warm_start.warm_start(later, folder)
-    assert_same(values(later)[0].values(), values(best)[0].values())
-    assert_same(values(later)[1], values(latest)[1])
-
-
-def test_without_best_weights_the_latest_serve(tmp_path):
-    model, config = new_model(seed=5)
-    folder = save(tmp_path / "run", model, config, best=False)
-    later, _ = new_model(seed=8)
-    warm_start.warm_start(later, folder)
-    assert_same(values(later)[0].values(), values(model)[0].values())
-
-
-def test_without_a_latest_checkpoint_the_optimisers_start_afresh(tmp_path):
-    model, config = new_model(seed=5)
-    folder = save(tmp_path / "run", model, config, latest=False)
+    if left != "checkpoints":
+        save(tmp_path / "run", best, config, step=5, latest=False)
+    if left != "best":
+        save(tmp_path / "run", latest, config, step=9, best=False)
     later, _ = new_model(seed=8)
     before = values(later)[1]
-    assert not warm_start.warm_start(later, folder).with_slots
-    assert_same(values(later)[0].values(), values(model)[0].values())
-    assert_same(values(later)[1], before)
-    assert int(later.optimizer.iterations) == 8
+    result = warm_start.warm_start(later, str(tmp_path / "run"))
+    expected = latest if left == "checkpoints" else best
+    assert_same(values(later)[0].values(), values(expected)[0].values())
+    assert_same(values(later)[1], before if left == "best" else values(latest)[1])
+    assert result.with_slots == (left != "best")
+    assert int(later.optimizer.iterations) == (8 if left == "best" else 9)
 
 
 @pytest.mark.parametrize("at_once", [2, 100])
@@ -193,7 +181,7 @@ def share(model, config):
         whole = getattr(layer, name)
         layer._trainable_weights = [w for w in layer._trainable_weights if w is not whole]
         setattr(layer, name, tf.__internal__.distribute.ShardedVariable(cut(whole)))
-    optimizers.compile_model(model, config)
+    model.compile(*optimizers.build(config))
 
 
 def joined(model):

@@ -83,22 +83,16 @@ def test_a_folder_without_a_run_is_named(earlier, tmp_path):
     assert "no checkpoint in best or checkpoints" in refusal(DataError, folder)
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
-@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize(("part", "damage"), [("index", "cut"), ("data-00000-of-00001", "changed")])
 @pytest.mark.parametrize("name", ["best", "checkpoints"])
 def test_a_torn_checkpoint_is_named(tmp_path, name, part, damage):
-    if (part, damage) == ("index", "gone"):
-        return  # that is no checkpoint at all
     model, config = new_model(seed=7)
     folder = save(tmp_path / "run", model, config)
     file = tmp_path / "run" / name / f"ckpt-7.{part}"
     content = file.read_bytes()
     half = len(content) // 2
-    file.write_bytes(
-        content[:half] + (b"" if damage == "cut" else bytes(64) + content[half + 64 :])
-    )
-    if damage == "gone":
-        file.unlink()
+    rest = b"" if damage == "cut" else bytes(64) + content[half + 64 :]
+    file.write_bytes(content[:half] + rest)
     later, _ = new_model(seed=8)
     with pytest.raises(DataError, match=f"{name}/ckpt-7: cannot be read"):
         warm_start.warm_start(later, folder)
