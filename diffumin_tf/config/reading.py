@@ -13,11 +13,7 @@ _EXTENDS = "extends"
 
 
 def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The content of a configuration, laid over what it extends.
-
-    Args:
-        path: the file, or the folder that holds it.
-        overrides: `key=value` texts.
+    """The content of a configuration file, or of that in a folder, laid over what it extends.
 
     Raises:
         ConfigError: a file is missing or no JSON object, extends itself, or an override is
@@ -78,11 +74,7 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_override(override: str) -> tuple[str, Any]:
-    """The key of a `key=value` text, and its value: JSON where it is JSON, else text.
-
-    Raises:
-        ConfigError: there is no `=`, or no key.
-    """
+    """The key of a `key=value` text, and its value: JSON where it is JSON, else text."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override!r}: must read key=value")

@@ -77,8 +77,6 @@ class SequenceField:
     """One field of the behaviour history, most recent first.
 
     Attributes:
-        name: name of the field, e.g. `item_id_list`.
-        max_len: behaviours at most.
         start: first column in `cat_feature` when the field is stored as fixed columns; None when
             it is stored under a record key of its own with variable length.
     """
@@ -93,7 +91,6 @@ class DataStruct:
     """Columns of a record by group, with ranges such as `a[0:50]` written out.
 
     Attributes:
-        label, auxiliary_info, cat_feature, dense_feature: column names in record order.
         sequences: history fields by name, whichever way they are stored.
         id_spaces: explicit id space of a field; see `id_space`.
         source: where the schema came from, for messages.
@@ -109,11 +106,7 @@ class DataStruct:
 
     @classmethod
     def load(cls, path: str) -> "DataStruct":
-        """Reads a `data_struct.json` from any path that `tf.io.gfile` reads.
-
-        Raises:
-            ConfigError: the file is missing, is not JSON, or does not describe a schema.
-        """
+        """Reads a `data_struct.json`; a ConfigError says why it describes no schema."""
         return cls.from_dict(read_json(path), source=path)
 
     @classmethod
@@ -129,12 +122,9 @@ class DataStruct:
     def to_dict(self) -> dict[str, Any]:
         """The content of an equal `data_struct.json`."""
         content: dict[str, Any] = {g: {"column": _collapse(getattr(self, g))} for g in GROUPS}
-        variable = [f for f in self.sequences.values() if f.start is None]
-        if variable:
-            content["sequence_feature"] = {
-                "column": [f.name for f in variable],
-                "max_len": variable[0].max_len,
-            }
+        if variable := self.variable_sequences:
+            max_len = self.sequences[variable[0]].max_len
+            content["sequence_feature"] = {"column": list(variable), "max_len": max_len}
         if self.id_spaces:
             content["id_space"] = dict(self.id_spaces)
         return content
@@ -155,11 +145,7 @@ class DataStruct:
         return field.removesuffix("_list") if field in self.sequences else field
 
     def position(self, group: str, column: str) -> int:
-        """Index of a column within its group.
-
-        Raises:
-            ConfigError: there is no such column; names the nearest one.
-        """
+        """Index of a column within its group; a ConfigError names the nearest one."""
         columns = getattr(self, group)
         if column not in columns:
             raise ConfigError(
@@ -168,11 +154,7 @@ class DataStruct:
         return columns.index(column)
 
     def sequence(self, name: str) -> SequenceField:
-        """The history field of that name.
-
-        Raises:
-            ConfigError: there is no such field; names the nearest one.
-        """
+        """The history field of that name; a ConfigError names the nearest one."""
         if name not in self.sequences:
             raise ConfigError(
                 f"{self.source}: no history field {name!r} (neither {name}[0:n] in cat_feature nor "

@@ -34,19 +34,14 @@ class StrictModel(pydantic.BaseModel):
         content = {k: v for k, v in content.items() if not k.startswith("---")}
         for key, value in content.items():
             if key not in cls.model_fields:
-                near = did_you_mean(key, cls.model_fields) or (
-                    f"; known keys: {', '.join(cls.model_fields)}"
-                )
+                known = f"; known keys: {', '.join(cls.model_fields)}"
+                near = did_you_mean(key, cls.model_fields) or known
                 raise ValueError(f"unknown key {key!r} (value {value!r}){near}")
         return content
 
 
 def validate(model: type[_Model], content: dict[str, Any], path: str) -> _Model:
-    """The content of the file `path` as an instance of `model`.
-
-    Raises:
-        ConfigError: the content does not fit; one line an error.
-    """
+    """The content of the file `path` as a model, or a ConfigError with one line a mistake."""
     try:
         return model.model_validate(content)
     except pydantic.ValidationError as error:

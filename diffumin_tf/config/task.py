@@ -31,6 +31,7 @@ _BUCKET_FACTOR, _SHORTEST_BUCKET = 4, 64
 
 Day = Annotated[int, Field(ge=19000101, le=29991231)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Strategy = Literal["one_device", "mirrored", "multi_worker_mirrored", "parameter_server"]
 
 
 class _Section(StrictModel):
@@ -42,10 +43,8 @@ class _Section(StrictModel):
 class Features(_Section):
     """Columns that an input unit reads, by role.
 
-    Attributes:
-        user, candidate, context: columns of `cat_feature`.
-        behaviours: history fields; their embeddings side by side are one behaviour of width d.
-        dense: columns of `dense_feature`.
+    `behaviours` are history fields, whose embeddings side by side are one behaviour of width d;
+    `dense` are columns of `dense_feature`, and the others of `cat_feature`.
     """
 
     user: tuple[str, ...] = ()
@@ -168,9 +167,7 @@ class TaskConfig(_Section):
     pretrain_model_dir: str | None = None
     vars_to_warm_start: str | tuple[str, ...] = ".*"
 
-    strategy: Literal["one_device", "mirrored", "multi_worker_mirrored", "parameter_server"] = (
-        "one_device"
-    )
+    strategy: Strategy = "one_device"
     replicas: PositiveInt | None = None
     input_shards: PositiveInt = 1
     max_bad_records: NonNegativeInt = 0
@@ -222,8 +219,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str
 
     Args:
         path: the file, or the folder of the experiment that holds it.
-        overrides: `key=value` texts; the value is read as JSON where it is JSON, else as text;
-            `embedding.rows=1000` reaches into a section.
+        overrides: `key=value` texts; `embedding.rows=1000` reaches into a section.
 
     Returns:
         The configuration, and the keys of the private engine that were ignored.

@@ -32,13 +32,7 @@ _LOCAL_PIECE_BYTES, _REMOTE_PIECE_BYTES = 1 << 13, 1 << 22
 
 
 class Damage(NamedTuple):
-    """The first record of a file that cannot be used.
-
-    Attributes:
-        file: where it lies.
-        records: how many usable ones lie before it.
-        message: names the file, the place, and what is wrong.
-    """
+    """The first record of a file that cannot be used; `records` usable ones lie before it."""
 
     file: str
     records: int
@@ -53,9 +47,7 @@ class FileCheck:
     one is cut before its first bad record. So the records before it stay in their places.
 
     Args:
-        schema: columns of a record.
         max_bad_records: records that may be left out, over all files; 0 allows none.
-        report: takes a line for each damaged file.
 
     Attributes:
         cuts: how many records to read of each damaged file.
@@ -100,8 +92,7 @@ class FileCheck:
         """Iterates the batches of some files; a failure becomes an error that names its place.
 
         Args:
-            batches: what was made of the files.
-            files: part files, in the order in which they are read.
+            files: what `batches` was made of, in the order in which they are read.
             skipped: batches that were left out at the start.
 
         Raises:
@@ -124,11 +115,7 @@ class FileCheck:
             raise DataError(f"{files[0]}{more}: no record in {len(files)} files")
 
     def first_damage(self, files: Iterable[str]) -> Damage | None:
-        """The first damage in what is read of some files.
-
-        Raises:
-            DataError: a file is gone.
-        """
+        """The first damage in what is read of some files, all of which must exist."""
         with lost_files_named():
             found = (look_through(file, self._schema, self.cuts.get(file, -1)) for file in files)
             return next((damage for _, damage in found if damage), None)
@@ -143,9 +130,8 @@ class FileCheck:
             line = f"{folder}: {count} of {examples} records left out"
         except (ConfigError, KeyError, TypeError):
             count = sum(max(frames(file)[0] - n, 1) for file, n in cuts.items())
-            line = (
-                f"{folder}: at least {count} records left out ({SUCCESS_FILE} would say how many)"
-            )
+            unknown = f"({SUCCESS_FILE} would say how many)"
+            line = f"{folder}: at least {count} records left out {unknown}"
         self._left_out[folder] = count
         total = sum(self._left_out.values())
         if total > self._limit:
@@ -186,13 +172,8 @@ def frames(file: str) -> tuple[int, str]:
 def look_through(file: str, schema: DataStruct, records: int = -1) -> tuple[int, Damage | None]:
     """Reads a file up to its end or its first bad record, by the reader and parser of training.
 
-    Args:
-        file: a part file.
-        schema: columns of a record.
-        records: how many records to look at; -1 looks at all.
-
     Returns:
-        How many records can be used, and what is wrong with the next one.
+        How many of the first `records` (-1: of all) can be used; what is wrong with the next one.
     """
     records, reason = (records, "") if records >= 0 else frames(file)
     serialised = tf.data.TFRecordDataset(file, compression_of(file)).take(records)
@@ -214,8 +195,7 @@ def look_through(file: str, schema: DataStruct, records: int = -1) -> tuple[int,
     reason = failure or reason
     if not reason:
         return count, None
-    message = f"{file}: torn or damaged after {count} records: {reason}"
-    return count, Damage(file, count, message)
+    return count, Damage(file, count, f"{file}: torn or damaged after {count} records: {reason}")
 
 
 @contextlib.contextmanager

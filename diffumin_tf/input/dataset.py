@@ -12,7 +12,7 @@ from diffumin_tf.errors import ConfigError
 from diffumin_tf.input.batch import Batch
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeaturePath
-from diffumin_tf.input.parsing import parse, read_records, user_ids
+from diffumin_tf.input.parsing import parse, read_records
 
 EVALUATION_BATCH = 1024
 
@@ -24,10 +24,7 @@ class Part:
     Replica r of N gets rows [B·r/N, B·(r+1)/N) of a global batch of B samples, rounded down: parts
     differ by one sample at most, and are empty where there are fewer samples than replicas.
 
-    Attributes:
-        first, count: its replicas.
-        total: all replicas.
-        pipeline, pipelines: its index among the input pipelines, of which a worker has one.
+    `pipeline` is its index among the `pipelines`, of which a worker has one.
     """
 
     first: int = 0
@@ -42,17 +39,8 @@ class Part:
             raise ValueError(f"not a part of a whole: {self}")
 
 
-WHOLE = Part()
-
-
 def check_input_shards(input_shards: int, batch_size: int, files: int, pipelines: int = 1) -> None:
-    """Checks that the files can be dealt out.
-
-    Args:
-        input_shards: groups of files that are read side by side.
-        batch_size: samples of a global batch.
-        files: how many files there are.
-        pipelines: workers that read.
+    """Checks that so many files can be dealt to the shards, and the shards to the pipelines.
 
     Raises:
         ConfigError: names the keys and values that do not fit together.
@@ -87,9 +75,6 @@ class Batches:
     for whatever parts read them.
 
     Attributes:
-        files: part files.
-        schema: columns of a record.
-        path: maps raw tensors to a batch.
         batch_size: samples of a global batch; the last ones may be smaller.
         user_column: column that tells users apart; becomes `Batch.user`.
         shuffle: (buffer size, seed of the first epoch), or None to keep the order of the files.
@@ -97,7 +82,6 @@ class Batches:
         part: which replicas to feed. With one shard, every pipeline reads all records and takes its
             replicas' rows. With more, it reads the files of its own shards alone, ends when they
             do, and its replicas share what those give in the way that `Part` says.
-        check: knows damaged files.
         distribute: makes of a dataset what the replicas of a strategy iterate.
         spec: types of a batch, known once an epoch was begun.
 
@@ -113,7 +97,7 @@ class Batches:
     shuffle: tuple[int, int] | None = None
     _: dataclasses.KW_ONLY
     input_shards: int = 1
-    part: Part = WHOLE
+    part: Part = Part()
     check: FileCheck | None = None
     distribute: Callable[[tf.data.Dataset], Any] = lambda dataset: dataset
     spec: Any = dataclasses.field(default=None, init=False)
@@ -140,9 +124,8 @@ class Batches:
         For each global batch it has one element a replica of the part, which may be empty. Batches
         that are left out are read, but not parsed.
         """
-        shards = [
-            self._shard(shard, files, epoch, skip) for shard, files in self._files(epoch).items()
-        ]
+        files = self._files(epoch)
+        shards = [self._shard(shard, files[shard], epoch, skip) for shard in files]
         part = self.part
         if self.input_shards > 1 and part.pipelines > 1:  # it reads for its own replicas alone
             part = Part(0, part.count, part.count)
@@ -178,9 +161,8 @@ class Batches:
             buffer_size, seed = self.shuffle[0], self.shuffle[1] + epoch
             if self.input_shards > 1:
                 # Neighbouring epochs have neighbouring seeds, which shards must not share.
-                seed = int(
-                    np.random.SeedSequence([seed, shard]).generate_state(1, np.uint64)[0] >> 1
-                )
+                (state,) = np.random.SeedSequence([seed, shard]).generate_state(1, np.uint64)
+                seed = int(state >> 1)
             records = records.shuffle(max(1, buffer_size // self.input_shards), seed=seed)
         return records.skip(skip * share).batch(share)
 
@@ -189,11 +171,11 @@ def batch_of(
     schema: DataStruct, path: FeaturePath, user_column: str | None, serialised: tf.Tensor
 ) -> Batch:
     """What the model takes, of serialised samples [B]; see `Batches`."""
-    raw = parse(schema, serialised)
-    user = user_ids(schema, raw, user_column)
-    return path.grouped(raw)._replace(
-        user=() if user is None else user, label=tf.cast(raw["label"], tf.float32)
-    )
+    raw, user = parse(schema, serialised), ()
+    for group in ("cat_feature", "auxiliary_info"):  # the latter counts where both have it
+        if user_column in getattr(schema, group):
+            user = raw[group][:, schema.position(group, user_column)]
+    return path.grouped(raw)._replace(user=user, label=tf.cast(raw["label"], tf.float32))
 
 
 def _side_by_side(shards: list[tf.data.Dataset]) -> tf.data.Dataset:

@@ -59,8 +59,6 @@ class FeaturePath(tf.Module):
     """Raw record tensors → rows, masks and dense values.
 
     Args:
-        schema: columns of the raw tensors.
-        layout: columns to pick.
         seq_len: behaviours kept, L.
         rows_of: maps int64 ids to int32 rows of the embedding table.
         buckets: lengths to which `grouped` pads histories, ascending, the last one `seq_len`.
@@ -101,12 +99,9 @@ class FeaturePath(tf.Module):
             A batch with one `HistoryGroup` as long as the longest history field, at most `seq_len`;
             dense values are 0 where not finite and ±1e18 at most.
         """
-        histories = [self._history(raw, s) for s in self._sequences]
-        # At least 1, so that every sample has a behaviour, if only a masked one.
-        longest = tf.reduce_max(tf.stack([1, *(tf.shape(ids)[1] for ids in histories)]))
+        histories = _of_one_length([self._history(raw, s) for s in self._sequences])
         samples = tf.range(tf.shape(raw["cat_feature"])[0])
-        padded = [tf.pad(ids, [[0, 0], [0, longest - tf.shape(ids)[1]]]) for ids in histories]
-        return self._batch(raw, (self._group(padded, samples),))
+        return self._batch(raw, (self._group(histories, samples),))
 
     def grouped(self, raw: dict[str, tf.Tensor]) -> Batch:
         """The same for training: every history is padded to the shortest bucket that it fits.
@@ -143,13 +138,11 @@ class FeaturePath(tf.Module):
             A batch of N samples that share one history.
         """
         count = tf.shape(raw["candidate"])[0]
-        histories = [raw[s.name][:, : self._seq_len] for s in self._sequences]
-        longest = tf.reduce_max(tf.stack([1, *(tf.shape(ids)[1] for ids in histories)]))
-        padded = [tf.pad(ids, [[0, 0], [0, longest - tf.shape(ids)[1]]]) for ids in histories]
+        histories = _of_one_length([raw[s.name][:, : self._seq_len] for s in self._sequences])
         by_role = [_to_all(self._rows_of(raw[role]), count) for role in self._roles]
         return Batch(
             fields=tf.gather(tf.concat(by_role, axis=1), self._in_roles, axis=1),
-            histories=self._group(padded, tf.zeros([1], tf.int32)),
+            histories=self._group(histories, tf.zeros([1], tf.int32)),
             dense=_to_all(self._dense_of(raw, count), count),
         )
 
@@ -181,6 +174,13 @@ class FeaturePath(tf.Module):
 def _to_all(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """[1 or count, n] as [count, n]."""
     return tf.broadcast_to(values, [count, tf.shape(values)[1]])
+
+
+def _of_one_length(histories: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Pads the fields to the longest of them."""
+    # At least 1, so that every sample has a behaviour, if only a masked one.
+    longest = tf.reduce_max(tf.stack([1, *(tf.shape(ids)[1] for ids in histories)]))
+    return [tf.pad(ids, [[0, 0], [0, longest - tf.shape(ids)[1]]]) for ids in histories]
 
 
 def _lengths(ids: tf.Tensor) -> tf.Tensor:

@@ -16,10 +16,10 @@ def fingerprint(space: str, values: Sequence[str] | np.ndarray) -> np.ndarray:
 
     Args:
         space: name of the id space; fields of one space share ids.
-        values: texts [n]; the empty text is a missing value.
+        values: texts of any shape; the empty text is a missing value.
 
     Returns:
-        int64 [n] in [0, 2⁶³ − 1); 0 exactly where the text is empty.
+        int64 of that shape, in [0, 2⁶³ − 1); 0 exactly where the text is empty.
     """
     texts = np.asarray(values, dtype=object)
     if not texts.size:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.schema import GROUPS, DataStruct
 from diffumin_tf.errors import DataError
 
 
@@ -15,12 +15,7 @@ def compression_of(file: str) -> str:
 
 
 def read_records(files: Sequence[str], cuts: Mapping[str, int] | None = None) -> tf.data.Dataset:
-    """Serialised samples in file order.
-
-    Args:
-        files: part files, all plain or all zipped.
-        cuts: how many records to read of some of them, the first ones; all of the others.
-    """
+    """Serialised samples in file order; of files in `cuts`, only so many from the start."""
     kinds = {compression_of(file) for file in files}
     if len(kinds) > 1:
         raise DataError(
@@ -36,39 +31,22 @@ def read_records(files: Sequence[str], cuts: Mapping[str, int] | None = None) ->
 
 
 def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> dict[str, tf.Tensor]:
-    """Parses a batch of serialised samples into raw tensors.
-
-    Args:
-        schema: columns of the record.
-        serialised: strings [B].
-        labelled: whether label and auxiliary columns are read too.
+    """Parses serialised samples, strings [B], into raw tensors.
 
     Returns:
         `cat_feature` int64 [B, columns], `dense_feature` float32 [B, columns], each
         variable-length history field ragged int64 [B, lengths]; when labelled, `label` int64 [B]
         and `auxiliary_info` int64 [B, columns].
     """
-    dtypes = {"cat_feature": tf.int64, "dense_feature": tf.float32}
-    if labelled:
-        dtypes |= {"label": tf.int64, "auxiliary_info": tf.int64}
-    spec: dict = {
-        group: tf.io.FixedLenFeature([len(getattr(schema, group))], dtype)
-        for group, dtype in dtypes.items()
-        if getattr(schema, group)
-    }
-    spec |= {n: tf.io.RaggedFeature(tf.int64) for n in schema.variable_sequences}
+    spec: dict = {n: tf.io.RaggedFeature(tf.int64) for n in schema.variable_sequences}
+    for group in GROUPS if labelled else ("cat_feature", "dense_feature"):
+        dtype = tf.float32 if group == "dense_feature" else tf.int64
+        if columns := getattr(schema, group):
+            spec[group] = tf.io.FixedLenFeature([len(columns)], dtype)
     raw = tf.io.parse_example(serialised, spec)
     if labelled:
         raw["label"] = raw["label"][:, 0]
     return raw
-
-
-def user_ids(schema: DataStruct, raw: dict[str, tf.Tensor], column: str | None) -> tf.Tensor | None:
-    """int64 [B] that tells users apart, or None when the schema has no such column."""
-    for group in ("auxiliary_info", "cat_feature"):
-        if column in getattr(schema, group):
-            return raw[group][:, schema.position(group, column)]
-    return None
 
 
 def misfit(schema: DataStruct, serialised: bytes) -> str | None:
@@ -78,12 +56,11 @@ def misfit(schema: DataStruct, serialised: bytes) -> str | None:
         example.ParseFromString(serialised)
     except Exception as error:  # the protobuf runtime in use decides on the class
         return f"no tf.train.Example: {error}"
-    kinds = {"dense_feature": "float_list"}
-    for group in ("label", "auxiliary_info", "cat_feature", "dense_feature"):
+    for group in GROUPS:
         expected = len(getattr(schema, group))
         if not expected:
             continue
-        kind = kinds.get(group, "int64_list")
+        kind = "float_list" if group == "dense_feature" else "int64_list"
         if group not in example.features.feature:
             return f"key {group!r} is missing; {schema.source} wants {expected} values"
         feature = example.features.feature[group]

@@ -2,12 +2,12 @@
 
 import dataclasses
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.schema import GROUPS, DataStruct
 from diffumin_tf.errors import DataError
 
 PART_PREFIX = "part-"
@@ -16,7 +16,7 @@ SUCCESS_FILE = "_SUCCESS.json"  # beside the part files of a day: says how many 
 
 @dataclasses.dataclass
 class SampleColumns:
-    """A chunk of n samples, column by column, in the order of the schema.
+    """n samples, column by column, in the order of the schema.
 
     Attributes:
         label: int64 [n], 0 or 1.
@@ -44,15 +44,10 @@ def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
         DataError: a column has another width than the schema says.
     """
     for group in ("auxiliary_info", "cat_feature", "dense_feature"):
-        expected = (len(samples), len(getattr(schema, group)))
-        if getattr(samples, group).shape != expected:
-            raise DataError(
-                f"{group}: shape {getattr(samples, group).shape}, the schema says {expected}"
-            )
-    label, auxiliary, cat, dense = (
-        getattr(samples, g).tolist()
-        for g in ("label", "auxiliary_info", "cat_feature", "dense_feature")
-    )
+        shape, expected = getattr(samples, group).shape, (len(samples), len(getattr(schema, group)))
+        if shape != expected:
+            raise DataError(f"{group}: shape {shape}, the schema says {expected}")
+    label, auxiliary, cat, dense = (getattr(samples, group).tolist() for group in GROUPS)
     sequences = {n: (v.tolist(), s.tolist()) for n, (v, s) in samples.sequences.items()}
     for row in range(len(samples)):
         example = tf.train.Example()
@@ -69,37 +64,30 @@ def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
 
 
 class PartWriter:
-    """Spreads serialised samples over the part files of one partition, in turn.
+    """Deals serialised samples to the part files of one partition, in turn.
 
     Args:
-        directory: the folder of the partition, e.g. from `staged_directory`.
-        parts: number of files.
         compression: `""` or `"GZIP"`.
     """
 
     def __init__(self, directory: str, parts: int = 1, compression: str = "") -> None:
         suffix = ".gz" if compression == "GZIP" else ""
+        files = [f"{PART_PREFIX}{i:05d}{suffix}" for i in range(parts)]
         self._writers = [
-            tf.io.TFRecordWriter(
-                posixpath.join(directory, f"{PART_PREFIX}{i:05d}{suffix}"), compression or None
-            )
-            for i in range(parts)
+            tf.io.TFRecordWriter(posixpath.join(directory, file), compression or None)
+            for file in files
         ]
         self.examples = 0
 
-    def write(self, serialised: Iterator[bytes] | Sequence[bytes]) -> None:
+    def write(self, serialised: Iterable[bytes]) -> None:
         """Appends samples."""
         for record in serialised:
             self._writers[self.examples % len(self._writers)].write(record)
             self.examples += 1
 
-    def close(self) -> None:
-        """Flushes and closes every file."""
-        for writer in self._writers:
-            writer.close()
-
     def __enter__(self) -> "PartWriter":
         return self
 
     def __exit__(self, *exception) -> None:
-        self.close()
+        for writer in self._writers:
+            writer.close()

@@ -49,10 +49,9 @@ def list_files(path: str | None, start: int | None, end: int | None, split: str)
     Args:
         path: a folder of day partitions (`<path>/<yyyymmdd>/part-*`) or a glob of files.
         start, end: first and last day, inclusive; None leaves that end open.
-        split: name of the split, for messages.
 
     Raises:
-        DataError: nothing is there; says what was looked for and what there is.
+        DataError: no file is found; says what was looked for and which days there are.
     """
     key = f"{split}_data_path"
     if not path:
@@ -76,12 +75,7 @@ def list_files(path: str | None, start: int | None, end: int | None, split: str)
 
 
 def empty_days(path: str, start: int | None, end: int | None) -> list[str]:
-    """Day folders from start to end that hold no part file, or only files without a byte.
-
-    Args:
-        path: a folder of day partitions; a glob of files has no days.
-        start, end: first and last day, inclusive; None leaves that end open.
-    """
+    """Day folders from start to end that hold no part file, or only files without a byte."""
     if any(c in path for c in "*?["):
         return []
     return [
@@ -115,9 +109,7 @@ def refuse_overlap(files: dict[str, list[str]]) -> None:
             )
 
 
-def first_record(
-    files: list[str], schema: DataStruct, cuts: Mapping[str, int] | None = None
-) -> tf.data.Dataset:
+def first_record(files: list[str], schema: DataStruct, cuts: Mapping[str, int]) -> tf.data.Dataset:
     """The first record of a split, parsed, so that a wrong schema shows before training."""
     first = parsing.read_records(files, cuts).take(1).batch(1)
     return first.map(lambda serialised: parsing.parse(schema, serialised))

@@ -14,6 +14,8 @@ from diffumin_tf.files import staged_file
 
 PENDING = "vocabulary_pending.npy"
 
+Counts = tuple[np.ndarray, np.ndarray]  # distinct ids, ascending, and how often each was seen
+
 _IDS_AT_ONCE = 20_000_000  # collected between two merges of the counts: 160 MB
 _PENDING_IDS = 50_000_000  # remembered from day to day: 800 MB on disk
 _BYTES_AT_ONCE = 1 << 24
@@ -35,11 +37,7 @@ class Vocabulary(NamedTuple):
 
 
 class HashedRows(tf.Module):
-    """`row = 1 + id mod (rows − 1)`; id 0 (missing, padding) is row 0.
-
-    Args:
-        rows: rows of the table, at least 2.
-    """
+    """`row = 1 + id mod (rows − 1)`; id 0 (missing, padding) is row 0."""
 
     def __init__(self, rows: int) -> None:
         super().__init__()
@@ -95,15 +93,8 @@ class VocabularyRows(tf.Module):
         return tf.cast(tf.where(ids > 0, 1 + self._table.lookup(ids), 0), tf.int32)
 
 
-def count_ids(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct positive ids and how often each occurs.
-
-    Args:
-        batches: int64 arrays of ids, any shape; 0 is padding.
-
-    Returns:
-        ids int64 [n], ascending; counts int64 [n].
-    """
+def count_ids(batches: Iterable[np.ndarray]) -> Counts:
+    """Counts the positive ids of int64 arrays of any shape; 0 is padding."""
     counted = np.zeros(0, np.int64), np.zeros(0, np.int64)
     for ids in _joined(batches):
         counted = _sum(counted, np.unique(ids, return_counts=True))
@@ -136,9 +127,7 @@ def write_vocabulary(
     that do not occur now.
 
     Args:
-        path: file to write.
         batches: int64 arrays of ids, any shape; 0 is padding.
-        min_count: sightings that admit an id.
         previous: file of the older vocabulary; without a file of sightings beside it there are
             none.
 
@@ -202,8 +191,7 @@ def _beside(vocabulary: str) -> str:
     return posixpath.join(posixpath.dirname(vocabulary), PENDING)
 
 
-def _read_pending(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Ids, ascending, and their sightings."""
+def _read_pending(path: str) -> Counts:
     if not tf.io.gfile.exists(path):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     try:
@@ -220,10 +208,7 @@ def _read_pending(path: str) -> tuple[np.ndarray, np.ndarray]:
     return ids, counts
 
 
-def _sum(
-    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Adds the counts of two sets of distinct ids; ids ascend, as they do in both sets."""
+def _sum(one: Counts, other: Counts) -> Counts:
     ids, counts = (np.concatenate(pair) for pair in zip(one, other, strict=True))
     if not ids.size:
         return ids, counts
@@ -233,17 +218,13 @@ def _sum(
     return ids[first], np.add.reduceat(counts[order], first)
 
 
-def _without(
-    old: np.ndarray, counted: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def _without(old: np.ndarray, counted: Counts) -> Counts:
     """The counts of ids that are not among the old ones."""
     kept = ~pd.Index(counted[0]).isin(old)
     return counted[0][kept], counted[1][kept]
 
 
-def _most_worth(
-    ids: np.ndarray, counts: np.ndarray, today: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _most_worth(ids: np.ndarray, counts: np.ndarray, today: np.ndarray) -> Counts:
     """The ids to remember when there are too many, in their order."""
     if len(ids) > _PENDING_IDS:
         order = np.lexsort((pd.Index(ids).isin(today), counts))

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.input.dataset import WHOLE, Batches, Part, check_input_shards, id_batches
+from diffumin_tf.input.dataset import Batches, Part, check_input_shards, id_batches
 from tests.input.part_files import encoded, numbered, small_path, users_in, write_parts
 
 # 103 samples in 6 files of 17 or 18; batches of 12 leave 7 for the last one.
@@ -23,8 +23,8 @@ def files(schema, tmp_path_factory):
 def read(files, schema, path):
     """Users of each element of a dataset of batches."""
 
-    def users(part=WHOLE, of=files, batch_size=BATCH, shuffle=SHUFFLE, **options):
-        return users_in(of, schema, path, batch_size, shuffle, part=part, **options)
+    def users(part=None, of=files, batch_size=BATCH, shuffle=SHUFFLE, **options):
+        return users_in(of, schema, path, batch_size, shuffle, part=part or Part(), **options)
 
     return users
 
