@@ -87,9 +87,9 @@ class Checkpoints:
         self._write(self._weights, self._best_folder, keep=1)
 
     def restore(self, report: Callable[[str], None]) -> bool:
-        """Puts everything back as the newest readable checkpoint has it; False without any.
+        """Restores the newest readable checkpoint; False if there is none.
 
-        A torn or damaged one is named, passed over in favour of the one before, and removed.
+        A damaged one is reported and removed, and the one before is taken.
 
         Raises:
             TrainingError: there are checkpoints, and none can be read; they stay.

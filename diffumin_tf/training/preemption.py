@@ -12,9 +12,9 @@ _MESSAGE = "stopped by SIGTERM; start the same command again to go on"
 
 
 class Preemption:
-    """Notes SIGTERM and Ctrl-C while training; outside of steps they end the process at once.
+    """Handles SIGTERM and Ctrl-C: at once, or after the step in a `deferred` block.
 
-    A second Ctrl-C ends it at once, too.
+    A second Ctrl-C always ends the process at once.
 
     Attributes:
         requested: whether one of them came.
@@ -40,7 +40,7 @@ class Preemption:
 
     @contextlib.contextmanager
     def deferred(self, is_deferred: bool = True) -> Iterator[None]:
-        """A block that sees to `requested` itself, or, nested and false, one that does not."""
+        """A block in which a signal only sets `requested`; with False, it ends the process."""
         before, self._deferred = self._deferred, is_deferred
         try:
             if self.requested and not is_deferred:

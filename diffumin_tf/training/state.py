@@ -18,8 +18,8 @@ class TrainingState(tf.train.experimental.PythonState):
         step: updates done.
         epoch: epoch that is under way, from 0.
         batch: global batches of this epoch that are done with.
-        samples: samples the updates were made from; under several workers, as many as if all had
-            those of this one.
+        samples: samples that were trained on; of several workers, those of this one times their
+            number.
         best_auc: best validation AUC so far.
         best_step: its step; 0 before the first.
         without_improvement: validations since then.
@@ -68,7 +68,7 @@ class TrainingState(tf.train.experimental.PythonState):
         self.batch = 0
 
     def keep_judgement(self, other: "TrainingState") -> None:
-        """Takes over what validation found by then."""
+        """Takes over the results of validation."""
         for name in ("best_auc", "best_step", "without_improvement", "validated_step", "stopped"):
             setattr(self, name, getattr(other, name))
 
@@ -81,7 +81,7 @@ class TrainingState(tf.train.experimental.PythonState):
             patience: validations without a better AUC that end the run; 0: none do.
 
         Returns:
-            Whether the weights are the best ones so far, and what to tell about it.
+            Whether the weights are the best ones so far, and lines to print.
 
         Raises:
             TrainingError: there is no AUC.

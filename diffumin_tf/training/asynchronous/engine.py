@@ -91,7 +91,7 @@ class AsynchronousEngine:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turns an error of a worker, or of the connection to it, into one clear sentence."""
+        """Turns errors of workers and of connections to them into one clear error."""
         logger = tf.get_logger()
         level = logger.level
         logger.setLevel(logging.CRITICAL)  # no stack trace of every worker that is lost
