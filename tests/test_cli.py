@@ -1,5 +1,7 @@
 """The command line: exit codes, messages, and where they go."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -10,23 +12,31 @@ import sys
 import pytest
 
 from diffumin_tf import cli
+from diffumin_tf.run.open import open_run
 from tests.small_log import write_experiment
 
 ROOT = pathlib.Path(__file__).parents[1]
-PLAIN = {"use_omie": False, "subseq_len": 0}
+SETTINGS = ["--set", "epoch=2", "--set=deep_layers=[4]", "--set=embedding.rows=101"]
 
 
 @pytest.fixture(scope="module")
 def exp(tmp_path_factory):
-    return write_experiment(tmp_path_factory.mktemp("cli"), **PLAIN)
+    folder = tmp_path_factory.mktemp("cli")
+    return write_experiment(folder, input_units=["handle_peer_unit:MeanPooling"])
 
 
-def test_train_does_everything_and_set_wins(exp, tmp_path, capsys):
-    model = tmp_path / "model"
-    arguments = ["--exp", str(exp), f"--model_dir={model}"]
-    changes = ["--set", "epoch=2", "--set=deep_layers=[4]", "--set=embedding.rows=101"]
-    assert cli.main(["train", *arguments, *changes]) == 0
-    printed = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def model(exp):
+    """Folder of a run that `train` made; what that printed lies beside it."""
+    model = exp.parent / "model"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert cli.main(["train", "--exp", str(exp), f"--model_dir={model}", *SETTINGS]) == 0
+    (model.parent / "printed").write_text(printed.getvalue())
+    return model
+
+
+def test_train_does_everything_and_set_wins(exp, model, capsys):
+    printed = (model.parent / "printed").read_text()
     assert "20 steps at" in printed and "samples/s" in printed
     for split in ("valid", "test"):
         assert f"{split}: auc 0." in printed and "examples 160" in printed
@@ -37,28 +47,27 @@ def test_train_does_everything_and_set_wins(exp, tmp_path, capsys):
     assert written["embedding"]["rows"] == 101
     assert list(json.loads((model / "metrics.json").read_text())) == ["valid", "test"]
 
-    assert cli.main(["train", *arguments, *changes]) == 0
+    assert cli.main(["train", f"--exp={exp}", "--model_dir", str(model), *SETTINGS]) == 0
     assert f"{model}: finished after 20 steps; export {version}" in capsys.readouterr().out
     assert [version] == list((model / "export").iterdir())
 
 
-def test_evaluate_prints_and_writes_the_metrics_of_one_split(trained, tmp_path, capsys):
-    model = shutil.copytree(trained.model_dir, tmp_path / "model")
-    (model / "metrics.json").unlink()
-    assert cli.main(["evaluate", "--model_dir", str(model), "--split=valid"]) == 0
-    auc = trained.metrics["valid"]["auc"]
-    assert capsys.readouterr().out.startswith(f"valid: auc {auc:.4f}  gauc ")
-    written = json.loads((model / "metrics.json").read_text())
-    assert written == {"valid": trained.metrics["valid"]}
+def test_evaluate_prints_and_writes_the_metrics_of_one_split(model, tmp_path, capsys):
+    copy = shutil.copytree(model, tmp_path / "model")
+    (copy / "metrics.json").unlink()
+    assert cli.main(["evaluate", "--model_dir", str(copy), "--split=valid"]) == 0
+    valid = json.loads((model / "metrics.json").read_text())["valid"]
+    assert capsys.readouterr().out.startswith(f"valid: auc {valid['auc']:.4f}  gauc ")
+    assert json.loads((copy / "metrics.json").read_text()) == {"valid": valid}
 
 
-def test_predict_writes_a_line_a_sample(trained, tmp_path, capsys):
+def test_predict_writes_a_line_a_sample(model, tmp_path, capsys):
     folder = tmp_path / "scores"
-    command = ["predict", f"--model_dir={trained.model_dir}", f"--output={folder}"]
+    command = ["predict", f"--model_dir={model}", f"--output={folder}"]
     assert cli.main([*command, "--header", "--user"]) == 0
     assert f"160 predictions in 1 parts under {folder}" in capsys.readouterr().out
     header, *lines = (folder / "part-00000").read_text().splitlines()
-    scores = trained.run.score("test")
+    scores = open_run(str(model)).score("test")
     assert header == "label\tprediction\tuser" and len(lines) == 160
     label, prediction, user = lines[7].split("\t")
     assert (int(label), int(user)) == (scores.labels[7], scores.users[7])
@@ -195,15 +204,15 @@ def test_without_a_command_the_commands_are_listed(capsys, arguments, code):
     assert all(f"\n  {command} " in printed for command in cli.COMMANDS)
 
 
-def test_a_run_of_the_program_prints_no_noise(trained, tmp_path):
-    model = shutil.copytree(trained.model_dir, tmp_path / "model")
+def test_a_run_of_the_program_prints_no_noise(model):
     environment = {n: v for n, v in os.environ.items() if not n.startswith("TF_")}
     command = [sys.executable, "-m", "diffumin_tf.cli", "evaluate", f"--model_dir={model}"]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"test: auc {trained.metrics['test']['auc']:.4f}")
+    auc = json.loads((model / "metrics.json").read_text())["test"]["auc"]
+    assert done.stdout.startswith(f"test: auc {auc:.4f}")
 
 
 def test_the_exit_code_of_the_program_is_that_of_the_command(monkeypatch, capsys):
