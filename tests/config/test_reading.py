@@ -38,26 +38,20 @@ def test_what_is_not_said_comes_from_the_extended_experiment(experiment):
     experiment("middle", middle)
     top = experiment("top", {"extends": "../middle/task_conf.json", "embed_dim": 4})
     loaded, ignored = config.load(top, ["embedding.min_count=2"])
-    assert (loaded.embedding.kind, loaded.embedding.rows, loaded.embedding.min_count) == (
-        ("hash", 50, 2)
-    )
+    embedding = loaded.embedding
+    assert (embedding.kind, embedding.rows, embedding.min_count) == ("hash", 50, 2)
     assert (loaded.deep_layers, loaded.batch_size, loaded.embed_dim) == ((16,), 32, 4)
     assert loaded.features.candidate == ("item",)
     assert ignored == ["booster_mode"]
 
 
-def test_null_takes_a_section_back(experiment):
-    experiment("base", BASE)
-    top = experiment("top", {"extends": "../base", "features": None})
-    assert config.load(top)[0].features is None
-
-
-def test_the_schema_is_found_with_the_extended_experiment(experiment, tmp_path):
+def test_null_takes_a_section_back_and_the_schema_is_that_of_the_extended(experiment, tmp_path):
     experiment("base", BASE)
     (tmp_path / "base" / "data_struct.json").write_text("{}")
-    top = experiment("top", {"extends": "../base"})
-    found = schema_file(top, config.load(top)[0])
-    assert found.endswith("base/data_struct.json")
+    top = experiment("top", {"extends": "../base", "features": None})
+    loaded, _ = config.load(top)
+    assert loaded.features is None
+    assert schema_file(top, loaded).endswith("base/data_struct.json")
 
 
 def test_a_mistake_names_the_files_that_it_may_stand_in(experiment):

@@ -8,10 +8,9 @@ from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.scoring import score
-from diffumin_tf.input import records
 from diffumin_tf.input.dataset import Batches
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
-from tests.small_log import SCHEMA
+from tests.input.part_files import encoded, numbered, write_parts
 from tests.small_model import LEAN, build, path_of
 
 MAX_LEN = 12
@@ -23,14 +22,8 @@ VARIABLE = DataStruct.from_dict(
         "sequence_feature": {"column": ["item_list", "shop_list"], "max_len": MAX_LEN},
     }
 )
-FIXED = DataStruct.from_dict(
-    {
-        **COMMON,
-        "cat_feature": {
-            "column": [f"item_list[0:{MAX_LEN}]", "user", f"shop_list[0:{MAX_LEN}]", "item"]
-        },
-    }
-)
+COLUMNS = [f"item_list[0:{MAX_LEN}]", "user", f"shop_list[0:{MAX_LEN}]", "item"]
+FIXED = DataStruct.from_dict({**COMMON, "cat_feature": {"column": COLUMNS}})
 FEATURES = Features(
     user=("user",), candidate=("item",), behaviours=("shop_list", "item_list"), dense=("age",)
 )
@@ -157,7 +150,7 @@ def grouped(schema, histories, buckets, seq_len):
         raw["item_list"] = tf.ragged.constant(items, tf.int64)
     else:
         shops, items = (
-            [ids + [0] * (MAX_LEN - len(ids)) for ids in field] for field in (shops, items)
+            tf.ragged.constant(f).to_tensor(shape=[None, MAX_LEN]) for f in (shops, items)
         )
         raw["cat_feature"] = tf.constant(np.hstack([items, candidate, shops, candidate]), tf.int64)
     return path(schema, seq_len, buckets=buckets).grouped(raw)
@@ -201,36 +194,25 @@ def test_buckets_that_would_lose_samples_are_refused(buckets):
         path(VARIABLE, 10, buckets=buckets)
 
 
-def test_records_come_in_groups_and_score_as_in_one(tmp_path):
-    lengths, buckets = [30, 0, 200, 3, 3, 30, 200, 0, 4, 41], (4, 40, 200)
-    columns = {**SCHEMA, "sequence_feature": {**SCHEMA["sequence_feature"], "max_len": 200}}
-    count, splits = len(lengths), np.r_[0, np.cumsum(lengths)]
-    schema, rng = DataStruct.from_dict(columns), np.random.default_rng(0)
-    data = records.SampleColumns(
-        label=np.arange(count) % 2,
-        auxiliary_info=np.arange(count)[:, np.newaxis],
-        cat_feature=rng.integers(1, 900, [count, len(schema.cat_feature)]),
-        dense_feature=rng.normal(size=[count, 1]).astype(np.float32),
-        sequences={
-            name: (rng.integers(1, 900, splits[-1]), splits)
-            for name in ("item_list", "category_list")
-        },
-    )
-    with records.PartWriter(str(tmp_path)) as writer:
-        writer.write(records.encode(schema, data))
-    model, _ = build(schema, seq_len=200, **LEAN)
+def test_records_come_in_groups_and_score_as_in_one(schema, tmp_path):
+    count, buckets = 10, (3, 7, MAX_LEN)
+    files = write_parts(tmp_path / "parts", encoded(schema, count))
+    model, _ = build(schema, seq_len=MAX_LEN, **LEAN)
 
     def batches(buckets):
-        files, of_buckets = [f"{tmp_path}/part-00000"], path_of(model, schema, buckets)
-        return Batches(files, schema, of_buckets, 8, "user_id").dataset()
+        return Batches(files, schema, path_of(model, schema, buckets), 8, "user_id").dataset()
 
     specs = batches(buckets).element_spec.histories
     assert [spec.rows.shape.as_list() for spec in specs] == [[None, b, 2] for b in buckets]
     members = [[g.samples.numpy().tolist() for g in b.histories] for b in batches(buckets)]
-    assert members == [[[1, 3, 4, 7], [0, 5], [2, 6]], [[0], [], [1]]]
+    data = numbered(count)
+    bucket_of = np.searchsorted(buckets, np.diff(data.sequences["item_list"][1]))
+    for found, expected in zip(members, (bucket_of[:8], bucket_of[8:]), strict=True):
+        assert found == [np.flatnonzero(expected == bucket).tolist() for bucket in range(3)]
+    assert all(members[0]) and not all(members[1])  # groups of some and of no sample
     predict = lambda batch: model.predict_click(batch)["pctr"]  # noqa: E731
-    alike, apart = score(predict, batches((200,))), score(predict, batches(buckets))
+    alike, apart = score(predict, batches((MAX_LEN,))), score(predict, batches(buckets))
     assert len(alike.pctr) == count and alike.pctr.std() > 0.01
     np.testing.assert_allclose(apart.pctr, alike.pctr, atol=1e-6)
     np.testing.assert_array_equal(apart.users, np.arange(count))
-    np.testing.assert_array_equal(apart.labels, alike.labels)
+    np.testing.assert_array_equal(apart.labels, data.label)

@@ -26,19 +26,12 @@ def test_the_same_text_in_two_spaces_is_two_ids():
     assert fingerprint("item", ["7"]) != fingerprint("item", ["7.0"])
 
 
-def test_the_graph_function_gives_the_same_ids():
-    texts = ["7", "北京", "a=b", " x "]
-    named = tf.constant([f"item={text}" for text in texts])
-    expected = tf.strings.to_hash_bucket_fast(named, 2**63 - 1)
-    np.testing.assert_array_equal(fingerprint("item", texts), expected)
-
-
-def test_ids_on_disk_stay_valid():
+def test_ids_on_disk_stay_valid_and_are_those_of_the_graph_function():
     # Pinned: a change here makes every written record and every trained table useless.
-    assert fingerprint("shop_id", ["7", "北京"]).tolist() == [
-        1779410836238574290,
-        2228544344592521368,
-    ]
+    pinned = [1779410836238574290, 2228544344592521368]
+    assert fingerprint("shop_id", ["7", "北京"]).tolist() == pinned
+    named = tf.constant(["shop_id=7", "shop_id=北京"])
+    assert tf.strings.to_hash_bucket_fast(named, 2**63 - 1).numpy().tolist() == pinned
 
 
 def test_the_shape_stays():
