@@ -29,20 +29,13 @@ from diffumin_tf.training.preemption import Preemption
 DAILY = "daily.json"
 
 
-def daily(
-    exp: str,
-    model_dir: str,
-    first: int,
-    last: int,
-    overrides: Sequence[str] = (),
-    report: Callable[[str], None] = print,
-) -> None:
+def daily(exp: str, model_dir: str, first: int, last: int, overrides: Sequence[str]) -> None:
     """`next_day` until no day is left, each in a process of its own; never returns before that.
 
     The process replaces itself after each day: a strategy over several machines starts once in a
     process only, and the memory of a day's model is given back for certain.
     """
-    if next_day(exp, model_dir, first, last, overrides, report):
+    if next_day(exp, model_dir, first, last, overrides, print):
         arguments = ["--exp", exp, "--model_dir", model_dir, f"--first={first}", f"--last={last}"]
         arguments += [f"--set={override}" for override in overrides]
         command = [sys.executable, "-m", "diffumin_tf.cli", "daily", *arguments]
@@ -56,8 +49,8 @@ def next_day(
     model_dir: str,
     first: int,
     last: int,
-    overrides: Sequence[str] = (),
-    report: Callable[[str], None] = print,
+    overrides: Sequence[str],
+    report: Callable[[str], None],
 ) -> bool:
     """Takes the first day that is not finished: scores it, learns from it, exports.
 
@@ -70,15 +63,9 @@ def next_day(
         exp: experiment folder; its validation and test splits do not take part.
         model_dir: folder for the runs of all days.
         first, last: days, inclusive; every one of them must have records.
-        overrides: `key=value` texts.
-        report: takes a line of progress.
 
     Returns:
         Whether a day is left after this one.
-
-    Raises:
-        Preempted: the process was told to end.
-        DiffuminError: something is wrong.
     """
     config, _ = config_lib.load(exp, overrides)
     if config.learning_rate_schedule != "constant":
@@ -100,16 +87,10 @@ def next_day(
 
 @dataclasses.dataclass(frozen=True)
 class _Day:
-    """A day and its run.
+    """A day and its run."""
 
-    Attributes:
-        model_dir: folder for the runs of all days.
-        number: the day, as in 20240131.
-        report: takes a line of progress.
-    """
-
-    model_dir: str
-    number: int
+    model_dir: str  # folder for the runs of all days
+    number: int  # as in 20240131
     report: Callable[[str], None] = print
 
     @property
@@ -182,12 +163,7 @@ def _score_before(day: _Day, config: TaskConfig, before: str | None) -> None:
 
 
 def _days(config: TaskConfig, first: int, last: int) -> list[int]:
-    """The days from first to last.
-
-    Raises:
-        ConfigError: they are no days.
-        DataError: a day has no records.
-    """
+    """The days from first to last; raises where one is no day or has no records."""
     try:
         start, stop = (datetime.datetime.strptime(str(day), "%Y%m%d") for day in (first, last))
     except ValueError:
@@ -201,11 +177,7 @@ def _days(config: TaskConfig, first: int, last: int) -> list[int]:
 
 
 def _start_of(day: _Day, config: TaskConfig) -> tuple[str | None, str | Sequence[str]]:
-    """The run that a day starts from, None for none, and which variables it takes over.
-
-    Raises:
-        ConfigError: the days are not taken in their order.
-    """
+    """The run that a day starts from, None for none, and which variables it takes over."""
     if run_folder.is_run(day.folder):
         begun = run_folder.load_config(day.folder)
         return begun.pretrain_model_dir, begun.vars_to_warm_start

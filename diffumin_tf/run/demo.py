@@ -28,7 +28,6 @@ from diffumin_tf.synthetic.log import Effects, generate
 
 _MARKER = "demo.json"
 _SCORED = 10
-_NO_HISTORY = ["use_omie=false", "subseq_len=0"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,23 +35,16 @@ class _Plan:
     """Size of a demo, how its records are written, and the settings of its runs."""
 
     spec: SyntheticSpec
-    write: Callable[[SyntheticSpec, str], str]
+    write: Callable[[SyntheticSpec, str], object]
     settings: dict[str, Any]
 
 
-def _write_eleme(spec: SyntheticSpec, folder: str) -> str:
+def _write_eleme(spec: SyntheticSpec, data: str) -> None:
     """Raw CSV in the public layout, then the adapter that users run on the public files."""
-    raw, eleme, data = (posixpath.join(folder, n) for n in ("raw", "prepare.json", "data"))
+    raw, eleme = (posixpath.join(posixpath.dirname(data), n) for n in ("raw", "prepare.json"))
     write_eleme_csv(generate(spec), raw)
     write_text(eleme, json.dumps({"adapter": "eleme", "files": "eleme_{yyyymmdd}.csv"}, indent=2))
     prepare(eleme, raw, data)
-    return data
-
-
-def _write_long_term(spec: SyntheticSpec, folder: str) -> str:
-    data = posixpath.join(folder, "data")
-    prepare_synthetic(spec, data)
-    return data
 
 
 def _spec(samples_per_day: dict[str, int], **size: int) -> SyntheticSpec:
@@ -106,7 +98,7 @@ _PLANS = {
             items=4_000,
             history_len=5_000,
         ),
-        write=_write_long_term,
+        write=prepare_synthetic,
         settings={
             **_SETTINGS,
             **_days(20240101, 20240102, 20240103),
@@ -131,14 +123,9 @@ def demo(
         exp: `Eleme_DiffuMIN` or `Long_term_DiffuMIN`.
         model_dir: folder of the run; the log, the records and the run without history lie in it
             too. What an earlier demo left there is replaced.
-        overrides: `key=value` texts.
-        report: takes a line of progress.
 
     Returns:
         What `<model_dir>/metrics.json` holds.
-
-    Raises:
-        DataError: there is no demo for the experiment, or the folder holds something else.
     """
     if exp not in _PLANS:
         raise DataError(f"--exp {exp!r}: there is a demo for {' and '.join(_PLANS)}")
@@ -146,7 +133,8 @@ def demo(
     _clear(model_dir)
     samples_per_day = plan.spec.samples_per_day
     report(f"writing a synthetic log of {sum(samples_per_day.values()):,} impressions …")
-    data = plan.write(plan.spec, model_dir)
+    data = posixpath.join(model_dir, "data")
+    plan.write(plan.spec, data)
     settings = {"train_data_path": data, **plan.settings}
     base = [f"{key}={json.dumps(value)}" for key, value in settings.items()] + list(overrides)
 
@@ -156,7 +144,9 @@ def demo(
         return run
 
     report("training the tower without history …")
-    baseline = trained(posixpath.join(model_dir, "without_history"), *_NO_HISTORY)
+    baseline = trained(
+        posixpath.join(model_dir, "without_history"), "use_omie=false", "subseq_len=0"
+    )
     without_history = baseline.evaluate(["valid", "test"])["test"]["auc"]
     report("training DiffuMIN …")
     run = trained(model_dir)
@@ -198,8 +188,7 @@ def _show_export(
     samples = list(tf.data.TFRecordDataset(file).take(_SCORED).as_numpy_iterator())
     # Objects, because NumPy cuts zero bytes off the ends of byte strings.
     ((_, answer),) = replayed(export, [(EXAMPLES, {"inputs": np.array(samples, dtype=object)})])
-    rounds_otherwise = bool(tf.config.list_physical_devices("GPU"))
-    tolerance = 1e-4 if rounds_otherwise else 1e-6
+    tolerance = 1e-4 if tf.config.list_physical_devices("GPU") else 1e-6
     np.testing.assert_allclose(answer["outputs"], scores.pctr[:_SCORED], atol=tolerance)
     report(f"{export}, loaded by TensorFlow alone, on the first {_SCORED} test samples:")
     report("  click  predicted  true probability")

@@ -15,7 +15,6 @@ def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) ->
     """The folder of an experiment, given as a path or by its name under `exp/user1`.
 
     Args:
-        exp: path or name.
         asked: where it was given, for the message.
         first: a folder to try before all others.
 
@@ -36,13 +35,7 @@ def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) ->
 
 
 def schema_file(exp: str, config: TaskConfig) -> str:
-    """Where the schema of an experiment lies.
-
-    In its folder, in that of an experiment that it extends, or beside the training records.
-
-    Raises:
-        ConfigError: in none of them.
-    """
+    """Its path: beside the experiment, beside one that it extends, or beside training records."""
     folders = map(posixpath.dirname, reading.lineage(exp))
     tried = [posixpath.join(folder, SCHEMA_FILE) for folder in folders]
     if config.train_data_path:

@@ -19,11 +19,9 @@ _MAY_CHANGE = frozenset(
     "save_checkpoints_steps keep_checkpoint_max max_bad_records max_rollbacks strategy replicas "
     "parallel_parts model_path".split()
 )
-_ASYNCHRONOUS = "parameter_server"
 
 
 def is_run(model_dir: str) -> bool:
-    """Whether a folder holds a run."""
     return tf.io.gfile.exists(posixpath.join(model_dir, CONFIG))
 
 
@@ -53,7 +51,7 @@ def changes(model_dir: str, config: TaskConfig) -> list[str]:
     before, now = load_config(model_dir).model_dump(), config.model_dump()
     differing = [key for key in now if now[key] != before[key]]
     fixed = [key for key in differing if key not in _MAY_CHANGE]
-    if _ASYNCHRONOUS in (before["strategy"], now["strategy"]) and "strategy" in differing:
+    if "parameter_server" in (before["strategy"], now["strategy"]) and "strategy" in differing:
         fixed.append("strategy")
     if fixed:
         settings = ", ".join(f"{key} {before[key]!r} (now {now[key]!r})" for key in fixed)

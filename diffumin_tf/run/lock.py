@@ -20,7 +20,7 @@ def run_lock(model_dir: str | None, flag: str = "--model_dir") -> Iterator[None]
     are not locked. One that holds nothing else at the end is removed.
 
     Args:
-        model_dir: the folder; None is not locked.
+        model_dir: None is not locked.
         flag: what a person chooses it with.
 
     Raises:

@@ -34,11 +34,8 @@ def create_run(
     """Starts a run, or goes on with one: checks everything, prepares its folder, opens it.
 
     Args:
-        exp: experiment folder with `task_conf.json` and `data_struct.json`; the schema may
-            lie beside the training records instead.
-        model_dir: folder of the run, default `model_path` of the configuration.
-        overrides: `key=value` texts.
-        report: takes a line of progress; of several workers, the chief's alone.
+        model_dir: default `model_path` of the configuration.
+        report: takes lines; of several workers, the chief's alone.
 
     Raises:
         ConfigError, DataError: something is wrong or missing; nothing was started.
@@ -64,16 +61,7 @@ def open_run(model_dir: str, overrides: Sequence[str] = ()) -> "Run":
 
 
 class Run:
-    """A configuration, its schema, its model and the folder where its results go.
-
-    Attributes:
-        config: the resolved configuration.
-        schema: columns of a record.
-        model_dir: folder of the run.
-        distribution: devices and machines that train it.
-        file_check: what is known of damaged record files.
-        path: raw tensors to model inputs.
-    """
+    """A configuration, its schema, its model and the folder where its results go."""
 
     def __init__(
         self,
@@ -122,7 +110,6 @@ class Run:
         Args:
             check: whether the version has to score as the model does before it appears.
             keep: versions to keep, this one among them; None keeps all.
-            report: takes a line of progress.
 
         Raises:
             ExportError: the version does not, or another export is writing.
@@ -135,7 +122,6 @@ class Run:
                 f"{self.model_dir}: --check needs records of one of the splits, and none can be "
                 f"read below train_data_path {self.config.train_data_path}"
             )
-
         requests = requests or SignatureInputs.blank(self.schema, self.model.layout)
         report(f"warm-up: {requests.source}")
 
@@ -177,8 +163,6 @@ class Run:
         """A split for the replicas of this process, on one device if no other is given.
 
         Args:
-            split: `train`, `valid` or `test`.
-            distribution: the replicas.
             order: of `Batches`; without any, batches for evaluation in the order of the records.
         """
         distribution = distribution or strategy.one_device()

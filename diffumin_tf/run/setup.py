@@ -35,18 +35,7 @@ Report = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class CheckedRun:
-    """What a run needs, all of it looked at.
-
-    Attributes:
-        config: the resolved configuration.
-        schema: columns of a record.
-        model_dir: folder of the run.
-        distribution: devices and machines that train it.
-        file_check: what is known of damaged record files.
-        train_files: files of the training split.
-        is_begun: whether the folder holds a run that has saved something.
-        changes: what is set otherwise than when that run began, in words.
-    """
+    """What a run needs, all of it looked at."""
 
     config: TaskConfig
     schema: DataStruct
@@ -54,20 +43,12 @@ class CheckedRun:
     distribution: Distribution
     file_check: FileCheck
     train_files: list[str]
-    is_begun: bool
-    changes: list[str]
+    is_begun: bool  # whether the folder holds a run that has saved something
+    changes: list[str]  # what is set otherwise than when that run began, in words
 
 
-def check(
-    exp: str, model_dir: str | None, overrides: Sequence[str], report: Report = print
-) -> CheckedRun:
+def check(exp: str, model_dir: str | None, overrides: Sequence[str], report: Report) -> CheckedRun:
     """Starts the strategy, and looks at all that a run needs; writes nothing.
-
-    Args:
-        exp: experiment folder.
-        model_dir: folder of the run, default `model_path` of the configuration.
-        overrides: `key=value` texts.
-        report: takes a line of progress; of several processes, the chief's alone.
 
     Raises:
         ConfigError, DataError: something is wrong or missing.
@@ -98,7 +79,7 @@ def check(
     )
 
 
-def prepare_folder(run: CheckedRun, report: Report = print) -> None:
+def prepare_folder(run: CheckedRun, report: Report) -> None:
     """Makes the folder of a run, or notes that it goes on; returns once all processes may read it.
 
     Raises:
@@ -145,7 +126,6 @@ def _check_splits(
 
 
 def _check_user_column(config: TaskConfig, schema: DataStruct) -> None:
-    """Raises ConfigError when the schema has no such column."""
     known = schema.auxiliary_info + schema.cat_feature
     if config.user_column is not None and config.user_column not in known:
         raise ConfigError(
@@ -155,7 +135,6 @@ def _check_user_column(config: TaskConfig, schema: DataStruct) -> None:
 
 
 def _check_earlier_run(config: TaskConfig) -> None:
-    """Raises ConfigError when the run to start from is none."""
     earlier = config.pretrain_model_dir
     if earlier and not run_folder.is_run(earlier):
         raise ConfigError(
@@ -176,9 +155,8 @@ def _settle_vocabulary(run: CheckedRun, report: Report) -> None:
         try:
             tf.io.gfile.copy(embedding.path, path, overwrite=True)
         except tf.errors.OpError as error:
-            raise ConfigError(
-                f"embedding.path {embedding.path!r}: cannot be read: {error.message}"
-            ) from None
+            problem = f"cannot be read: {error.message}"
+            raise ConfigError(f"embedding.path {embedding.path!r}: {problem}") from None
         return
     layout = FeatureLayout.of(features_of(run.config), run.schema)
     columns = layout.fields + layout.behaviours

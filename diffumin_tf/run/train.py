@@ -19,37 +19,23 @@ from diffumin_tf.training.asynchronous.engine import AsynchronousEngine
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, PieceReader, PieceWork
 from diffumin_tf.training.asynchronous.servers import Attendance
 from diffumin_tf.training.checkpoints import Checkpoints
-from diffumin_tf.training.engine import Engine
-from diffumin_tf.training.loop import Schedule, TrainingLoop, TrainingResult
+from diffumin_tf.training.loop import TrainingLoop, TrainingResult
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.summaries import Summaries
 from diffumin_tf.training.synchronous import SynchronousEngine
-from diffumin_tf.training.validation import BackgroundValidation, Validation, WaitingValidation
+from diffumin_tf.training.validation import BackgroundValidation, WaitingValidation
 
 Report = Callable[[str], None]
 
 
 def train(
-    exp: str,
-    model_dir: str | None,
-    overrides: Sequence[str] = (),
-    report: Report = print,
+    exp: str, model_dir: str | None, overrides: Sequence[str] = (), report: Report = print
 ) -> Run:
     """Runs an experiment to its end, from wherever an earlier call with the same arguments came.
 
-    Args:
-        exp: experiment folder.
-        model_dir: folder of the run, default `model_path` of the configuration.
-        overrides: `key=value` texts.
-        report: takes a line of progress.
-
     Returns:
         The run; its folder holds metrics and an export.
-
-    Raises:
-        Preempted: the process was told to end.
-        DiffuminError: something is wrong.
     """
     folder = model_dir or config_lib.load(exp, overrides)[0].model_path
     with Preemption().watched(), run_lock(folder):
@@ -77,7 +63,7 @@ def _to_the_end(run: Run, report: Report) -> None:
         run_folder.mark_finished(run.model_dir, {"steps": result.steps, "export": export})
 
 
-def train_run(run: Run, report: Report = print) -> TrainingResult:
+def train_run(run: Run, report: Report) -> TrainingResult:
     """Trains from the last checkpoint, if any, to the end; the chief loads the best weights.
 
     Raises:
@@ -113,12 +99,14 @@ def _synchronously(run: Run, preemption: Preemption, report: Report) -> Training
     if has_split(config, "valid"):
         validation = WaitingValidation(_validate(run, model), saved)
     engine = SynchronousEngine(model, data, state, distribution)
-    loop = _loop(run, engine, state, saved, validation, preemption, report)
+    summaries = _summaries(run)
+    loop = TrainingLoop(
+        engine, config, state, saved, summaries, validation, distribution, preemption, report
+    )
     return loop.fit(count_examples(config, data.files))
 
 
 def _asynchronously(run: Run, preemption: Preemption, report: Report) -> TrainingResult:
-    """Lets the workers of a parameter-server cluster train."""
     config, distribution = run.config, run.distribution
     files = files_of(config, run.schema, "train")
     run.file_check.look(files)
@@ -132,37 +120,21 @@ def _asynchronously(run: Run, preemption: Preemption, report: Report) -> Trainin
     cluster = distribution.cluster
     work = PieceWork(model, distribution.strategy, len(cluster.tasks["worker"]), reader)
     engine = AsynchronousEngine(model, state, work, Attendance(cluster, report))
+    summaries = _summaries(run)
     with engine.explained(), contextlib.ExitStack() as stack:
         validation = None
         if has_split(config, "valid"):
             validation = stack.enter_context(_background_validation(run))
-        loop = _loop(run, engine, state, saved, validation, preemption, report)
+        loop = TrainingLoop(
+            engine, config, state, saved, summaries, validation, distribution, preemption, report
+        )
         result = loop.fit(count_examples(config, files))
     report(f"updates by worker: {', '.join(map(str, work.counts().by_worker))}")
     return result
 
 
-def _loop(
-    run: Run,
-    engine: Engine,
-    state: TrainingState,
-    saved: Checkpoints,
-    validation: Validation | None,
-    preemption: Preemption,
-    report: Report,
-) -> TrainingLoop:
-    logs = posixpath.join(run.model_dir, "logs")
-    return TrainingLoop(
-        engine,
-        Schedule.of(run.config),
-        state,
-        saved,
-        Summaries(logs if run.distribution.is_chief else None),
-        validation,
-        run.distribution,
-        preemption,
-        report,
-    )
+def _summaries(run: Run) -> Summaries:
+    return Summaries(posixpath.join(run.model_dir, "logs") if run.distribution.is_chief else None)
 
 
 def _begin(run: Run, model: RankingModel, state: TrainingState, report: Report) -> Checkpoints:

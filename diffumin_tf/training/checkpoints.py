@@ -17,14 +17,7 @@ LATEST = "checkpoints"
 VALUE = ".ATTRIBUTES/VARIABLE_VALUE"  # how the key of a variable in a checkpoint ends
 _PREFIX = "ckpt"
 # What TensorFlow raises on reading a file that is cut short, damaged, gone, or of another model.
-UNREADABLE = (
-    tf.errors.OpError,
-    AssertionError,
-    ValueError,
-    LookupError,
-    RuntimeError,
-    DataError,
-)
+UNREADABLE = (AssertionError, DataError, LookupError, RuntimeError, ValueError, tf.errors.OpError)
 
 
 class Checkpoints:
@@ -35,10 +28,8 @@ class Checkpoints:
     chief alone writes into the folder of the run.
 
     Args:
-        model_dir: folder of the run.
         model: a compiled model whose weights and optimiser slots exist.
-        state: place in the data and in early stopping.
-        keep: latest checkpoints kept.
+        keep: how many of the latest checkpoints stay.
         worker: None for the chief; the name of any other worker.
     """
 
@@ -83,7 +74,6 @@ class Checkpoints:
         return self._path(self._folder)
 
     def save_best(self) -> None:
-        """Saves the weights as the best ones so far."""
         self._write(self._weights, self._best_folder, keep=1)
 
     def restore(self, report: Callable[[str], None]) -> bool:
@@ -99,7 +89,8 @@ class Checkpoints:
             try:
                 self._whole.read(path).assert_existing_objects_matched()
             except UNREADABLE as error:
-                report(f"{path}: cannot be read, trying the one before: {_first_line(error)}")
+                reason = str(error).strip().partition("\n")[0][:200]
+                report(f"{path}: cannot be read, trying the one before: {reason}")
                 damaged.append(path)
                 continue
             self._saved_step = self._state.step
@@ -177,7 +168,6 @@ def best(model_dir: str) -> str | None:
 
 
 def has_any(model_dir: str) -> bool:
-    """Whether training has saved anything there."""
     return any(complete(posixpath.join(model_dir, folder)) for folder in (LATEST, BEST))
 
 
@@ -249,7 +239,3 @@ def _remove(path: str) -> None:
     for file in [f"{path}.index", *tf.io.gfile.glob(path + ".*")]:
         with contextlib.suppress(tf.errors.OpError):
             tf.io.gfile.remove(file)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:200]

@@ -13,15 +13,9 @@ JOBS = ("chief", "worker", "ps")
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The tasks of a run and which of them this process is.
+    """The tasks of a run and which of them this process is."""
 
-    Attributes:
-        tasks: addresses `host:port` by job: `chief` (one at most), `worker`, `ps`.
-        job: job of this process.
-        index: number of this process in that job.
-    """
-
-    tasks: Mapping[str, Sequence[str]]
+    tasks: Mapping[str, Sequence[str]]  # addresses `host:port` by job
     job: str
     index: int
 
@@ -38,7 +32,6 @@ class Cluster:
 
     @property
     def size(self) -> int:
-        """Number of tasks."""
         return sum(len(hosts) for hosts in self.tasks.values())
 
 
@@ -75,8 +68,6 @@ def set_environment(
     """Puts what the original's flags say into TF_CONFIG, where TensorFlow looks for it.
 
     Args:
-        job_name: `chief`, `worker` or `ps`.
-        task_index: number of this process in its job.
         chief_hosts, worker_hosts, ps_hosts: `host:port`, separated by commas; may be empty.
 
     Raises:

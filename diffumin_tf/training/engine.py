@@ -5,13 +5,7 @@ from typing import NamedTuple, Protocol
 
 
 class Wishes(NamedTuple):
-    """What is to be done after an update.
-
-    Attributes:
-        stop: save and end.
-        save: save.
-        report: print how training goes.
-    """
+    """What is to be done after an update: save and end, save, print how training goes."""
 
     stop: bool = False
     save: bool = False

@@ -23,77 +23,31 @@ _POLL_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
-    """How long a run lasts and what is done how often, by the names of the configuration."""
-
-    epoch: int
-    batch_size: int
-    early_stopping_patience: int
-    evaluate_every_steps: int
-    save_summary_steps: int
-    save_checkpoints_steps: int
-    save_checkpoints_secs: float
-    max_rollbacks: int
-
-    @classmethod
-    def of(cls, config: TaskConfig) -> "Schedule":
-        """The schedule of a configuration."""
-        return cls(**{f.name: getattr(config, f.name) for f in dataclasses.fields(cls)})
-
-
-@dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """How a run went.
-
-    Attributes:
-        steps: updates done.
-        best_step: step whose weights are the best ones.
-        best_auc: their validation AUC, None without a validation split.
-        samples_per_second: since this process began, the first step and validation left out.
-    """
+    """How a run went."""
 
     steps: int
     best_step: int
-    best_auc: float | None
-    samples_per_second: float
+    best_auc: float | None  # None without a validation split
+    samples_per_second: float  # since this process began, the first step and validation left out
 
 
+@dataclasses.dataclass(eq=False)
 class TrainingLoop:
-    """Trains from where the state says to the end.
+    """Trains from where the state says to the end."""
 
-    Args:
-        engine: makes the updates.
-        schedule: epochs, validation, early stopping, intervals of checkpoints and summaries.
-        state: where training is; from a checkpoint, or fresh.
-        checkpoints: where states go.
-        summaries: takes scalars for TensorBoard.
-        validation: validates the model; None without a validation split.
-        distribution: devices and processes.
-        preemption: tells that the process must end.
-        report: takes a line of progress.
-    """
+    engine: Engine
+    config: TaskConfig
+    state: TrainingState
+    checkpoints: Checkpoints
+    summaries: Summaries
+    validation: Validation | None  # None without a validation split
+    distribution: Distribution
+    preemption: Preemption
+    report: Callable[[str], None]
 
-    def __init__(
-        self,
-        engine: Engine,
-        schedule: Schedule,
-        state: TrainingState,
-        checkpoints: Checkpoints,
-        summaries: Summaries,
-        validation: Validation | None,
-        distribution: Distribution,
-        preemption: Preemption,
-        report: Callable[[str], None] = print,
-    ) -> None:
-        self._engine = engine
-        self._schedule = schedule
-        self._state = state
-        self._checkpoints = checkpoints
-        self._summaries = summaries
-        self._validation = validation
-        self._distribution = distribution
-        self._preemption = preemption
-        self._report = report
+    def __post_init__(self) -> None:
+        state, validation = self.state, self.validation
         self._reported_step = state.step
         self._last_save = time.monotonic()
         self._validating: tuple[int, concurrent.futures.Future[dict[str, Any]]] | None = None
@@ -111,12 +65,12 @@ class TrainingLoop:
                 and the last good checkpoint.
             Preempted, KeyboardInterrupt: the process was told to end; everything is saved.
         """
-        state, schedule = self._state, self._schedule
+        state, config = self.state, self.config
         self._progress = Progress(
-            schedule.epoch, examples, state.samples, state.batch * schedule.batch_size
+            config.epoch, examples, state.samples, state.batch * config.batch_size
         )
-        with self._preemption.deferred():
-            while state.epoch < schedule.epoch and not state.stopped:
+        with self.preemption.deferred():
+            while state.epoch < config.epoch and not state.stopped:
                 try:
                     self._epoch()
                 except NotFiniteError as error:
@@ -124,31 +78,31 @@ class TrainingLoop:
             self._await_validation()
             self._validate_if_due()
             self._await_validation()
-        if self._validation is None and state.best_step != state.step:
+        if self.validation is None and state.best_step != state.step:
             state.best_step = state.step
-            self._checkpoints.save_best()
-        self._summaries.flush()
+            self.checkpoints.save_best()
+        self.summaries.flush()
         speed = self._progress.overall_speed()
         return TrainingResult(state.step, state.best_step, state.best_auc, speed)
 
     def _epoch(self) -> None:
         """What is left of an epoch, with the validation at its end."""
-        state, schedule = self._state, self._schedule
-        if state.batch == 0 or state.step % schedule.save_summary_steps == 0:
-            self._engine.restart_metrics()
-        self._reported_step, every = state.step, schedule.evaluate_every_steps
+        state, config = self.state, self.config
+        if state.batch == 0 or state.step % config.save_summary_steps == 0:
+            self.engine.restart_metrics()
+        self._reported_step, every = state.step, config.evaluate_every_steps
         self._is_validation_due |= bool(every and state.batch and state.step % every == 0)
         self._validate_if_due()
         if state.stopped:
             return
         step, samples = state.step, state.samples
-        for wishes in self._engine.epoch(self._wishes):
+        for wishes in self.engine.epoch(self._wishes):
             now = state.step, state.samples
             self._progress.count(now[1] - samples)
             self._after_updates(step, wishes)
             step, samples = now
             if state.stopped:
-                self._engine.end_updates()
+                self.engine.end_updates()
                 self._save()
                 return
         if self._reported_step != state.step:
@@ -164,71 +118,71 @@ class TrainingLoop:
         """What this process wants done after the step."""
         seconds = time.monotonic() - self._last_save
         return Wishes(
-            stop=self._preemption.requested,
-            save=seconds > self._schedule.save_checkpoints_secs,
+            stop=self.preemption.requested,
+            save=seconds > self.config.save_checkpoints_secs,
             report=self._progress.is_due(),
         )
 
     def _after_updates(self, before: int, wishes: Wishes) -> None:
         """Summaries, progress, checkpoints and validation that are due since step `before`."""
-        state, schedule = self._state, self._schedule
+        state, config = self.state, self.config
 
         def passed(interval: int) -> bool:
             return interval > 0 and state.step // interval > before // interval
 
-        if passed(schedule.save_summary_steps):
+        if passed(config.save_summary_steps):
             speed = {"samples_per_second": self._progress.recent_speed()}
-            self._summaries.write("train/", state.step, {**self._engine.metrics(), **speed})
+            self.summaries.write("train/", state.step, {**self.engine.metrics(), **speed})
         if wishes.report and self._reported_step != state.step:
             self._tell()
-        if passed(schedule.save_summary_steps):
-            self._engine.restart_metrics()
+        if passed(config.save_summary_steps):
+            self.engine.restart_metrics()
         if wishes.stop:
             self._stop()
-        if wishes.save or passed(schedule.save_checkpoints_steps):
+        if wishes.save or passed(config.save_checkpoints_steps):
             self._save()
-        self._is_validation_due |= passed(schedule.evaluate_every_steps)
+        self._is_validation_due |= passed(config.evaluate_every_steps)
         self._validate_if_due()
 
     def _tell(self) -> None:
-        state = self._state
+        state = self.state
         self._reported_step = state.step
-        self._report(self._progress.line(state.epoch, state.step, self._engine.metrics()))
+        self.report(self._progress.line(state.epoch, state.step, self.engine.metrics()))
 
     def _stop(self) -> None:
         """Saves and ends, because of a signal."""
-        self._engine.end_updates()
-        path, step = self._save(), self._state.step
+        self.engine.end_updates()
+        path, step = self._save(), self.state.step
         remedy = f"saved {path}; start the same command again to go on"
-        if self._preemption.interrupted:
-            self._report(f"step {step}: interrupted; {remedy}")
-        self._distribution.end_together(lambda: tf.io.gfile.exists(f"{path}.index"))
-        self._preemption.stop(f"step {step}: stopped by SIGTERM; {remedy}")
+        if self.preemption.interrupted:
+            self.report(f"step {step}: interrupted; {remedy}")
+        self.distribution.end_together(lambda: tf.io.gfile.exists(f"{path}.index"))
+        self.preemption.stop(f"step {step}: stopped by SIGTERM; {remedy}")
 
     def _roll_back(self, error: NotFiniteError) -> None:
         """Back to the last checkpoint, past the data since then; or the end of the run."""
-        state, allowed = self._state, self._schedule.max_rollbacks
+        state, allowed = self.state, self.config.max_rollbacks
         before = dataclasses.replace(state)
-        if state.rollbacks >= allowed or not self._checkpoints.restore(self._report):
+        if state.rollbacks >= allowed or not self.checkpoints.restore(self.report):
             used = f", or raise max_rollbacks {allowed}" if before.rollbacks >= allowed > 0 else ""
             none = ", or set save_checkpoints_steps" if before.rollbacks < allowed else ""
             raise NotFiniteError(
                 f"{error}; lower learning_rate or lazyAdam_learning_rate and begin in another "
-                f"--model_dir{used}{none}; last good checkpoint: {self._checkpoints.last_good}"
+                f"--model_dir{used}{none}; last good checkpoint: {self.checkpoints.last_good}"
             ) from None
         skipped = before.batch - state.batch if state.epoch == before.epoch else before.batch
         state.epoch, state.batch = before.epoch, before.batch
         state.rollbacks = before.rollbacks + 1
         if before.validated_step <= state.step:  # of a validation after the checkpoint was written
             state.keep_judgement(before)
-        self._report(
+        self.report(
             f"{error}; back to the weights of step {state.step}, {skipped} batches skipped "
             f"(rollback {state.rollbacks} of {allowed})"
         )
 
     def _validate_if_due(self) -> None:
         """Begins the validation that is due, if none is under way; takes the result if it is in."""
-        state, validation = self._state, self._validation
+        state, validation = self.state, self.validation
         if validation is None:
             return
         if self._is_validation_due and not self._validating and not state.stopped:
@@ -241,37 +195,34 @@ class TrainingLoop:
             self._judge(step, done.result())
 
     def _start_validation(self, path: str) -> concurrent.futures.Future[dict[str, Any]]:
-        step, validation = self._state.step, self._validation
+        step, validation = self.state.step, self.validation
         if validation.is_beside:
             return validation.start(step, path)
         # All is saved: SIGTERM may end the process at once, unless others wait for it.
-        with self._progress.paused(), self._preemption.deferred(self._distribution.workers > 1):
+        with self._progress.paused(), self.preemption.deferred(self.distribution.workers > 1):
             return validation.start(step, path)
 
     def _judge(self, step: int, metrics: dict[str, Any]) -> None:
         """Keeps the best weights; notes when there was no improvement for too long."""
-        self._summaries.write("valid/", step, metrics)
-        patience = self._schedule.early_stopping_patience
-        improved, lines = self._state.judge(step, metrics, patience)
+        self.summaries.write("valid/", step, metrics)
+        patience = self.config.early_stopping_patience
+        improved, lines = self.state.judge(step, metrics, patience)
         for line in lines:
-            self._report(line)
+            self.report(line)
         if improved:
-            self._validation.save_best()
+            self.validation.save_best()
 
     def _await_validation(self) -> None:
         while self._validating:
             time.sleep(_POLL_SECONDS)
-            if self._preemption.requested:
+            if self.preemption.requested:
                 self._stop()
             self._validate_if_due()
 
     def _save(self) -> str:
-        """Saves; returns the path.
-
-        The position in the data is noted before the weights are written. Workers that go on
-        meanwhile repeat some samples after a restart; none is left out.
-        """
-        self._engine.catch_up()
-        path = self._checkpoints.save()
+        # The position in the data is noted before the weights are written. Workers that go on
+        # meanwhile repeat some samples after a restart; none is left out.
+        self.engine.catch_up()
+        path = self.checkpoints.save()
         self._last_save = time.monotonic()
         return path

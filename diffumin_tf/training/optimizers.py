@@ -23,9 +23,7 @@ class L2Adagrad(tf.keras.optimizers.Adagrad):
     ```
 
     Args:
-            learning_rate: float or a schedule.
-            l2: float. Weight of the sum of squares, halved.
-            kwargs: of the library's Adagrad.
+        l2: weight of the sum of squares, halved.
     """
 
     def __init__(self, learning_rate: Rate = 0.001, l2: float = 0.0, **kwargs: Any) -> None:
@@ -82,8 +80,8 @@ def build(
         `learning_rate` for the table, whose sparse update touches the rows of the batch only.
     """
     adam = tf.keras.optimizers.Adam(_rate(config, config.lazyAdam_learning_rate), name="adam")
-    # Workers of parameter servers update a row at the same time: what both add counts, where of
-    # what both assign one would be lost.
+    # Workers of parameter servers may update a row at the same time: both sums count, but of two
+    # assignments one would be lost.
     shared = config.strategy == "parameter_server"
     adagrad = (L2Adagrad if shared else RowAdagrad)(
         _rate(config, config.learning_rate),

@@ -3,22 +3,33 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from diffumin_tf.errors import Preempted
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _MESSAGE = "stopped by SIGTERM; start the same command again to go on"
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[int, Any], None] | signal.Handlers, *signals: int) -> Iterator[None]:
+    """A block in which a handler takes signals; Python allows that in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class Preemption:
     """Handles SIGTERM and Ctrl-C: at once, or after the step in a `deferred` block.
 
-    A second Ctrl-C always ends the process at once.
-
-    Attributes:
-        requested: whether one of them came.
-        interrupted: whether Ctrl-C did.
+    A second Ctrl-C always ends the process at once. `requested` is true when one of them came,
+    `interrupted` when Ctrl-C did.
     """
 
     def __init__(self) -> None:
@@ -27,16 +38,9 @@ class Preemption:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator["Preemption"]:
-        """Listens for the signals; Python allows that in the main thread only."""
-        if threading.current_thread() is not threading.main_thread():
+        """Listens for the signals."""
+        with handled(self._received, signal.SIGTERM, signal.SIGINT):
             yield self
-            return
-        before = {number: signal.signal(number, self._received) for number in _SIGNALS}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     @contextlib.contextmanager
     def deferred(self, is_deferred: bool = True) -> Iterator[None]:

@@ -11,18 +11,13 @@ class Progress:
     """Counts samples and time.
 
     Args:
-        epochs: epochs of the run.
-        examples_per_epoch: samples of each; None when unknown.
+        examples_per_epoch: None when unknown.
         done_before: samples that earlier processes of the run trained on.
         done_in_epoch: how many of them in the epoch that is under way.
     """
 
     def __init__(
-        self,
-        epochs: int,
-        examples_per_epoch: int | None,
-        done_before: int = 0,
-        done_in_epoch: int = 0,
+        self, epochs: int, examples_per_epoch: int | None, done_before: int, done_in_epoch: int
     ) -> None:
         self._epochs = epochs
         self._per_epoch = examples_per_epoch
@@ -32,7 +27,6 @@ class Progress:
         self._start = self._window_start = time.monotonic()
 
     def count(self, samples: int) -> None:
-        """Counts samples that were trained on."""
         if not self._done:  # the first step compiles; it says nothing about the speed
             self._first = self._window_done = samples
             self._start = self._window_start = time.monotonic()
@@ -40,7 +34,6 @@ class Progress:
         self._this_epoch += samples
 
     def end_of_epoch(self) -> None:
-        """Begins to count the next epoch."""
         self._per_epoch = self._this_epoch
         self._this_epoch = 0
 
@@ -56,7 +49,6 @@ class Progress:
             self._window_start += seconds
 
     def is_due(self) -> bool:
-        """Whether it is time for another line."""
         return time.monotonic() - self._window_start > PROGRESS_SECONDS
 
     def overall_speed(self) -> float:

@@ -12,31 +12,17 @@ from diffumin_tf.errors import DataError, TrainingError
 
 @dataclasses.dataclass
 class TrainingState(tf.train.experimental.PythonState):
-    """Position in the data and what early stopping remembers; saved as one string.
-
-    Attributes:
-        step: updates done.
-        epoch: epoch that is under way, from 0.
-        batch: global batches of this epoch that are done with.
-        samples: samples that were trained on; of several workers, those of this one times their
-            number.
-        best_auc: best validation AUC so far.
-        best_step: its step; 0 before the first.
-        without_improvement: validations since then.
-        validated_step: step of the last validation; -1 before the first.
-        stopped: whether early stopping ended the run.
-        rollbacks: how often training went back to a checkpoint.
-    """
+    """Position in the data and what early stopping remembers; saved as one string."""
 
     step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    samples: int = 0
+    epoch: int = 0  # the one under way, from 0
+    batch: int = 0  # global batches of this epoch that are done with
+    samples: int = 0  # trained on; of several workers, those of this one times their number
     best_auc: float | None = None
-    best_step: int = 0
-    without_improvement: int = 0
-    validated_step: int = -1
-    stopped: bool = False
+    best_step: int = 0  # 0 before the first validation
+    without_improvement: int = 0  # validations since then
+    validated_step: int = -1  # -1 before the first validation
+    stopped: bool = False  # by early stopping
     rollbacks: int = 0
 
     def serialize(self) -> str:
@@ -63,7 +49,6 @@ class TrainingState(tf.train.experimental.PythonState):
         self.samples += samples
 
     def next_epoch(self) -> None:
-        """Moves to the start of the next epoch."""
         self.epoch += 1
         self.batch = 0
 
@@ -77,7 +62,7 @@ class TrainingState(tf.train.experimental.PythonState):
 
         Args:
             step: updates behind the weights that were validated.
-            metrics: their `auc`, `logloss` and `calibration`.
+            metrics: `auc`, `logloss` and `calibration`.
             patience: validations without a better AUC that end the run; 0: none do.
 
         Returns:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from diffumin_tf.terminal import quietly
 from diffumin_tf.training import cluster as cluster_lib
 from diffumin_tf.training.asynchronous import servers
 from diffumin_tf.training.cluster import Cluster
+from diffumin_tf.training.preemption import handled
 
 _WORKERS, _SERVERS = "multi_worker_mirrored", "parameter_server"
 _NEEDS = {
@@ -27,16 +27,10 @@ _NEEDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
-    """How a run is spread over devices and machines.
+    """How a run is spread over devices and machines."""
 
-    Attributes:
-        strategy: TensorFlow's default strategy where nothing is distributed.
-        cluster: the machines; None for one.
-        is_distributed: whether the strategy is another than the default one.
-    """
-
-    strategy: tf.distribute.Strategy
-    cluster: Cluster | None = None
+    strategy: tf.distribute.Strategy  # TensorFlow's default one where nothing is distributed
+    cluster: Cluster | None = None  # None for one machine
     is_distributed: bool = True
 
     @property
@@ -55,11 +49,6 @@ class Distribution:
         return isinstance(self.strategy, tf.distribute.ParameterServerStrategy)
 
     @property
-    def rank(self) -> int:
-        """Number of this process among the workers."""
-        return self.cluster.rank if self.cluster else 0
-
-    @property
     def is_chief(self) -> bool:
         """Whether this process writes the files of the run."""
         return self.cluster is None or self.cluster.is_chief
@@ -67,8 +56,8 @@ class Distribution:
     @property
     def part(self) -> Part:
         """What the input pipeline of this process feeds."""
-        count = self.replicas // self.workers
-        return Part(self.rank * count, count, self.replicas, self.rank, self.workers)
+        count, rank = self.replicas // self.workers, self.cluster.rank if self.cluster else 0
+        return Part(rank * count, count, self.replicas, rank, self.workers)
 
     def distribute(self, dataset: tf.data.Dataset) -> Any:
         """What the replicas of this process iterate."""
@@ -78,7 +67,6 @@ class Distribution:
 
     @property
     def name(self) -> str:
-        """This process in words."""
         return f"{self.cluster.job} {self.cluster.index}" if self.cluster else "this process"
 
     def chief_report(self, report: Callable[[str], None]) -> Callable[[str], None]:
@@ -91,13 +79,14 @@ class Distribution:
             with self.lost_workers_named():
                 tf.function(self._meet)()
 
+    def _meet(self) -> tf.Tensor:
+        ones = self.strategy.run(lambda: tf.ones([]))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
+
     def end_together(self, is_done: Callable[[], bool]) -> None:
         """Waits for all processes before this one ends, since it would look lost to the others.
 
         One of them may end while another still waits. That is no error once all work is done.
-
-        Args:
-            is_done: whether all work is done.
 
         Raises:
             TrainingError: a task is lost, and work is left.
@@ -121,26 +110,15 @@ class Distribution:
                 f"then says why: {plain_text(error)[:300]}\notherwise {servers.RESTART}"
             ) from None
 
-    def _meet(self) -> tf.Tensor:
-        ones = self.strategy.run(lambda: tf.ones([]))
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
-
 
 def one_device() -> Distribution:
-    """Nothing distributed."""
     return Distribution(tf.distribute.get_strategy(), is_distributed=False)
 
 
-def from_config(
-    config: TaskConfig, report: Callable[[str], None] = lambda line: None
-) -> Distribution:
+def from_config(config: TaskConfig, report: Callable[[str], None]) -> Distribution:
     """Starts the strategy that a configuration names; the first thing a process asks TensorFlow.
 
     Does not return in the workers and servers of 'parameter_server'.
-
-    Args:
-        config: names the strategy.
-        report: takes a line when this process has to wait for others.
 
     Raises:
         ConfigError: the strategy does not fit TF_CONFIG, the devices or the batch size.
@@ -193,10 +171,6 @@ def _check(config: TaskConfig, cluster: Cluster | None) -> None:
         )
 
 
-def _one_device(config: TaskConfig, cluster: Cluster | None) -> Distribution:
-    return one_device()
-
-
 def _mirrored(config: TaskConfig, cluster: Cluster | None) -> Distribution:
     gpus = tf.config.list_physical_devices("GPU")
     wanted = config.replicas or max(len(gpus), 1)
@@ -227,7 +201,8 @@ def _split_cpu(parts: int) -> None:
 
 def _multi_worker(config: TaskConfig, cluster: Cluster) -> Distribution:
     try:
-        with _default_sigterm():
+        # SIGTERM ends a process that waits in C++, where Python handles no signal.
+        with handled(signal.SIG_DFL, signal.SIGTERM):
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, tf.errors.OpError) as error:
         raise ConfigError(f"TF_CONFIG: the workers do not meet: {error}") from None
@@ -237,19 +212,6 @@ def _multi_worker(config: TaskConfig, cluster: Cluster) -> Distribution:
     return Distribution(strategy, cluster)
 
 
-@contextlib.contextmanager
-def _default_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end a process that waits in C++, where Python handles no signal."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _parameter_server(config: TaskConfig, cluster: Cluster) -> Distribution:
     if not cluster.is_chief:
         servers.serve(cluster)
@@ -257,7 +219,7 @@ def _parameter_server(config: TaskConfig, cluster: Cluster) -> Distribution:
 
 
 _STARTS = {
-    "one_device": _one_device,
+    "one_device": lambda config, cluster: one_device(),
     "mirrored": _mirrored,
     _WORKERS: _multi_worker,
     _SERVERS: _parameter_server,

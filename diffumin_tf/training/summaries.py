@@ -11,11 +11,7 @@ _SCALAR = tf.compat.v1.SummaryMetadata(
 
 
 class Summaries:
-    """Writes event files.
-
-    Args:
-        folder: where; None writes nothing.
-    """
+    """Writes event files into a folder; None writes nothing."""
 
     def __init__(self, folder: str | None) -> None:
         self._writer = tf.summary.create_file_writer(folder) if folder else None
@@ -30,6 +26,5 @@ class Summaries:
                     tf.summary.write(prefix + name, tf.cast(value, tf.float32), metadata=_SCALAR)
 
     def flush(self) -> None:
-        """Writes what is not on the disk yet."""
         if self._writer:
             self._writer.flush()

@@ -2,30 +2,18 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 
 from diffumin_tf.errors import NotFiniteError
 from diffumin_tf.input.batch import Batch
+from diffumin_tf.input.dataset import Batches
 from diffumin_tf.layers import replicas
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training.engine import Wishes
 from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.strategy import Distribution
-
-
-class TrainingData(Protocol):
-    """Where the batches of an epoch come from.
-
-    Attributes:
-        spec: type of a batch, the same for all, known once an epoch was begun.
-    """
-
-    spec: Any
-
-    def epoch(self, number: int, skip: int) -> Iterator:
-        """Batches of an epoch, the first `skip` left out."""
 
 
 class SynchronousEngine:
@@ -38,22 +26,16 @@ class SynchronousEngine:
     Args:
         model: compiled; built in the scope of the strategy.
         data: batches for the replicas of this process.
-        state: where training is.
-        distribution: devices and processes.
     """
 
     def __init__(
-        self,
-        model: RankingModel,
-        data: TrainingData,
-        state: TrainingState,
-        distribution: Distribution,
+        self, model: RankingModel, data: Batches, state: TrainingState, distribution: Distribution
     ) -> None:
         self._model = model
         self._data = data
         self._state = state
         self._strategy = distribution.strategy
-        self._is_alone = distribution.workers == 1
+        self._workers = distribution.workers
         self._losses: dict[str, tf.Tensor] = {}
         self._restarts_metrics = False
         self._sum_of_wishes: tf.Tensor | None = None
@@ -68,7 +50,7 @@ class SynchronousEngine:
             agreed = self._step(batch, wishes())
             labels = self._strategy.experimental_local_results(batch.label)
             samples = sum(len(label) for label in labels)
-            state.advance(1, samples * self._workers())
+            state.advance(1, samples * self._workers)
             yield agreed
 
     def restart_metrics(self) -> None:
@@ -93,7 +75,7 @@ class SynchronousEngine:
                 raise
             self._state.batch += 1
             raise NotFiniteError(f"step {self._state.step + 1}: the loss is not finite") from None
-        return wishes if self._is_alone else self._agree(total)
+        return wishes if self._workers == 1 else self._agree(total)
 
     @functools.cached_property
     def _graph(self) -> Callable[..., Any]:
@@ -103,7 +85,7 @@ class SynchronousEngine:
 
     def _update(self, batch: Batch, wishes: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         def on_replica(batch: Batch, wishes: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-            if not self._is_alone:
+            if self._workers > 1:
                 # A copy, since what is reduced must have a device, and arguments have none.
                 wishes = replicas.total(tf.identity(wishes))
             return self._model.update(batch), wishes
@@ -134,8 +116,3 @@ class SynchronousEngine:
     def _first(self, value: Any) -> tf.Tensor:
         """What is the same on all replicas."""
         return self._strategy.experimental_local_results(value)[0]
-
-    def _workers(self) -> int:
-        if self._is_alone:
-            return 1
-        return self._strategy.num_replicas_in_sync // len(self._strategy.extended.worker_devices)

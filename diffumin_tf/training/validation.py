@@ -13,14 +13,9 @@ Metrics = dict[str, Any]
 
 
 class WaitingValidation:
-    """Validates the model that is trained, which waits meanwhile.
+    """Validates the model that is trained, which waits."""
 
-    Args:
-        validate: metrics of the validation split by the model as it is.
-        checkpoints: of that model.
-    """
-
-    is_beside = False
+    is_beside = False  # training does not go on meanwhile
 
     def __init__(self, validate: Callable[[], Metrics], checkpoints: Checkpoints) -> None:
         self._validate = validate
@@ -37,10 +32,7 @@ class BackgroundValidation:
     """Validates by a model of its own, in a thread of its own; ends with its `with` block.
 
     Args:
-        model_dir: folder of the run.
-        model: compiled, on one device, used by nobody else; holds the weights that were loaded
-            last.
-        batches: gives the batches to score.
+        model: compiled, on one device, used by nobody else.
     """
 
     is_beside = True
@@ -64,7 +56,7 @@ class BackgroundValidation:
         self._thread.shutdown()
 
     def start(self, step: int, checkpoint: str) -> concurrent.futures.Future[Metrics]:
-        """Begins to validate the weights of a checkpoint."""
+        """Begins to validate the weights of a checkpoint; one at a time."""
         read_weights(checkpoint, self._model)
         self._loaded.step = step
         return self._thread.submit(lambda: score(self._predict, self._until_cancelled()).metrics())

@@ -20,14 +20,8 @@ class WarmupDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
     f(x) = 1 (constant),  1 − x (linear),  (1 + cos πx) / 2 (cosine)
     ```
 
-    Args:
-            peak: float. The highest rate.
-            kind: `"constant"`, `"linear"` or `"cosine"`.
-            warmup_steps: int.
-            decay_steps: int. Not used by `"constant"`.
-
     Raises:
-            ValueError: if an argument is out of range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ def tf_config(monkeypatch):
 
 
 def started(**changes):
-    return strategy.from_config(TaskConfig(input_units=["x:Y"], **changes))
+    return strategy.from_config(TaskConfig(input_units=["x:Y"], **changes), lambda line: None)
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_the_speed_leaves_validation_out(tmp_path, clock):
         clock.now += 1000.0
         return validate()
 
-    training.loop._validation._validate = slow_validate
+    training.loop.validation._validate = slow_validate
     assert training.fit().samples_per_second == pytest.approx(SIZE / 2.0)
 
 

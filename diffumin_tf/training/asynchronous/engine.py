@@ -32,17 +32,10 @@ class AsynchronousEngine:
 
     Args:
         model: compiled, its weights and optimiser slots created in the scope of the strategy.
-        state: where training is; from a checkpoint, or fresh.
-        work: hands pieces of the data to the workers.
-        attendance: tells which tasks answer.
     """
 
     def __init__(
-        self,
-        model: RankingModel,
-        state: AsynchronousState,
-        work: PieceWork,
-        attendance: Attendance,
+        self, model: RankingModel, state: AsynchronousState, work: PieceWork, attendance: Attendance
     ) -> None:
         self._model = model
         self._state = state
@@ -53,7 +46,6 @@ class AsynchronousEngine:
         self._is_amid_epoch = False
 
     def epoch(self, wishes: Callable[[], Wishes]) -> Iterator[Wishes]:
-        """Lets the workers do the pieces that are left, and looks at them now and then."""
         self._work.start(self._state.epoch, self._state.pieces_done)
         self._is_amid_epoch = True
         while self._is_amid_epoch:

@@ -26,26 +26,16 @@ _FEWEST_PIECES = 8
 
 @dataclasses.dataclass(frozen=True)
 class PieceReader:
-    """Reads pieces of the training split, which are part files, or every n-th record of one.
-
-    Attributes:
-        config: batch size, shuffling, pieces read side by side, the column that tells users apart.
-        schema: columns of a record.
-        path: maps raw tensors to model inputs; built in the scope of the strategy, so that every
-            worker has a vocabulary of its own.
-        files: all part files; each worker must be able to read them under these names.
-        check: says how much of damaged files to read.
-    """
+    """Reads pieces of the training split, which are part files, or every n-th record of one."""
 
     config: TaskConfig
     schema: DataStruct
-    path: FeaturePath
-    files: Sequence[str]
+    path: FeaturePath  # of the strategy's scope: every worker has a vocabulary of its own
+    files: Sequence[str]  # each worker must be able to read them under these names
     check: FileCheck
 
     @property
     def pieces(self) -> int:
-        """How many pieces there are."""
         return len(self.files) * self._pieces_of_a_file
 
     @property
@@ -53,20 +43,10 @@ class PieceReader:
         return -(-_FEWEST_PIECES // len(self.files))
 
     def file_of(self, piece: int) -> str:
-        """The file in which a piece lies."""
         return self.files[piece // self._pieces_of_a_file]
 
     def batches(self, pieces: tf.Tensor, files: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
-        """Batches of some pieces, shuffled together.
-
-        Args:
-            pieces: their numbers, int32 [n].
-            files: the files in which they lie, strings [n].
-            seed: scalar, int64.
-
-        Returns:
-            A dataset of `Batch`.
-        """
+        """Batches of some pieces, shuffled together: their numbers [n], and their files [n]."""
         compression, count = compression_of(self.files[0]), self._pieces_of_a_file
         records_of = tf.constant([self.check.cuts.get(f, -1) for f in self.files], tf.int64)
 
@@ -89,39 +69,26 @@ class PieceReader:
 
 @dataclasses.dataclass
 class AsynchronousState(TrainingState):
-    """Where an asynchronous run is; `batch` stays 0, as the workers are at different places.
-
-    Attributes:
-        pieces_done: numbers of the pieces of this epoch's data that are done with.
-    """
+    """Where an asynchronous run is: `pieces_done` of this epoch; `batch` stays 0."""
 
     pieces_done: list[int] = dataclasses.field(default_factory=list)
 
     def advance(self, steps: int, samples: int) -> None:
-        """Counts updates."""
         self.step += steps
         self.samples += samples
 
     def next_epoch(self) -> None:
-        """Moves to the start of the next epoch."""
         super().next_epoch()
         self.pieces_done = []
 
 
 class Counts(NamedTuple):
-    """What the workers did since they were connected.
-
-    Attributes:
-        steps: updates.
-        samples: samples they were made from.
-        loss: sum of the losses of these samples.
-        by_worker: int64 [workers], updates of each.
-    """
+    """What the workers did since they were connected."""
 
     steps: int
     samples: int
-    loss: float
-    by_worker: np.ndarray
+    loss: float  # sum over these samples
+    by_worker: np.ndarray  # int64 [workers], updates of each
 
 
 class PieceWork:
@@ -134,9 +101,7 @@ class PieceWork:
 
     Args:
         model: compiled, in the scope of the strategy.
-        strategy: the strategy.
         workers: how many there are.
-        reader: reads pieces.
     """
 
     def __init__(
@@ -186,7 +151,6 @@ class PieceWork:
         self._stop.assign(True)
 
     def counts(self) -> Counts:
-        """What was done so far."""
         totals = self._totals.numpy()
         steps, samples, loss = totals.sum(axis=0)
         return Counts(int(steps), int(samples), float(loss), totals[:, 0].astype(np.int64))

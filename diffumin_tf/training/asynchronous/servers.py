@@ -100,12 +100,7 @@ def answers(address: str, seconds: float = _CONNECT_SECONDS) -> bool:
 
 
 class Attendance:
-    """Tells which tasks of a cluster answer, when that changes.
-
-    Args:
-        cluster: the tasks.
-        report: takes a line about each worker that goes or comes.
-    """
+    """Reports each worker of a cluster that goes or comes."""
 
     def __init__(self, cluster: Cluster, report: Callable[[str], None]) -> None:
         self._workers = _names(cluster, ("worker",))
@@ -149,11 +144,8 @@ class Attendance:
 
 def _names(cluster: Cluster, jobs: Iterable[str]) -> dict[str, str]:
     """Addresses by name, like `worker 0`."""
-    return {
-        f"{job} {index}": address
-        for job in jobs
-        for index, address in enumerate(cluster.tasks[job])
-    }
+    tasks = cluster.tasks
+    return {f"{job} {i}": address for job in jobs for i, address in enumerate(tasks[job])}
 
 
 def _silent(tasks: dict[str, str]) -> list[str]:
