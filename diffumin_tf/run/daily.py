@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,7 @@ from diffumin_tf.input.splits import list_files
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.lock import run_lock
 from diffumin_tf.run.open import create_run, open_run
+from diffumin_tf.run.setup import Report
 from diffumin_tf.run.train import train_run
 from diffumin_tf.training.preemption import Preemption
 
@@ -45,12 +46,7 @@ def daily(exp: str, model_dir: str, first: int, last: int, overrides: Sequence[s
 
 
 def next_day(
-    exp: str,
-    model_dir: str,
-    first: int,
-    last: int,
-    overrides: Sequence[str],
-    report: Callable[[str], None],
+    exp: str, model_dir: str, first: int, last: int, overrides: Sequence[str], report: Report
 ) -> bool:
     """Takes the first day that is not finished: scores it, learns from it, exports.
 
@@ -91,7 +87,7 @@ class _Day:
 
     model_dir: str  # folder for the runs of all days
     number: int  # as in 20240131
-    report: Callable[[str], None] = print
+    report: Report = print
 
     @property
     def folder(self) -> str:

@@ -22,6 +22,7 @@ from diffumin_tf.prepare.synthetic import prepare_synthetic
 from diffumin_tf.run.find import find_experiment
 from diffumin_tf.run.folder import write_metrics
 from diffumin_tf.run.open import Run, create_run
+from diffumin_tf.run.setup import Report
 from diffumin_tf.run.train import train_run
 from diffumin_tf.synthetic.eleme_csv import write_eleme_csv
 from diffumin_tf.synthetic.log import Effects, generate
@@ -115,7 +116,7 @@ _PLANS = {
 
 
 def demo(
-    exp: str, model_dir: str, overrides: Sequence[str] = (), report: Callable[[str], None] = print
+    exp: str, model_dir: str, overrides: Sequence[str] = (), report: Report = print
 ) -> dict[str, Any]:
     """Makes a log, trains DiffuMIN and the same tower without history on it, scores the export.
 
@@ -180,9 +181,7 @@ def _clear(folder: str) -> None:
     write_text(marker, "{}\n")
 
 
-def _show_export(
-    run: Run, scores: Scores, truth: np.ndarray, report: Callable[[str], None]
-) -> None:
+def _show_export(run: Run, scores: Scores, truth: np.ndarray, report: Report) -> None:
     """Scores the first test samples with the export alone and shows them beside the truth."""
     export, file = run.export(), files_of(run.config, run.schema, "test")[0]
     samples = list(tf.data.TFRecordDataset(file).take(_SCORED).as_numpy_iterator())

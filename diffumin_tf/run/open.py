@@ -2,7 +2,7 @@
 
 import functools
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -20,16 +20,13 @@ from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.model import RankingModel, features_of
 from diffumin_tf.run import folder as run_folder
-from diffumin_tf.run.setup import check, prepare_folder
+from diffumin_tf.run.setup import Report, check, prepare_folder
 from diffumin_tf.training import checkpoints, strategy
 from diffumin_tf.training.strategy import Distribution
 
 
 def create_run(
-    exp: str,
-    model_dir: str | None = None,
-    overrides: Sequence[str] = (),
-    report: Callable[[str], None] = print,
+    exp: str, model_dir: str | None = None, overrides: Sequence[str] = (), report: Report = print
 ) -> "Run":
     """Starts a run, or goes on with one: checks everything, prepares its folder, opens it.
 
@@ -100,10 +97,7 @@ class Run:
         return results
 
     def export(
-        self,
-        check: bool = False,
-        keep: int | None = None,
-        report: Callable[[str], None] = lambda line: None,
+        self, check: bool = False, keep: int | None = None, report: Report = lambda line: None
     ) -> str:
         """Writes `export/<version>` and returns that folder.
 
@@ -116,28 +110,22 @@ class Run:
             DataError: there are no records to check it with.
         """
         folder = posixpath.join(self.model_dir, "export")
-        requests = recorded_inputs(self.config, self.schema, self.model.layout)
+        model, schema = self.model, self.schema
+        requests = recorded_inputs(self.config, schema, model.layout)
         if check and requests is None:
             raise DataError(
                 f"{self.model_dir}: --check needs records of one of the splits, and none can be "
                 f"read below train_data_path {self.config.train_data_path}"
             )
-        requests = requests or SignatureInputs.blank(self.schema, self.model.layout)
+        requests = requests or SignatureInputs.blank(schema, model.layout)
         report(f"warm-up: {requests.source}")
 
         def checked(version: str) -> None:
-            compared = check_export(version, self.model, self.path, requests)
+            compared = check_export(version, model, self.path, requests)
             report(f"checked {compared:,} scores of the warm-up and of {requests.source}")
 
         return export(
-            self.model,
-            self.schema,
-            self.path,
-            folder,
-            requests,
-            checked if check else None,
-            keep,
-            report,
+            model, schema, self.path, folder, requests, checked if check else None, keep, report
         )
 
     def new_path(self) -> tuple[FeaturePath, int]:

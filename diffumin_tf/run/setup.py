@@ -69,22 +69,19 @@ def check(exp: str, model_dir: str | None, overrides: Sequence[str], report: Rep
     file_check = FileCheck(schema, config.max_bad_records, report)
     train_files = _check_splits(config, schema, distribution, file_check, report)
     is_begun = run_folder.is_run(model_dir) and checkpoints.has_any(model_dir)
-    changes: list[str] = []
-    if not is_begun:
-        _check_earlier_run(config)
-    elif distribution.is_chief:
+    earlier, changes = config.pretrain_model_dir, []
+    if is_begun and distribution.is_chief:
         changes = run_folder.changes(model_dir, config)
+    if not is_begun and earlier and not run_folder.is_run(earlier):
+        missing = f"no run ({run_folder.CONFIG} is missing)"
+        raise ConfigError(f"pretrain_model_dir {earlier!r}: {missing}")
     return CheckedRun(
         config, schema, model_dir, distribution, file_check, train_files, is_begun, changes
     )
 
 
 def prepare_folder(run: CheckedRun, report: Report) -> None:
-    """Makes the folder of a run, or notes that it goes on; returns once all processes may read it.
-
-    Raises:
-        ConfigError: a vocabulary that is given cannot be read.
-    """
+    """Makes the folder of a run, or notes that it goes on; returns when all may read it."""
     report = run.distribution.chief_report(report)
     if run.distribution.is_chief:
         for change in run.changes:
@@ -131,14 +128,6 @@ def _check_user_column(config: TaskConfig, schema: DataStruct) -> None:
         raise ConfigError(
             f"user_column {config.user_column!r}: no such column in {schema.source}"
             f"{did_you_mean(config.user_column, known)}; null means that users are unknown"
-        )
-
-
-def _check_earlier_run(config: TaskConfig) -> None:
-    earlier = config.pretrain_model_dir
-    if earlier and not run_folder.is_run(earlier):
-        raise ConfigError(
-            f"pretrain_model_dir {earlier!r}: no run ({run_folder.CONFIG} is missing)"
         )
 
 

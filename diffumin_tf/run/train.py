@@ -13,6 +13,7 @@ from diffumin_tf.model import RankingModel
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.lock import run_lock
 from diffumin_tf.run.open import Run, create_run
+from diffumin_tf.run.setup import Report
 from diffumin_tf.run.warm_start import warm_start
 from diffumin_tf.training import checkpoints, optimizers
 from diffumin_tf.training.asynchronous.engine import AsynchronousEngine
@@ -25,8 +26,6 @@ from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.summaries import Summaries
 from diffumin_tf.training.synchronous import SynchronousEngine
 from diffumin_tf.training.validation import BackgroundValidation, WaitingValidation
-
-Report = Callable[[str], None]
 
 
 def train(

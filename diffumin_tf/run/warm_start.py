@@ -28,22 +28,13 @@ Parts = list[tf.Variable]
 
 
 class WarmStart(NamedTuple):
-    """What a run took over from an earlier one.
+    """What a run took over from an earlier one."""
 
-    Attributes:
-        copied: names of the variables that have the earlier values.
-        fresh: names of those that were not asked for.
-        rows_kept: rows of the embedding table, row 0 apart, that have the earlier values.
-        rows_new: rows that are as initialised.
-        with_slots: whether the optimisers go on where they were; else the earlier run left no
-            checkpoint that holds them.
-    """
-
-    copied: list[str]
-    fresh: list[str]
-    rows_kept: int
+    copied: list[str]  # names of the variables that have the earlier values
+    fresh: list[str]  # those that were not asked for
+    rows_kept: int  # of the embedding table, row 0 apart
     rows_new: int
-    with_slots: bool
+    with_slots: bool  # False where the earlier run left no checkpoint of its optimisers
 
 
 def warm_start(
@@ -62,7 +53,6 @@ def warm_start(
 
     Args:
         model: compiled with `optimizers.build`; nothing was trained.
-        earlier_dir: folder of the earlier run.
         patterns: regular expressions, looked for anywhere in a variable's name, which is its path
             in the model (`named_variables`); those that one of them matches are taken over.
         vocabulary_path: vocabulary of the new run; None with hashed ids.
@@ -97,10 +87,8 @@ def named_variables(model: RankingModel) -> dict[str, Parts]:
     keys of a checkpoint; Keras' own names are not unique.
     """
     found: dict[str, Parts] = {}
-    seen: dict[int, object] = {
-        id(optimizer): optimizer for optimizer in _optimizers(model).values()
-    }
-    queue: collections.deque[tuple[str, object]] = collections.deque([("", model)])
+    seen: dict[int, object] = {id(o): o for o in _optimizers(model).values()}
+    queue = collections.deque([("", model)])
     while queue:
         path, node = queue.popleft()
         for name, child in tf.train.TrackableView.children(node).items():

@@ -53,7 +53,7 @@ def connect(cluster: Cluster) -> tf.distribute.ParameterServerStrategy:
     return strategy
 
 
-def serve(cluster: Cluster, report: Callable[[str], None] = print) -> None:
+def serve(cluster: Cluster) -> None:
     """What a worker or server process does: serve the chief until the chief is gone.
 
     Ends the process. SIGTERM ends it as soon as the chief has, since the chief needs everybody for
@@ -71,7 +71,7 @@ def serve(cluster: Cluster, report: Callable[[str], None] = print) -> None:
         protocol="grpc",
         config=tf.compat.v1.ConfigProto(device_count=devices),
     )
-    report(f"{name} serves at {cluster.tasks[cluster.job][cluster.index]}")
+    print(f"{name} serves at {cluster.tasks[cluster.job][cluster.index]}")
     sigterms: list[float] = []
     signal.signal(signal.SIGTERM, lambda number, frame: sigterms.append(time.monotonic()))
     if _wait_for({"chief": chief}, lambda: bool(sigterms)) and not sigterms:
@@ -81,7 +81,7 @@ def serve(cluster: Cluster, report: Callable[[str], None] = print) -> None:
         time.sleep(_LOOK_SECONDS)
         refusals = 0 if answers(chief) else refusals + 1
         must_end = bool(sigterms) and time.monotonic() - sigterms[0] > _GRACE_SECONDS
-    report(f"{name} ends, as the chief has" if refusals else f"{name} ends by SIGTERM")
+    print(f"{name} ends, as the chief has" if refusals else f"{name} ends by SIGTERM")
     sys.stdout.flush()
     sys.stderr.flush()
     # Steps of a chief that was killed may still run in threads of the server, which nothing stops.
