@@ -38,6 +38,15 @@ def compile_model(model, rate=0.01, table_rate=0.05):
     model.compile(tf.keras.optimizers.Adam(rate), RowAdagrad(table_rate))
 
 
+def undone(model):
+    """Shifts that a later batch norm takes out: their gradients are rounding, or zero."""
+    shifts = ("interests/beta:0", "dense_norm/beta:0", "short_term/beta:0")
+    # Both norms of an encoder block have this name; the last one comes last.
+    found = {w.name: w.ref() for w in model.trainable_variables if w.name.endswith(shifts)}
+    assert len(found) == len(shifts)
+    return set(found.values())
+
+
 def raw_batch(seed=0, size=BATCH, width=12):
     data = samples(size, seed)
     raw = {"cat_feature": data.cat_feature, "dense_feature": data.dense_feature}

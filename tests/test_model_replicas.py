@@ -10,7 +10,16 @@ from diffumin_tf.layers import replicas
 from diffumin_tf.model import compiled_for_any_batch
 from diffumin_tf.training.optimizers import RowAdagrad
 from tests import two_devices
-from tests.small_model import BUCKETS, LEAN, SCHEMA_OBJECT, batch, build, grouped_batch, path_of
+from tests.small_model import (
+    BUCKETS,
+    LEAN,
+    SCHEMA_OBJECT,
+    batch,
+    build,
+    grouped_batch,
+    path_of,
+    undone,
+)
 
 # All losses weigh the same, and every kind of statistics is there.
 CHANGES = {**LEAN, "activation": "dice", "lamda1": 1.0, "lamda2": 1.0, "batch_norm_momentum": 0.5}
@@ -71,12 +80,6 @@ def test_losses_gradients_and_moving_averages_are_those_of_one_device(sizes, des
     assert_same_weights(mirrored, alone, tolerance=5e-6)
     for metric, one in zip(mirrored.metrics, alone.metrics, strict=True):
         np.testing.assert_allclose(metric.result(), one.result(), rtol=1e-5, err_msg=metric.name)
-
-
-def undone(model):
-    """Shifts that a later batch norm takes out: Adam makes steps of rounding of their gradients."""
-    shifts = ("interests/beta:0", "dense_norm/beta:0", "short_term/beta:0")
-    return {w.ref() for w in model.trainable_variables if w.name.endswith(shifts)}
 
 
 @pytest.fixture(scope="module")
@@ -157,17 +160,21 @@ def test_a_loss_that_is_not_finite_on_one_replica_changes_no_weight_and_ends_not
     assert np.isfinite([losses[0]["total_loss"], losses[1]["total_loss"]]).all()
 
 
-def test_a_checkpoint_of_replicas_fits_one_device(trained, tmp_path):
-    alone, _ = build(**CHANGES)
-    counters = [v for v in trained.mirrored.variables if "draws" in v.name]
-    assert len(counters) == 1  # that of the generator
-    with two_devices.mirrored().scope():
-        counters[0].assign(7)
-    path = tf.train.Checkpoint(model=trained.mirrored).write(str(tmp_path / "checkpoint"))
-    status = tf.train.Checkpoint(model=alone).read(path)
-    status.assert_existing_objects_matched()
-    assert_same_weights(trained.mirrored, alone, tolerance=0)
-    assert [v.numpy() for v in alone.variables if "draws" in v.name] == [7]
+def test_a_checkpoint_goes_from_replicas_to_one_device_and_back(trained, tmp_path):
+    def counter(model):
+        """The draws of the generator."""
+        (draws,) = [v for v in model.variables if "draws" in v.name]
+        return draws
+
+    alone, mirrored = build(**CHANGES)[0], trained.mirrored
+    for draws, source, target in [(7, mirrored, alone), (9, alone, mirrored)]:
+        source.set_weights([draws * weight for weight in source.get_weights()])
+        counter(source).assign(draws)
+        path = tf.train.Checkpoint(model=source).write(str(tmp_path / "checkpoint"))
+        tf.train.Checkpoint(model=target).read(path).assert_existing_objects_matched()
+        assert_same_weights(mirrored, alone, tolerance=0)
+        for copy in two_devices.mirrored().experimental_local_results(counter(target)):
+            assert copy.numpy() == draws
 
 
 def test_keras_fits_the_model_on_replicas_and_on_one_device():

@@ -8,16 +8,7 @@ from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.evaluation.scoring import predict_function
 from tests.layers.helpers import OTHER_SHAPE, must_compile, random_ops
 from tests.small_log import SCHEMA
-from tests.small_model import (
-    BATCH,
-    LEAN,
-    ROWS,
-    batch,
-    build,
-    pctr,
-    raw_batch,
-    with_unknown_ids,
-)
+from tests.small_model import BATCH, LEAN, ROWS, batch, build, pctr, raw_batch
 
 
 def test_padding_at_the_end_never_changes_a_score_however_long_it_is(scoring):
@@ -110,18 +101,5 @@ def test_fixed_columns_and_variable_length_histories_score_alike(scoring):
     other.set_weights(model.get_weights())
     raw = raw_batch()
     columns = [raw["category_list"], raw["cat_feature"], raw["item_list"]]
-    fixed_raw = {
-        "cat_feature": tf.concat(columns, axis=1),
-        "dense_feature": raw["dense_feature"],
-    }
+    fixed_raw = {"cat_feature": tf.concat(columns, axis=1), "dense_feature": raw["dense_feature"]}
     np.testing.assert_array_equal(pctr(other, other_path(fixed_raw)), pctr(model, path(raw)))
-
-
-def test_what_lies_in_row_zero_never_changes_a_score():
-    model, path = build(**LEAN)
-    inputs = with_unknown_ids(path(raw_batch()))
-    expected = pctr(model, inputs)
-    model.embedding.table.assign(
-        tf.tensor_scatter_nd_update(model.embedding.table, [[0]], [[9.0, -9.0, 9.0, 9.0]])
-    )
-    np.testing.assert_array_equal(pctr(model, inputs), expected)

@@ -14,9 +14,7 @@ from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import FieldAlignedProjection, TransformerEncoder
 from diffumin_tf.model import features_of
 from diffumin_tf.registry import input_unit
-from diffumin_tf.training.optimizers import RowAdagrad
-from tests import two_devices
-from tests.layers.layer_oracles import best_indices
+from tests.layers.oracles import best_indices
 from tests.small_log import CONFIG
 from tests.small_model import (
     SCHEMA_OBJECT,
@@ -143,26 +141,6 @@ def test_one_model_of_all_of_them_scores_after_export_as_before(tmp_path):
     graph = served.graph.as_graph_def()
     ops = {node.op for f in graph.library.function for node in f.node_def}
     assert not {op for op in ops if "PyFunc" in op or "Random" in op or "Xla" in op}
-
-
-def test_a_soft_search_on_two_replicas_learns_what_it_learns_on_one_device():
-    models = []
-    for strategy in (tf.distribute.get_strategy(), two_devices.mirrored()):
-        with strategy.scope():
-            model, _ = peer("SIM_soft", batch_norm_momentum=0.5)
-            model.compile(tf.keras.optimizers.SGD(1.0), RowAdagrad(0.05))
-        models.append(model)
-    alone, mirrored = models
-    parts = [grouped_batch(alone, 0, 8, rows) for rows in (slice(None, 5), slice(5, None))]
-    expected = alone.update(grouped_batch(alone, 0, 8))
-    assert expected["total_loss"] - expected["loss"] > 0.3
-    for losses in two_devices.run(mirrored.update, parts):
-        for name, loss in losses.items():
-            np.testing.assert_allclose(loss, expected[name], rtol=1e-5, err_msg=name)
-    for weight, other in zip(mirrored.trainable_variables, alone.trainable_variables, strict=True):
-        np.testing.assert_allclose(
-            weight.numpy(), other.numpy(), atol=2e-5, rtol=0, err_msg=weight.name
-        )
 
 
 def embedded(name, seed=0):

@@ -16,9 +16,7 @@ from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.vocabulary import HashedRows
 from diffumin_tf.layers import DenoiserConfig, Diffusion, FieldAlignedProjection
 from diffumin_tf.model import RankingModel, features_of
-from handle_layer.handle_lib.handle_base import (
-    InputUnit,
-)
+from handle_layer.handle_lib.handle_base import InputUnit
 from handle_layer.handle_lib.handle_rec_unit import Eleme_DiffuMIN, Long_term_DiffuMIN
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "exp" / "user1"

@@ -214,11 +214,7 @@ CONTRACTS = {
         wrong=dict(floor=0, momentum=1),
     ),
     "MultiHeadAttention": LayerContract(
-        layers.MultiHeadAttention,
-        dict(num_heads=2),
-        attention,
-        **OF_KEYS,
-        wrong=dict(num_heads=4),
+        layers.MultiHeadAttention, dict(num_heads=2), attention, **OF_KEYS, wrong=dict(num_heads=4)
     ),
     "OMIE": LayerContract(
         layers.OrthogonalMultiInterestExtractor,

@@ -13,17 +13,6 @@ def doubles(inputs):
     return [x.astype(np.float64) if x.dtype == np.float32 else x for x in inputs.values()]
 
 
-def softmax(logits):
-    exponentials = np.exp(logits - np.max(logits))
-    return exponentials / exponentials.sum()
-
-
-def best_indices(scores, valid, count):
-    """Indices of the highest valid scores [L], the first of equal ones first."""
-    allowed = [j for j in range(len(scores)) if valid[j]]
-    return sorted(allowed, key=lambda j: (-scores[j], j))[:count]
-
-
 def normalised(x, norm, training):
     """Batch normalisation of [n, units] by the batch or by the moving averages."""
     mean, variance = x.mean(axis=0), x.var(axis=0)
@@ -85,12 +74,12 @@ def dice(layer, inputs, training):
 
 
 def encoder(layer, inputs, training):
-    def encode(tokens, mask):
+    result = []
+    for tokens, mask in zip(*doubles(inputs), strict=True):
         for block in layer.blocks:
             tokens = oracles.transformer_block(tokens, mask, layer.num_heads, block_weights(block))
-        return tokens
-
-    return [encode(*sample) for sample in zip(*doubles(inputs), strict=True)]
+        result.append(tokens)
+    return result
 
 
 def id_embedding(layer, inputs, training):
@@ -159,8 +148,8 @@ def twin_heads(layer, history, candidate, mask):
         for index, field in enumerate(layer.cross):
             compressed = fields[field] @ layer.compression.numpy()[head, index]
             scores = scores + compressed * layer.importance.numpy()[head, index]
-        best = best_indices(scores, mask, layer.top_k)
-        shares = softmax(scores[best]) if best else np.zeros(0)
+        best = oracles.best_indices(scores, mask, layer.top_k)
+        shares = oracles.softmax(scores[best]) if best else np.zeros(0)
         heads.append(shares @ history[best] @ layer.value_kernel.numpy()[:, part])
         chosen.append(best)
     return np.concatenate(heads) @ layer.output_kernel.numpy(), chosen

@@ -5,13 +5,7 @@ import tensorflow as tf
 from diffumin_tf.layers import MultiHeadAttention, TransformerBlock
 from diffumin_tf.layers.attention import attend
 from tests.layers import oracles
-from tests.layers.helpers import (
-    OTHER_SHAPE,
-    assert_same,
-    block_weights,
-    normal,
-    randomise,
-)
+from tests.layers.helpers import OTHER_SHAPE, assert_same, block_weights, normal, randomise
 
 
 @pytest.mark.parametrize("conditioned", [False, True])

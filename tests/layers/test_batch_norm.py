@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.layers import BatchNorm, Dice
+from diffumin_tf.layers import BatchNorm
 from tests import two_devices
-from tests.layers.helpers import assert_same, normal
+from tests.layers.helpers import normal
 
 MOMENTUM, EPSILON = 0.75, 1e-3
 SPLITS = [(2, 3), (0, 4), (3, 0), (1, 1)]
@@ -41,7 +41,9 @@ def copies(variable):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "shape"), [*((sizes, (4,)) for sizes in SPLITS), ((2, 3), (3, 4))], ids=str
+    ("sizes", "shape"),
+    [*((sizes, (4,)) for sizes in SPLITS), ((2, 3), (3, 4)), ((2, 3), (2, 3, 4))],
+    ids=str,
 )
 def test_outputs_and_moving_averages_are_those_of_the_global_batch(sizes, shape):
     x = sample(sum(sizes), *shape, mean=3.0, deviation=2.0)
@@ -103,29 +105,3 @@ def test_on_one_device_it_is_the_librarys_layer_to_the_last_bit(training, shape)
         np.testing.assert_array_equal(ours(x, training=training), library(x, training=training))
     for one, other in zip(ours.get_weights(), library.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_a_checkpoint_goes_from_replicas_to_one_device_and_back(tmp_path):
-    norm = mirrored_norm((4,))
-    trained(norm, sample(5, 4, mean=2.0), (2, 3))
-    path = tf.train.Checkpoint(norm=norm).write(str(tmp_path / "replicas"))
-    alone = BatchNorm(momentum=MOMENTUM)
-    alone.build([None, 4])
-    tf.train.Checkpoint(norm=alone).read(path).assert_consumed()
-    assert_same(alone.get_weights(), norm.get_weights(), tolerance=0)
-    alone.moving_mean.assign(tf.range(4.0))
-    path = tf.train.Checkpoint(norm=alone).write(str(tmp_path / "alone"))
-    tf.train.Checkpoint(norm=norm).read(path).assert_consumed()
-    for copy in copies(norm.moving_mean):
-        np.testing.assert_array_equal(copy, range(4))
-
-
-def test_images_are_normalised_over_all_replicas_too():
-    """The library would take a fused kernel for four axes."""
-    with two_devices.mirrored().scope():
-        dice = Dice()
-        dice.build([None, 2, 3, 4])
-    x = sample(5, 2, 3, 4, mean=2.0)
-    trained(dice, x, (2, 3))
-    mean, _ = oracle(x, (0, 1, 2))
-    np.testing.assert_allclose(dice.normalize.moving_mean, 0.01 * mean, rtol=1e-4)

@@ -62,17 +62,3 @@ def test_trains_with_both_auxiliary_losses():
     for old, weight in zip(before, model.trainable_variables, strict=True):
         assert np.isfinite(weight).all()
         assert (old != weight.numpy()).any(), weight.name
-
-
-def test_the_total_loss_is_bce_plus_the_weighted_auxiliary_losses():
-    model = build_model()
-    inputs, labels = data()
-    logits = model(inputs, training=True)
-    assert len(model.losses) == 2
-    metrics = {metric.name: float(metric.result()) for metric in model.metrics}
-    weighted = 0.01 * metrics["diffusion_loss"] + 0.001 * metrics["contrastive_loss"]
-    np.testing.assert_allclose(sum(model.losses), weighted, rtol=1e-5)
-    bce = tf.keras.losses.BinaryCrossentropy(from_logits=True)
-    model.compile("adam", bce)
-    total = model.compute_loss(y=tf.constant(labels)[:, None], y_pred=logits[:, None])
-    np.testing.assert_allclose(total, bce(labels, logits) + weighted, rtol=1e-5)

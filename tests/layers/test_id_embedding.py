@@ -32,22 +32,6 @@ def test_gradient_of_the_table_is_sparse():
     np.testing.assert_array_equal(gradient.values, [[1, 1], [0, 0], [1, 1]])
 
 
-def test_row_zero_never_trains():
-    embedding = IdEmbedding(rows=5, dim=3)
-    ids = tf.constant([0, 1, 0, 2])
-    embedding(ids)
-    before = embedding.table.numpy()
-    optimizer = tf.keras.optimizers.Adagrad(0.1)
-    for _ in range(3):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(tf.square(embedding(ids) - 1.0))
-        optimizer.minimize(loss, [embedding.table], tape=tape)
-    after = embedding.table.numpy()
-    np.testing.assert_array_equal(after[0], np.zeros(3))
-    np.testing.assert_array_equal(after[3:], before[3:])
-    assert (after[1:3] != before[1:3]).all()
-
-
 def test_initial_rows_follow_the_initializer():
     table = IdEmbedding(rows=5000, dim=4)
     table(tf.constant([0]))

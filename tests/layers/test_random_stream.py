@@ -99,26 +99,6 @@ def test_each_replica_may_draw_numbers_of_its_own():
     assert len(np.unique(drawn)) == np.size(drawn)
 
 
-def test_a_checkpoint_resumes_the_draws_between_one_device_and_replicas(tmp_path):
-    with two_devices.mirrored().scope():
-        mirrored = RandomStream(1)
-    alone = RandomStream(1)
-    parts = two_devices.parts(np.zeros([5, 3], np.float32), (2, 3))
-
-    def draw_both():
-        on_replicas = two_devices.run(lambda x: mirrored.normal(tf.shape(x)), parts)
-        return np.concatenate(on_replicas), alone.normal([5, 3])
-
-    two_devices.run(lambda x: mirrored.normal(tf.shape(x)), parts)
-    path = tf.train.Checkpoint(stream=mirrored).write(str(tmp_path / "replicas"))
-    tf.train.Checkpoint(stream=alone).read(path).assert_consumed()
-    np.testing.assert_array_equal(*draw_both())
-    alone.normal([5, 3])
-    path = tf.train.Checkpoint(stream=alone).write(str(tmp_path / "alone"))
-    tf.train.Checkpoint(stream=mirrored).read(path).assert_consumed()
-    np.testing.assert_array_equal(*draw_both())
-
-
 def test_a_layer_that_draws_has_no_operation_whose_state_is_hidden():
     dropout = SeededDropout(0.5)
     ops = random_ops(lambda: dropout(tf.ones([2, 3]), training=True))

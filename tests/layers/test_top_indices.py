@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from diffumin_tf.layers.top_indices import top_indices
 from tests.layers.helpers import normal
-from tests.layers.layer_oracles import best_indices
+from tests.layers.oracles import best_indices
 
 BATCH, HEADS = 5, 2
 

@@ -2,19 +2,12 @@ import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.layers import SampledHashAttention
+from tests.layers import contract
 from tests.layers.helpers import normal
-
-BATCH, LENGTH, WIDTH = 4, 12, 5
-
-
-def case(seed=0):
-    mask = np.random.default_rng(seed).random([BATCH, LENGTH]) < 0.7
-    mask[1] = False
-    return normal(seed, BATCH, LENGTH, WIDTH), normal(seed + 1, BATCH, WIDTH), mask
 
 
 def test_a_behaviour_like_the_candidate_always_counts_and_its_opposite_never():
-    layer, candidate = SampledHashAttention(24, 3), normal(1, BATCH, WIDTH)
+    layer, candidate = SampledHashAttention(24, 3), normal(1, 4, 5)
     direction = candidate / np.linalg.norm(candidate, axis=1, keepdims=True)
     history = np.stack([3 * candidate, -candidate], axis=1)
     np.testing.assert_allclose(layer(history, candidate), direction, atol=1e-6)
@@ -22,8 +15,9 @@ def test_a_behaviour_like_the_candidate_always_counts_and_its_opposite_never():
 
 
 def test_the_candidate_gets_no_gradient_and_only_what_collides_does():
-    layer, (history, candidate, mask) = SampledHashAttention(6, 6, seed=1), case()
-    history, candidate = tf.constant(history), tf.constant(candidate)
+    layer = SampledHashAttention(4, 4, seed=1)
+    *tensors, mask = contract.history(4).values()
+    history, candidate = map(tf.constant, tensors)
     with tf.GradientTape() as tape:
         tape.watch([history, candidate])
         loss = tf.reduce_sum(layer(history, candidate, mask) ** 3)

@@ -4,7 +4,8 @@ import tensorflow as tf
 
 from diffumin_tf.layers import SoftSearch
 from tests.layers.helpers import normal, randomise
-from tests.layers.layer_oracles import best_indices, relevance
+from tests.layers.layer_oracles import relevance
+from tests.layers.oracles import best_indices
 
 BATCH, LENGTH, WIDTH, TOP_K = 5, 8, 4, 3
 
