@@ -46,7 +46,7 @@ class PieceReader:
         return self.files[piece // self._pieces_of_a_file]
 
     def batches(self, pieces: tf.Tensor, files: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
-        """Batches of some pieces, shuffled together: their numbers [n], and their files [n]."""
+        """Shuffled batches of pieces, given by their numbers [n] and the files [n] they lie in."""
         compression, count = compression_of(self.files[0]), self._pieces_of_a_file
         records_of = tf.constant([self.check.cuts.get(f, -1) for f in self.files], tf.int64)
 
