@@ -12,46 +12,42 @@ TASK_FILE = "task_conf.json"
 _EXTENDS = "extends"
 
 
-def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The content of a configuration file, or of that in a folder, laid over what it extends.
+def read(path: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
+    """A configuration laid over what it extends, with overrides, and the files that it came from.
 
     Raises:
         ConfigError: a file is missing or no JSON object, extends itself, or an override is
             malformed.
     """
-    content: dict[str, Any] = {}
-    for file in reversed(lineage(path)):
-        upper = read_json(file)
-        upper.pop(_EXTENDS, None)
+    files, content = lineage(path), {}
+    for upper in reversed(files.values()):
         content = _laid_over(content, upper)
+    content.pop(_EXTENDS, None)
     for override in overrides:
         _override(content, override)
-    return content
+    return content, list(files)
 
 
-def lineage(path: str) -> list[str]:
-    """The file of a configuration, the one that it extends, the one that this extends, …
+def lineage(path: str) -> dict[str, dict[str, Any]]:
+    """The content of a configuration file, of the one that it extends, … by the names of the files.
 
     `"extends"` names a folder or file relative to the folder of the file that says so.
-
-    Raises:
-        ConfigError: a file is missing or no JSON object, or one extends itself.
     """
-    files = [_file(path)]
+    file, files = _file(path), {}
     while True:
-        extended = read_json(files[-1]).get(_EXTENDS)
+        files[file] = read_json(file)
+        extended = files[file].get(_EXTENDS)
         if extended is None:
             return files
         if not isinstance(extended, str) or not extended:
             raise ConfigError(
-                f"{files[-1]}: {_EXTENDS}: must be the folder of another experiment, relative to "
+                f"{file}: {_EXTENDS}: must be the folder of another experiment, relative to "
                 f"this one's, got {extended!r}"
             )
-        base = posixpath.dirname(files[-1])
-        file = _normal(_file(posixpath.join(base, extended)))
-        if file in map(_normal, files):
-            raise ConfigError(f"{files[-1]}: {_EXTENDS} {extended!r}: leads back to {file}")
-        files.append(file)
+        base = _normal(_file(posixpath.join(posixpath.dirname(file), extended)))
+        if base in map(_normal, files):
+            raise ConfigError(f"{file}: {_EXTENDS} {extended!r}: leads back to {base}")
+        file = base
 
 
 def _file(path: str) -> str:

@@ -227,8 +227,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str
     Raises:
         ConfigError: names file, key, value and what would be right.
     """
-    content = config_file.read(path, overrides)
-    path, *extended = config_file.lineage(path)
+    content, (path, *extended) = config_file.read(path, overrides)
     ignored = sorted(IGNORED_KEYS & content.keys())
     content = {k: v for k, v in content.items() if k not in IGNORED_KEYS}
     if "n_heads" in content:  # the Ele.me config of the release says n_heads

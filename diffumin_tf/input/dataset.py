@@ -47,8 +47,6 @@ def check_input_shards(input_shards: int, batch_size: int, files: int, pipelines
     """
     if input_shards == 1:
         return
-    if input_shards < 1:
-        raise ConfigError(f"input_shards: {input_shards}; give 1 or more")
     if input_shards % pipelines:
         raise ConfigError(
             f"input_shards: {input_shards} is no multiple of the {pipelines} workers; give one, or "

@@ -63,9 +63,9 @@ def list_files(path: str | None, start: int | None, end: int | None, split: str)
         return files
     if not tf.io.gfile.isdir(path):
         raise DataError(f"{key}: {path!r} is no folder")
-    days = _days(path)
-    files = [file for day in _picked(days, start, end) for file in _parts(path, day)]
+    files = [file for day in _days(path, start, end) for file in _parts(path, day)]
     if not files:
+        days = _days(path)
         found = f"{days[0]} to {days[-1]} ({len(days)} days)" if days else "no day at all"
         raise DataError(
             f"{key}: {path!r} holds no records from {start or 'the first day'} to "
@@ -80,17 +80,14 @@ def empty_days(path: str, start: int | None, end: int | None) -> list[str]:
         return []
     return [
         day
-        for day in _picked(_days(path), start, end)
+        for day in _days(path, start, end)
         if not any(tf.io.gfile.stat(file).length for file in _parts(path, day))
     ]
 
 
-def _days(path: str) -> list[str]:
+def _days(path: str, start: int | None = None, end: int | None = None) -> list[str]:
     names = (name.rstrip("/") for name in tf.io.gfile.listdir(path))
-    return sorted(name for name in names if _DAY.match(name))
-
-
-def _picked(days: list[str], start: int | None, end: int | None) -> list[str]:
+    days = sorted(name for name in names if _DAY.match(name))
     return [day for day in days if (start or 0) <= int(day) <= (end or 99999999)]
 
 

@@ -67,7 +67,7 @@ def test_other_file_systems_may_hold_experiments(monkeypatch):
         "gs://b/exp/base/task_conf.json": BASE,
     }
     monkeypatch.setattr(config_file, "read_json", lambda path: dict(files[path]))
-    assert config_file.lineage("gs://b/exp/top") == list(files)
+    assert list(config_file.lineage("gs://b/exp/top")) == list(files)
 
 
 @pytest.mark.parametrize(

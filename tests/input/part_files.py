@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 
 import numpy as np
 
@@ -60,11 +61,9 @@ def offsets(serialised):
 
 def flip(file, position):
     """Changes one bit of a file."""
-    with open(file, "r+b") as opened:
-        opened.seek(position)
-        byte = opened.read(1)[0]
-        opened.seek(position)
-        opened.write(bytes([byte ^ 1]))
+    content = bytearray(pathlib.Path(file).read_bytes())
+    content[position] ^= 1
+    pathlib.Path(file).write_bytes(content)
 
 
 def flip_data(file, serialised, number):

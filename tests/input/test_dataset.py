@@ -213,7 +213,6 @@ def test_files_of_others_are_never_read(files, read, schema, path, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 12, 6), "input_shards: 0; give 1 or more"),
         ((3, 12, 6, 2), "input_shards: 3 is no multiple of the 2 workers; give one, or 1"),
         ((4, 10, 6, 2), "batch_size: 10 is no multiple of input_shards, 4"),
         ((4, 12, 3, 2), "input_shards: 4, but there are only 3 files"),
