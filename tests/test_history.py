@@ -51,13 +51,8 @@ def groups(rows, mask, group_of, lengths):
     for group, length in enumerate(lengths):
         samples = np.flatnonzero(np.array(group_of) == group)
         assert not mask[samples, length:].any()
-        made.append(
-            HistoryGroup(
-                tf.constant(padded_to(length, rows[samples]), tf.int32),
-                tf.constant(padded_to(length, mask[samples])),
-                tf.constant(samples, tf.int32),
-            )
-        )
+        padded = [padded_to(length, x[samples]) for x in (rows.astype(np.int32), mask)]
+        made.append(HistoryGroup(*map(tf.constant, [*padded, samples.astype(np.int32)])))
     return made
 
 
@@ -68,12 +63,12 @@ def embedded(embedding, rows):
 
 
 def total(behaviours, mask, query):
-    scores = tf.reduce_sum(behaviours * query[:, tf.newaxis], axis=2)
+    scores = tf.linalg.matvec(behaviours, query)
     return tf.reduce_sum(tf.where(mask, scores, 0.0), axis=1)
 
 
 def best_and_worst(behaviours, mask, query):
-    scores = tf.reduce_sum(behaviours * query[:, tf.newaxis], axis=2)
+    scores = tf.linalg.matvec(behaviours, query)
     highest = tf.argmax(tf.where(mask, scores, -np.inf), axis=1, output_type=tf.int32)
     lowest = tf.argmin(tf.where(mask, scores, np.inf), axis=1, output_type=tf.int32)
     return tf.stack([highest, lowest], axis=1), tf.reduce_any(mask, axis=1, keepdims=True)
@@ -111,10 +106,10 @@ def test_the_recent_behaviours_are_padded_where_there_are_fewer(history, count):
     rows, mask = history.recent(count)
     assert rows.shape == (SAMPLES, count, FIELDS) and mask.shape == (SAMPLES, count)
     for sample, length in enumerate(LENGTHS):
-        there = min(length, count)
-        np.testing.assert_array_equal(rows[sample, :there], ROWS[sample, :there])
-        assert not rows[sample, there:].numpy().any()
-        np.testing.assert_array_equal(mask[sample], np.arange(count) < there)
+        present = min(length, count)
+        np.testing.assert_array_equal(rows[sample, :present], ROWS[sample, :present])
+        assert not rows[sample, present:].numpy().any()
+        np.testing.assert_array_equal(mask[sample], np.arange(count) < present)
 
 
 @pytest.mark.parametrize("count", [1, 2, 13])
@@ -226,8 +221,7 @@ def shared_and_repeated(embedding, length, count=4):
 
 def nearest(behaviours, mask, wanted):
     """The two best behaviours by inner products."""
-    scores = tf.where(mask, tf.linalg.matvec(behaviours, wanted), -1e9)
-    best = tf.math.top_k(scores, 2)
+    best = tf.math.top_k(tf.where(mask, tf.linalg.matvec(behaviours, wanted), -1e9), 2)
     return best.indices, best.values > 0
 
 
@@ -238,7 +232,7 @@ def test_a_shared_history_is_that_of_every_sample(embedding, fields, length):
     wanted = tf.constant(normal(3, 4, len(fields) * WIDTH))
     looks = [
         lambda h: h.choose(nearest, wanted),
-        lambda h: (h.look(lambda e, m, w: tf.linalg.matvec(e, w)[:, 0], wanted),),
+        lambda h: (h.look(total, wanted),),
         lambda h: h.matching(0, tf.constant(ROWS[5, :4, fields[0]], tf.int32), 3),
         lambda h: h.recent(3),
         lambda h: h.embed_recent(3),

@@ -212,11 +212,6 @@ LOGS = {"auc", "loss", "total_loss", "diffusion_loss", "contrastive_loss"}
         ({"use_dmig": False}, {DMIG, CMIC}, {"diffusion_loss", "contrastive_loss"}),
         ({"use_omie": False}, {OMIE, DMIG, CMIC}, {"diffusion_loss", "contrastive_loss"}),
         ({"subseq_len": 0}, {SHORT_TERM}, set()),
-        (
-            {"use_omie": False, "subseq_len": 0},
-            {OMIE, DMIG, CMIC, SHORT_TERM},
-            {"diffusion_loss", "contrastive_loss"},
-        ),
     ],
 )
 def test_a_part_that_is_switched_off_has_no_weights_and_no_loss(changes, left_out, not_logged):

@@ -56,9 +56,7 @@ def test_trains(trained):
     for weight, before in zip(trained.model.weights, trained.start, strict=True):
         if weight.trainable:
             assert np.abs(weight.numpy() - before).max() > 0, weight.name
-
-
-def test_only_the_soft_search_has_a_loss_of_its_own_and_it_falls(trained):
+    # Only the soft search has a loss of its own.
     extra = np.array([losses["total_loss"] - losses["loss"] for losses in trained.losses])
     if trained.name == "SIM_soft":
         assert extra[0] > 0.3 and extra[-1] < 0.9 * extra[0]
@@ -155,9 +153,9 @@ def embedded(name, seed=0):
 def test_mean_pooling_is_the_mean_of_the_valid_behaviours():
     unit, inputs, candidate, behaviours, mask = embedded("MeanPooling")
     found = unit.interest(candidate, inputs, False)
-    for b, valid in enumerate(mask):
-        expected = behaviours[b, valid].mean(axis=0) if valid.any() else np.zeros(8)
-        np.testing.assert_allclose(found[b], expected, atol=1e-6)
+    sums = (behaviours * mask[:, :, None]).sum(axis=1)
+    expected = sums / np.maximum(mask.sum(axis=1), 1)[:, None]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_din_is_the_weighted_sum_of_the_behaviours():
@@ -203,11 +201,10 @@ def test_a_hard_search_sees_the_behaviours_of_the_candidates_category_alone():
 
 @pytest.mark.parametrize("name", UNITS)
 def test_all_share_features_and_short_term_encoder(name):
-    config = config_of(name)
-    unit = input_unit(config.input_units[0])(config, layout_of(config))
+    unit = unit_of(name)
     encoders = [m for m in unit.submodules if isinstance(m, TransformerEncoder)]
     assert len(encoders) == (name != "NoHistory")
-    assert features_of(config) == config.features
+    assert features_of(config_of(name)) == config_of(name).features
 
 
 def config_of(name, **changes):
@@ -219,16 +216,20 @@ def layout_of(config):
     return FeatureLayout.of(features_of(config), SCHEMA_OBJECT)
 
 
+def unit_of(name, **changes):
+    config = config_of(name, **changes)
+    return input_unit(config.input_units[0])(config, layout_of(config))
+
+
 def test_twin_takes_its_inherent_features_from_the_fields_and_not_from_a_projection():
     features = {**CONFIG["features"], "candidate": ["hour", "category"]}
-    config = config_of("TWIN", features=features, subseq_len=0)
-    unit = input_unit(config.input_units[0])(config, layout_of(config))
+    unit = unit_of("TWIN", features=features, subseq_len=0)
     assert not [m for m in unit.submodules if isinstance(m, FieldAlignedProjection)]
     assert unit._attention.inherent == [1] and unit._attention.cross == [0]
     fields = tf.reshape(tf.range(16.0), [1, 4, 4])
-    place = layout_of(config).fields.index("category")
+    index = layout_of(unit.config).fields.index("category")
     inherent = unit._inherent(Embedded(fields, None, None, None))
-    np.testing.assert_array_equal(inherent, fields[:, place])
+    np.testing.assert_array_equal(inherent, fields[:, index])
 
 
 @pytest.mark.parametrize(
@@ -252,12 +253,10 @@ def test_twin_takes_its_inherent_features_from_the_fields_and_not_from_a_project
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_key_and_what_would(name, changes, message):
-    config = config_of(name, **changes)
     with pytest.raises(ConfigError, match=message):
-        input_unit(config.input_units[0])(config, layout_of(config))
+        unit_of(name, **changes)
 
 
-def test_a_search_keeps_no_more_places_than_a_history_has():
-    config = config_of("ETA", search_len=5000, seed=5)
-    unit = input_unit(config.input_units[0])(config, layout_of(config))
+def test_a_search_keeps_no_more_behaviours_than_a_history_has():
+    unit = unit_of("ETA", search_len=5000, seed=5)
     assert (unit.top_k, unit._hash.seed) == (10, 5)

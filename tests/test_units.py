@@ -67,21 +67,20 @@ def scores_of(config, schema):
 
 @pytest.mark.parametrize("name", UNITS)
 def test_builds_and_scores_with_its_default_features(name):
-    model, pctr = scores_of(config_of(name), schema_of(UNITS[name]))
+    schema = schema_of(UNITS[name])
+    model, pctr = scores_of(config_of(name), schema)
     assert pctr.shape == (3,) and ((pctr > 0) & (pctr < 1)).all()
     assert [unit.name for unit in model.units] == [UNITS[name]]
-
-
-@pytest.mark.parametrize("name", UNITS)
-def test_features_listed_in_the_config_lay_out_like_the_defaults(name):
-    schema, default = schema_of(UNITS[name]), features_of(config_of(name))
-    listed = features_of(config_of(name, features=json.loads(default.model_dump_json())))
-    assert FeatureLayout.of(listed, schema) == FeatureLayout.of(default, schema)
+    # A candidate is projected only where its fields are not those of a behaviour.
+    projected = any(isinstance(m, FieldAlignedProjection) for m in model.submodules)
+    assert projected == (name == ELEME)
+    listed = json.loads(features_of(config_of(name)).model_dump_json())
+    assert RankingModel(config_of(name, features=listed), schema, 97).layout == model.layout
 
 
 def test_features_of_the_config_replace_those_of_the_unit():
     features = {"candidate": ["item_id"], "behaviours": ["item_id_list"]}
-    model, _ = scores_of(config_of(ELEME, features=features), schema_of("Eleme_DiffuMIN"))
+    model = RankingModel(config_of(ELEME, features=features), schema_of("Eleme_DiffuMIN"), 97)
     assert model.layout.fields == ("item_id",) and model.layout.dense == ()
 
 
@@ -121,14 +120,6 @@ def test_dmig_and_cmic_get_the_settings_of_the_config():
     )
     assert unit._generate.denoiser_config == DenoiserConfig(1, 2, 2, 0.1)
     assert (unit._generate.loss_weight, unit._calibrate.negatives) == (0.3, "replica")
-
-
-def test_a_candidate_is_projected_only_where_its_fields_are_not_those_of_a_behaviour():
-    def projects(name):
-        model, _ = scores_of(config_of(name), schema_of(UNITS[name]))
-        return any(isinstance(m, FieldAlignedProjection) for m in model.submodules)
-
-    assert projects(ELEME) and not projects(LONG_TERM)
 
 
 @pytest.mark.parametrize(

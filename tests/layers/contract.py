@@ -27,7 +27,6 @@ class LayerContract:
     """A layer and how to try it.
 
     Attributes:
-        layer: the class.
         arguments: of its constructor; not the defaults, so that a lost one shows.
         inputs: call arguments of a batch of the given size, in their order.
         mask: the input that hides others; axis 1 of a mask of a sequence may have any length.

@@ -17,10 +17,8 @@ BATCH, LENGTH, CHANNELS, WIDTH = 16, 12, 3, 6
 
 
 def build_model():
-    history = tf.keras.Input([None, WIDTH], name="history")
-    candidate = tf.keras.Input([WIDTH], name="candidate")
-    mask = tf.keras.Input([None], dtype=tf.bool, name="mask")
-    user = tf.keras.Input([], dtype=tf.int64, name="user")
+    history, candidate = tf.keras.Input([None, WIDTH]), tf.keras.Input([WIDTH])
+    mask, user = tf.keras.Input([None], dtype=tf.bool), tf.keras.Input([], dtype=tf.int64)
     extracted = OrthogonalMultiInterestExtractor(CHANNELS, top_p=30, seq_len=LENGTH)(
         history, candidate, mask
     )
@@ -40,13 +38,8 @@ def build_model():
 def data():
     rng = np.random.default_rng(0)
     mask = np.arange(LENGTH) < rng.integers(0, LENGTH + 1, [BATCH, 1])
-    inputs = {
-        "history": normal(0, BATCH, LENGTH, WIDTH),
-        "candidate": normal(1, BATCH, WIDTH),
-        "mask": mask,
-        "user": rng.integers(0, 5, BATCH),
-    }
-    return inputs, rng.integers(0, 2, BATCH).astype(np.float32)
+    history, candidate = normal(0, BATCH, LENGTH, WIDTH), normal(1, BATCH, WIDTH)
+    return [history, candidate, mask, rng.integers(0, 5, BATCH)], rng.integers(0, 2, BATCH)
 
 
 def test_trains_with_both_auxiliary_losses():

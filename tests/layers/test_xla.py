@@ -3,7 +3,6 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers.xla import compiled_in_training
-from tests.layers.contract import CONTRACTS, call
 from tests.layers.helpers import must_compile
 
 
@@ -16,13 +15,3 @@ def test_compiled_in_training_alone(jit_compile, training):
     traced = tf.function(lambda: run(x, training)).get_concrete_function()
     assert must_compile(traced) == (jit_compile and training)
     np.testing.assert_array_equal(traced(), [2, 4])
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_a_generator_is_compiled_in_training_alone(training):
-    contract = CONTRACTS["DMIG"]
-    inputs = contract.inputs(2)
-    layer = contract.layer(**contract.arguments, jit_compile=True)
-    call(layer, inputs)
-    traced = tf.function(lambda: call(layer, inputs, training)).get_concrete_function()
-    assert must_compile(traced) == training

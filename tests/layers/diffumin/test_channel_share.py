@@ -23,9 +23,8 @@ def expected_shares(history, valid, channels, candidate):
     history, channels = history.astype(np.float64), channels.astype(np.float64)
     squares = np.einsum("bld,bcd->blc", history, channels) ** 2
     of_candidate = np.einsum("bd,bcd->bc", candidate, channels) ** 2
-    mean = (squares * valid[:, :, np.newaxis]).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)[
-        :, None
-    ]
+    counts = np.maximum(valid.sum(axis=1), 1)[:, np.newaxis]
+    mean = (squares * valid[:, :, np.newaxis]).sum(axis=1) / counts
     return np.minimum(mean / np.maximum(of_candidate, 1e-6), 4)
 
 

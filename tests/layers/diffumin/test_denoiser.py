@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from diffumin_tf.layers import Denoiser
 from diffumin_tf.layers.attention import attend
-from diffumin_tf.layers.diffumin.denoiser import sinusoid
 from diffumin_tf.layers.diffumin.fast_denoiser import FastDenoiser, attend_to_few
 from tests.layers import oracles
 from tests.layers.helpers import (
@@ -80,14 +79,6 @@ def test_dropout_of_the_fast_one_acts_in_training_alone():
     assert_same(run(False), denoiser(noisy, context, channels, 7, LIVE), OTHER_SHAPE)
     assert np.abs(run(True) - run(True)).max() > 0.01
     assert random_ops(lambda: run(False)) == set() != random_ops(lambda: run(True))
-
-
-def test_a_sinusoid_of_odd_width_ends_in_zero():
-    waves = sinusoid(tf.constant([[0, 3]]), 5).numpy()
-    angle = 3 / 10_000**0.5
-    expected = [np.sin(3), np.sin(angle), np.cos(3), np.cos(angle), 0]
-    np.testing.assert_allclose(waves[0, 1], expected, rtol=1e-5)
-    np.testing.assert_array_equal(waves[0, 0], [0, 0, 1, 1, 0])
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])

@@ -42,15 +42,10 @@ def furthest(one, other):
     return max(np.abs(a - b).max() for a, b in zip(flat(one), flat(other), strict=True))
 
 
-def test_the_last_step_is_differentiated_unless_told_otherwise_and_none_means_all():
-    assert_same(trained(layer_of()), trained(layer_of(sampler_grad_steps=1)))
-    every = trained(layer_of(sampler_grad_steps=None))
-    for steps in (3, 50):
-        assert_same(trained(layer_of(sampler_grad_steps=steps)), every)
-
-
-@pytest.mark.parametrize("prediction_type", ["sample", "epsilon"])
-@pytest.mark.parametrize("grad_steps", [1, 2, None])
+@pytest.mark.parametrize(
+    ("grad_steps", "prediction_type"),
+    [(1, "sample"), (1, "epsilon"), (2, "sample"), (50, "sample"), (None, "epsilon")],
+)
 def test_gradients_are_those_of_a_sampler_stopped_before_the_last_steps(
     grad_steps, prediction_type
 ):
@@ -64,8 +59,8 @@ def test_gradients_are_those_of_a_sampler_stopped_before_the_last_steps(
         x0 = tf.math.divide_no_nan(interests, tf.norm(interests, axis=2, keepdims=True))
         x = layer.schedule.add_noise(x0, noise, 10)
         for index, (t, previous) in enumerate([(10, 5), (5, 0), (0, CLEAN)]):
-            if index == 3 - (grad_steps or 3):
-                x = tf.stop_gradient(x) if index else x
+            if index and index == 3 - (grad_steps or 3):
+                x = tf.stop_gradient(x)
             clean = layer.denoiser(x, x0, channels, t, live)
             if prediction_type == "sample":
                 clean /= 2.0  # √d
