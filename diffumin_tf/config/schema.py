@@ -66,9 +66,8 @@ class SchemaFile(StrictModel):
         named = {*columns, *fixed, *histories}
         for name in self.id_space:
             if name not in named:
-                raise ValueError(
-                    f"id_space: {name!r} is no categorical column{did_you_mean(name, named)}"
-                )
+                near = did_you_mean(name, named)
+                raise ValueError(f"id_space: {name!r} is no categorical column{near}")
         return self
 
 
@@ -148,9 +147,8 @@ class DataStruct:
         """Index of a column within its group; a ConfigError names the nearest one."""
         columns = getattr(self, group)
         if column not in columns:
-            raise ConfigError(
-                f"{self.source}: {group} has no column {column!r}{did_you_mean(column, columns)}"
-            )
+            near = did_you_mean(column, columns)
+            raise ConfigError(f"{self.source}: {group} has no column {column!r}{near}")
         return columns.index(column)
 
     def sequence(self, name: str) -> SequenceField:

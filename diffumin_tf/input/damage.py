@@ -4,7 +4,6 @@ import contextlib
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -29,14 +28,6 @@ _BATCHES = (1024, 32, 1)  # a failure is looked for in ever smaller ones
 # A record on disk: length (uint64), checksum of the length, data, checksum of the data.
 _LENGTH_BYTES, _FRAME_BYTES = 8, 16
 _LOCAL_PIECE_BYTES, _REMOTE_PIECE_BYTES = 1 << 13, 1 << 22
-
-
-class Damage(NamedTuple):
-    """The first record of a file that cannot be used; `records` usable ones lie before it."""
-
-    file: str
-    records: int
-    message: str
 
 
 class FileCheck:
@@ -69,23 +60,23 @@ class FileCheck:
         Raises:
             DataError: a file is gone or damaged, or more records than allowed would be left out.
         """
-        damages = []
+        damages = {}
         for file in files:
             if file in self._usable:
                 continue
-            count, damage = 0, None
+            count, damage = 0, ""
             with lost_files_named():
                 if self._limit or frames(file)[1]:
                     count, damage = look_through(file, self._schema)
             if damage and not self._limit:
-                raise DataError(damage.message)
+                raise DataError(damage)
             self._usable[file] = count
             if damage:
-                damages.append(damage)
-        for damage in damages:
-            self.cuts[damage.file] = damage.records
-            self._report(f"{damage.message}; the rest of the file is left out")
-        for folder in dict.fromkeys(posixpath.dirname(damage.file) for damage in damages):
+                damages[file] = damage
+        for file, damage in damages.items():
+            self.cuts[file] = self._usable[file]
+            self._report(f"{damage}; the rest of the file is left out")
+        for folder in dict.fromkeys(map(posixpath.dirname, damages)):
             self._count(folder)
 
     def read(self, batches: Iterable, files: Sequence[str], skipped: int = 0) -> Iterator:
@@ -108,17 +99,16 @@ class FileCheck:
             failure = plain_text(error)
         # Outside of the block above, so that no error keeps the iterator and its threads alive.
         if failure is not None:
-            damage = self.first_damage(files)
-            raise DataError(damage.message if damage else failure)
+            raise DataError(self.first_damage(files) or failure)
         if empty:
             more = " …" if len(files) > 1 else ""
             raise DataError(f"{files[0]}{more}: no record in {len(files)} files")
 
-    def first_damage(self, files: Iterable[str]) -> Damage | None:
-        """The first damage in what is read of some files, all of which must exist."""
+    def first_damage(self, files: Iterable[str]) -> str:
+        """Says file and place of the first damage in what is read of some files; "" without one."""
         with lost_files_named():
             found = (look_through(file, self._schema, self.cuts.get(file, -1)) for file in files)
-            return next((damage for _, damage in found if damage), None)
+            return next((damage for _, damage in found if damage), "")
 
     def _count(self, folder: str) -> None:
         """Counts what the cuts in one folder leave out."""
@@ -169,11 +159,12 @@ def frames(file: str) -> tuple[int, str]:
     return count, ""
 
 
-def look_through(file: str, schema: DataStruct, records: int = -1) -> tuple[int, Damage | None]:
+def look_through(file: str, schema: DataStruct, records: int = -1) -> tuple[int, str]:
     """Reads a file up to its end or its first bad record, by the reader and parser of training.
 
     Returns:
-        How many of the first `records` (-1: of all) can be used; what is wrong with the next one.
+        How many of the first `records` (-1: of all) can be used; a message that names the file and
+        says what is wrong with the next one, "" where nothing is.
     """
     records, reason = (records, "") if records >= 0 else frames(file)
     serialised = tf.data.TFRecordDataset(file, compression_of(file)).take(records)
@@ -191,11 +182,11 @@ def look_through(file: str, schema: DataStruct, records: int = -1) -> tuple[int,
     if failure is not None and not is_torn:
         (record,) = serialised.skip(count).take(1).as_numpy_iterator()
         reason = misfit(schema, record) or failure
-        return count, Damage(file, count, f"{file}: record {count}: {reason}")
+        return count, f"{file}: record {count}: {reason}"
     reason = failure or reason
-    if not reason:
-        return count, None
-    return count, Damage(file, count, f"{file}: torn or damaged after {count} records: {reason}")
+    if reason:
+        reason = f"{file}: torn or damaged after {count} records: {reason}"
+    return count, reason
 
 
 @contextlib.contextmanager

@@ -219,12 +219,12 @@ def id_batches(
     for field in sequences:
         if field.start is not None:
             columns.extend(range(field.start, field.start + field.max_len))
-    names = [f.name for f in sequences if f.start is None]
 
     def ids(serialised: tf.Tensor) -> tf.Tensor:
         raw = parse(schema, serialised)
         picked = [tf.reshape(tf.gather(raw["cat_feature"], columns, axis=1), [-1])]
-        return tf.concat(picked + [raw[n].values for n in names], axis=0)
+        picked += [raw[field.name].values for field in sequences if field.start is None]
+        return tf.concat(picked, axis=0)
 
     records = read_records(files, cuts).batch(batch_size)
     return records.map(ids, num_parallel_calls=tf.data.AUTOTUNE)

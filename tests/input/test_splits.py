@@ -9,8 +9,7 @@ from diffumin_tf.input.splits import empty_days, list_files
 
 
 def parts_of(path, start, end):
-    files = list_files(str(path), start, end, "train")
-    return [os.path.relpath(file, path) for file in files]
+    return [os.path.relpath(file, path) for file in list_files(str(path), start, end, "train")]
 
 
 @pytest.fixture

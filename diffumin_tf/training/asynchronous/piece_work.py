@@ -164,7 +164,7 @@ class PieceWork:
         if isinstance(error, (*DAMAGE, *LOST)):
             damage = self._reader.check.first_damage(self._reader.files)
             if damage:
-                raise DataError(damage.message) from None
+                raise DataError(damage) from None
 
     def _train_on(self, pieces: tf.Tensor, files: tf.Tensor, seed: tf.Tensor) -> None:
         """Runs on a worker: all batches of some pieces, unless they are done already."""
