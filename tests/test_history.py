@@ -123,8 +123,8 @@ def test_the_most_recent_behaviours_of_a_given_row_are_found(grouping, count, em
     rows, mask = history.matching(0, tf.constant(wanted, tf.int32), count)
     found = []
     for sample, length in enumerate(LENGTHS):
-        own = few[sample, :length]
-        expected = own[(own[:, 0] == wanted[sample]) & (wanted[sample] > 0)][:count]
+        valid = few[sample, :length]
+        expected = valid[(valid[:, 0] == wanted[sample]) & (wanted[sample] > 0)][:count]
         np.testing.assert_array_equal(rows[sample, : len(expected)], expected)
         assert not rows[sample, len(expected) :].numpy().any()
         np.testing.assert_array_equal(mask[sample], np.arange(count) < len(expected))

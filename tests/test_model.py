@@ -259,14 +259,14 @@ def test_label_smoothing_moves_the_labels_of_training_alone():
 
 
 def test_without_omie_and_short_term_encoder_the_history_never_matters():
-    def spread(**changes):
+    def difference(**changes):
         model, path = build(**LEAN, **changes)
         raw = raw_batch()
         other = {name: tf.reverse(value, [0]) for name, value in raw.items() if "_list" in name}
         return np.abs(pctr(model, path(raw)) - pctr(model, path({**raw, **other}))).max()
 
-    assert spread(use_omie=False, subseq_len=0) == 0
-    assert min(spread(use_omie=False), spread(subseq_len=0)) > 1e-4
+    assert difference(use_omie=False, subseq_len=0) == 0
+    assert min(difference(use_omie=False), difference(subseq_len=0)) > 1e-4
 
 
 def test_a_loss_that_is_not_finite_raises_before_any_weight_changes(step):

@@ -22,7 +22,7 @@ def test_padding_at_the_end_never_changes_a_score_however_long_it_is(scoring):
         np.testing.assert_allclose(pctr(model, path(raw)), expected, atol=1e-6)
 
 
-def test_what_stands_in_a_masked_place_never_changes_a_score(scoring):
+def test_what_is_masked_never_changes_a_score(scoring):
     model, path = scoring
     inputs = path(raw_batch())
     (group,) = inputs.histories

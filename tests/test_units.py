@@ -89,7 +89,7 @@ def test_partners_are_the_candidate_features_of_the_same_id_space_if_any():
     eleme = unit_of(Eleme_DiffuMIN, schema_of("Eleme_DiffuMIN"))
     candidate = eleme.features.candidate
     expected = ["shop_id", "item_id", "category_1_id", "shop_aoi_id", "hours"]
-    assert [candidate[place] for place in eleme.partners()] == expected
+    assert [candidate[index] for index in eleme.partners()] == expected
     video = {"column": ["watched_list", "seen_list"], "max_len": 5}
     schema = DataStruct.from_dict(
         {
@@ -138,11 +138,11 @@ def test_widths_that_do_not_fit_name_the_key_and_the_bound(changes, message):
 
 
 def test_a_unit_without_default_features_asks_for_them():
-    class Own(InputUnit):
+    class Plain(InputUnit):
         pass
 
-    with pytest.raises(ConfigError, match="features: Own has no default; list them in the config"):
-        Own.features_of(config_of(LONG_TERM))
+    with pytest.raises(ConfigError, match="features: Plain has no default; list them"):
+        Plain.features_of(config_of(LONG_TERM))
 
 
 def test_two_units_of_one_config_share_the_batch_and_keep_their_own_features():
@@ -158,15 +158,16 @@ def test_two_units_of_one_config_share_the_batch_and_keep_their_own_features():
     assert [unit.name for unit in model.units] == ["Eleme_DiffuMIN", "Long_term_DiffuMIN"]
     assert np.isfinite(pctr).all()
     # One column that both read lies in the batch once, and each unit picks its own fields.
-    own = [unit.features.behaviours for unit in model.units]
-    assert model.layout.behaviours == tuple(dict.fromkeys(own[0] + own[1])) != own[0] + own[1]
+    behaviours = [unit.features.behaviours for unit in model.units]
+    assert model.layout.behaviours == tuple(dict.fromkeys(behaviours[0] + behaviours[1]))
+    assert len(model.layout.behaviours) < len(behaviours[0] + behaviours[1])
     rows = np.arange(1, 8 * 7 + 1).reshape([1, 8, 7])
     group = HistoryGroup(tf.constant(rows, tf.int32), tf.ones([1, 8], tf.bool), tf.range(1))
     history, table = History([group], model.embedding), model.embedding.table.numpy()
-    for unit, names in zip(model.units, own, strict=True):
-        places = [model.layout.behaviours.index(name) for name in names]
+    for unit, names in zip(model.units, behaviours, strict=True):
+        indices = [model.layout.behaviours.index(name) for name in names]
         embedded, _ = unit.history(Embedded(None, history, None, None)).whole()
-        expected = table[rows[:, :, places]].reshape([1, 8, len(names) * 4])
+        expected = table[rows[:, :, indices]].reshape([1, 8, len(names) * 4])
         np.testing.assert_array_equal(embedded, expected)
 
 
