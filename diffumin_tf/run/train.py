@@ -20,7 +20,7 @@ from diffumin_tf.training.asynchronous.engine import AsynchronousEngine
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, PieceReader, PieceWork
 from diffumin_tf.training.asynchronous.servers import Attendance
 from diffumin_tf.training.checkpoints import Checkpoints
-from diffumin_tf.training.loop import TrainingLoop, TrainingResult
+from diffumin_tf.training.loop import Schedule, TrainingLoop, TrainingResult
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.summaries import Summaries
@@ -100,7 +100,15 @@ def _synchronously(run: Run, preemption: Preemption, report: Report) -> Training
     engine = SynchronousEngine(model, data, state, distribution)
     summaries = _summaries(run)
     loop = TrainingLoop(
-        engine, config, state, saved, summaries, validation, distribution, preemption, report
+        engine,
+        Schedule.of(config),
+        state,
+        saved,
+        summaries,
+        validation,
+        distribution,
+        preemption,
+        report,
     )
     return loop.fit(count_examples(config, data.files))
 
@@ -125,7 +133,15 @@ def _asynchronously(run: Run, preemption: Preemption, report: Report) -> Trainin
         if has_split(config, "valid"):
             validation = stack.enter_context(_background_validation(run))
         loop = TrainingLoop(
-            engine, config, state, saved, summaries, validation, distribution, preemption, report
+            engine,
+            Schedule.of(config),
+            state,
+            saved,
+            summaries,
+            validation,
+            distribution,
+            preemption,
+            report,
         )
         result = loop.fit(count_examples(config, files))
     report(f"updates by worker: {', '.join(map(str, work.counts().by_worker))}")

@@ -23,6 +23,25 @@ _POLL_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long a run lasts and what is done how often, by the names of the configuration."""
+
+    epoch: int
+    batch_size: int
+    early_stopping_patience: int
+    evaluate_every_steps: int
+    save_summary_steps: int
+    save_checkpoints_steps: int
+    save_checkpoints_secs: int
+    max_rollbacks: int
+
+    @classmethod
+    def of(cls, config: TaskConfig) -> "Schedule":
+        """The schedule of a configuration."""
+        return cls(**{f.name: getattr(config, f.name) for f in dataclasses.fields(cls)})
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingResult:
     """How a run went."""
 
@@ -37,7 +56,7 @@ class TrainingLoop:
     """Trains from where the state says to the end."""
 
     engine: Engine
-    config: TaskConfig
+    schedule: Schedule
     state: TrainingState
     checkpoints: Checkpoints
     summaries: Summaries
@@ -65,12 +84,12 @@ class TrainingLoop:
                 and the last good checkpoint.
             Preempted, KeyboardInterrupt: the process was told to end; everything is saved.
         """
-        state, config = self.state, self.config
+        state, schedule = self.state, self.schedule
         self._progress = Progress(
-            config.epoch, examples, state.samples, state.batch * config.batch_size
+            schedule.epoch, examples, state.samples, state.batch * schedule.batch_size
         )
         with self.preemption.deferred():
-            while state.epoch < config.epoch and not state.stopped:
+            while state.epoch < schedule.epoch and not state.stopped:
                 try:
                     self._epoch()
                 except NotFiniteError as error:
@@ -87,10 +106,10 @@ class TrainingLoop:
 
     def _epoch(self) -> None:
         """What is left of an epoch, with the validation at its end."""
-        state, config = self.state, self.config
-        if state.batch == 0 or state.step % config.save_summary_steps == 0:
+        state, schedule = self.state, self.schedule
+        if state.batch == 0 or state.step % schedule.save_summary_steps == 0:
             self.engine.restart_metrics()
-        self._reported_step, every = state.step, config.evaluate_every_steps
+        self._reported_step, every = state.step, schedule.evaluate_every_steps
         self._is_validation_due |= bool(every and state.batch and state.step % every == 0)
         self._validate_if_due()
         if state.stopped:
@@ -119,29 +138,29 @@ class TrainingLoop:
         seconds = time.monotonic() - self._last_save
         return Wishes(
             stop=self.preemption.requested,
-            save=seconds > self.config.save_checkpoints_secs,
+            save=seconds > self.schedule.save_checkpoints_secs,
             report=self._progress.is_due(),
         )
 
     def _after_updates(self, before: int, wishes: Wishes) -> None:
         """Summaries, progress, checkpoints and validation that are due since step `before`."""
-        state, config = self.state, self.config
+        state, schedule = self.state, self.schedule
 
         def passed(interval: int) -> bool:
             return interval > 0 and state.step // interval > before // interval
 
-        if passed(config.save_summary_steps):
+        if passed(schedule.save_summary_steps):
             speed = {"samples_per_second": self._progress.recent_speed()}
             self.summaries.write("train/", state.step, {**self.engine.metrics(), **speed})
         if wishes.report and self._reported_step != state.step:
             self._tell()
-        if passed(config.save_summary_steps):
+        if passed(schedule.save_summary_steps):
             self.engine.restart_metrics()
         if wishes.stop:
             self._stop()
-        if wishes.save or passed(config.save_checkpoints_steps):
+        if wishes.save or passed(schedule.save_checkpoints_steps):
             self._save()
-        self._is_validation_due |= passed(config.evaluate_every_steps)
+        self._is_validation_due |= passed(schedule.evaluate_every_steps)
         self._validate_if_due()
 
     def _tell(self) -> None:
@@ -161,7 +180,7 @@ class TrainingLoop:
 
     def _roll_back(self, error: NotFiniteError) -> None:
         """Back to the last checkpoint, past the data since then; or the end of the run."""
-        state, allowed = self.state, self.config.max_rollbacks
+        state, allowed = self.state, self.schedule.max_rollbacks
         before = dataclasses.replace(state)
         if state.rollbacks >= allowed or not self.checkpoints.restore(self.report):
             used = f", or raise max_rollbacks {allowed}" if before.rollbacks >= allowed > 0 else ""
@@ -205,7 +224,7 @@ class TrainingLoop:
     def _judge(self, step: int, metrics: dict[str, Any]) -> None:
         """Keeps the best weights; notes when there was no improvement for too long."""
         self.summaries.write("valid/", step, metrics)
-        patience = self.config.early_stopping_patience
+        patience = self.schedule.early_stopping_patience
         improved, lines = self.state.judge(step, metrics, patience)
         for line in lines:
             self.report(line)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.input.batch import Batch
 from diffumin_tf.training import checkpoints, strategy
-from diffumin_tf.training.loop import TrainingLoop
+from diffumin_tf.training.loop import Schedule, TrainingLoop
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.summaries import Summaries
@@ -76,7 +76,7 @@ class Scripted:
     def loop_of(self, engine, validation):
         return TrainingLoop(
             engine,
-            self.config,
+            Schedule.of(self.config),
             self.state,
             self.checkpoints,
             Summaries(f"{self.folder}/logs"),
