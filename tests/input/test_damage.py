@@ -53,10 +53,10 @@ def read(schema, path):
     return users
 
 
-def count_day(file, examples):
+def count_day(file):
     """Writes the `_SUCCESS.json` of the day of a file."""
     success = pathlib.Path(file).parent / "_SUCCESS.json"
-    success.write_text(json.dumps({"entry": {"examples": examples}}))
+    success.write_text(json.dumps({"entry": {"examples": EACH}}))
 
 
 def zipped(file):
@@ -200,7 +200,7 @@ def test_the_rest_of_a_damaged_file_is_left_out_and_what_lies_before_keeps_its_p
     flip(files[1], 0)
     tear(files[3], 30)
     for file in files:
-        count_day(file, EACH)
+        count_day(file)
     if kind == "gz":
         files = [zipped(file) for file in files]
     for skip in (0, 5):  # at the start, and after a restart in the middle
@@ -234,7 +234,7 @@ def test_what_is_left_out_is_counted_by_day_and_each_file_is_one_line(
 ):
     """Two files of a day of 50 are damaged; another day does not know how many it has."""
     day = write_parts(tmp_path / "day", contents[0], parts=3)  # of 17, 17 and 16
-    count_day(day[0], EACH)
+    count_day(day[0])
     flip_data(day[0], contents[0][0::3], 7)
     flip_data(day[2], contents[0][2::3], 12)
     (unknown,) = write_parts(tmp_path / "unknown", contents[1])

@@ -1,5 +1,7 @@
 """From files to batches: order, positions, and parts of global batches for replicas and workers."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -108,10 +110,8 @@ def global_batches(read, total, workers, **options):
     by_worker = [
         in_groups(read(part, **options), total // workers) for part in pipelines(total, workers)
     ]
-    steps = max(len(steps) for steps in by_worker)
     empty = [[]] * (total // workers)
-    padded = [steps_of + [empty] * (steps - len(steps_of)) for steps_of in by_worker]
-    return [sum(parts, []) for parts in zip(*padded, strict=True)]
+    return [sum(parts, []) for parts in itertools.zip_longest(*by_worker, fillvalue=empty)]
 
 
 @pytest.mark.parametrize(
@@ -180,16 +180,12 @@ def test_shards_are_shuffled_each_in_its_own_way(schema, path, tmp_path):
 
 @pytest.mark.parametrize(("total", "workers", "skip"), [(3, 1, 0), (2, 2, 4), (4, 2, 0), (6, 3, 4)])
 def test_shards_give_the_same_batches_to_whatever_parts_there_are(read, total, workers, skip):
-    shards = 6
-    whole = read(input_shards=shards)
-    parted = global_batches(read, total, workers, input_shards=shards, skip=skip)
+    whole = read(input_shards=6)
+    parted = global_batches(read, total, workers, input_shards=6, skip=skip)
     assert [sum(parts, []) for parts in parted] == whole[skip:]
     for parts in parted:  # replicas of one worker share near-equally
-        count = total // workers
-        sizes = [len(part) for part in parts]
-        for w in range(workers):
-            of_worker = sizes[w * count : (w + 1) * count]
-            assert max(of_worker) - min(of_worker) <= 1
+        sizes = np.reshape([len(part) for part in parts], [workers, total // workers])
+        assert (sizes.max(axis=1) - sizes.min(axis=1) <= 1).all()
 
 
 def test_files_of_others_are_never_read(files, read, schema, path, tmp_path):
