@@ -31,13 +31,6 @@ def test_names_the_best_valid_indices_and_pads_where_there_are_fewer(length, sta
             np.testing.assert_array_equal(found[b, head], np.arange(4) < len(best))
 
 
-def test_of_equal_scores_the_more_recent_win():
-    valid = np.array([[False, True, True, False, True, True]])
-    indices, found = top_indices(tf.zeros([1, 6]), valid, 3)
-    np.testing.assert_array_equal(indices, [[1, 2, 4]])
-    assert found.numpy().all()
-
-
 def test_has_no_gradient():
     scores = tf.constant(normal(0, 2, 5))
     with tf.GradientTape() as tape:

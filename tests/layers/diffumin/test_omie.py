@@ -113,26 +113,6 @@ def test_channels_are_orthonormal(channel_init):
     np.testing.assert_allclose(gram, np.tile(np.eye(8), [33, 1, 1]), atol=2e-6)
 
 
-def test_diagonal_is_positive_and_channels_follow_the_candidate_continuously():
-    layer = Extractor(4, channel_init="random", seed=0)
-    candidate, direction = normal(0, 64, 16), normal(1, 64, 16)
-    layer.build([None, None, 16])
-    channels = layer.channels_of(candidate).numpy()
-    vectors = layer.projection(candidate).numpy().reshape(64, 4, 16)
-    assert (np.sum(vectors * channels, axis=-1) > 0).all()
-    moved = layer.channels_of(candidate + 1e-4 * direction).numpy()
-    assert 0 < np.abs(moved - channels).max() < 1e-2
-
-
-def test_candidate_scale_and_sign_of_the_kernel_never_switch_a_channel():
-    layer, candidate = Extractor(3, channel_init="random", seed=0), normal(0, 8, 12)
-    layer.build([None, None, 12])
-    layer.projection.bias.assign(tf.zeros([36]))
-    channels = layer.channels_of(candidate)
-    assert_same(layer.channels_of(7.0 * candidate), channels, tolerance=1e-5)
-    assert_same(layer.channels_of(-candidate), -channels, tolerance=1e-5)
-
-
 def test_field_aligned_channels_start_as_the_fields_of_the_candidate():
     layer = Extractor(2, init_noise=0.0, aligned_fields=[1, 0])
     layer.build([None, None, 4])

@@ -3,15 +3,6 @@ import tensorflow as tf
 
 from diffumin_tf.layers import SampledHashAttention
 from tests.layers import contract
-from tests.layers.helpers import normal
-
-
-def test_a_behaviour_like_the_candidate_always_counts_and_its_opposite_never():
-    layer, candidate = SampledHashAttention(24, 3), normal(1, 4, 5)
-    direction = candidate / np.linalg.norm(candidate, axis=1, keepdims=True)
-    history = np.stack([3 * candidate, -candidate], axis=1)
-    np.testing.assert_allclose(layer(history, candidate), direction, atol=1e-6)
-    assert not layer(history[:, 1:], candidate).numpy().any()
 
 
 def test_the_candidate_gets_no_gradient_and_only_what_collides_does():
