@@ -16,50 +16,38 @@ DISK_FULL = [
     tf.errors.UnknownError(None, None, "x; No space left on device"),
 ]
 
+FULL = "out: no space left on the disk; nothing was kept"
+FAILURES = [
+    (ValueError("bad"), ValueError, None),
+    (KeyboardInterrupt(), KeyboardInterrupt, None),
+    *((error, DataError, FULL) for error in DISK_FULL),
+]
+
 
 def test_a_staged_folder_appears_only_when_it_is_complete(tmp_path):
-    final = tmp_path / "deep" / "out"
-    with staged_directory(str(final) + "/") as staging:
-        assert os.path.basename(staging).startswith(".")
-        (tmp_path / "deep" / os.path.basename(staging) / "file").write_text("x")
-        assert not final.exists()
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
-    assert (final / "file").read_text() == "x"
+    parent = tmp_path / "deep"
+    (parent / ".out.incomplete" / "of a killed run").mkdir(parents=True)
+    with staged_directory(f"{parent}/out/") as staging:
+        (parent / ".out.incomplete" / "file").touch(exist_ok=False)
+        assert staging == f"{parent}/.out.incomplete" and os.listdir(parent) == [".out.incomplete"]
+    assert os.listdir(parent) == ["out"] and os.listdir(parent / "out") == ["file"]
 
 
-@pytest.mark.parametrize("stop", [ValueError("bad"), KeyboardInterrupt()])
-def test_a_failure_leaves_nothing_and_passes_through(tmp_path, stop):
-    with pytest.raises(type(stop)):
-        with staged_directory(str(tmp_path / "out")) as staging:
-            open(f"{staging}/file", "w").close()
-            raise stop
-    assert os.listdir(tmp_path) == []
-
-
-def test_what_a_killed_run_left_is_not_taken_over(tmp_path):
-    (tmp_path / ".out.incomplete").mkdir()
-    (tmp_path / ".out.incomplete" / "old").touch()
-    with staged_directory(str(tmp_path / "out")) as staging:
-        open(f"{staging}/new", "w").close()
-    assert os.listdir(tmp_path) == ["out"] and os.listdir(tmp_path / "out") == ["new"]
-
-
-def test_a_folder_that_exists_is_never_touched(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine").touch()
-    with pytest.raises(DataError, match="out: exists already; remove it or choose another output"):
-        with staged_directory(str(tmp_path / "out")):
-            raise AssertionError("must not come here")
-    assert os.listdir(tmp_path) == ["out"] and os.listdir(tmp_path / "out") == ["mine"]
-
-
-@pytest.mark.parametrize("error", DISK_FULL)
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, error):
-    with pytest.raises(DataError, match="out: no space left on the disk; nothing was kept"):
+@pytest.mark.parametrize(("error", "expected", "message"), FAILURES)
+def test_a_failure_leaves_no_folder_and_a_full_disk_is_reported(tmp_path, error, expected, message):
+    with pytest.raises(expected, match=message):
         with staged_directory(str(tmp_path / "out")) as staging:
             open(f"{staging}/file", "w").close()
             raise error
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_exists_is_never_touched(tmp_path):
+    (tmp_path / "out" / "mine").mkdir(parents=True)
+    with pytest.raises(DataError, match="out: exists already; remove it or choose another output"):
+        with staged_directory(str(tmp_path / "out")):
+            raise AssertionError("must not come here")
+    assert os.listdir(tmp_path) == ["out"] and os.listdir(tmp_path / "out") == ["mine"]
 
 
 def test_other_errors_are_not_a_full_disk():
@@ -68,22 +56,20 @@ def test_other_errors_are_not_a_full_disk():
 
 
 def test_text_is_replaced_whole(tmp_path):
-    path = tmp_path / "metrics.json"
+    path = tmp_path / "out"
     path.write_text("old and much longer")
     write_text(str(path), "new ✓")
-    assert path.read_text(encoding="utf-8") == "new ✓" and os.listdir(tmp_path) == ["metrics.json"]
+    assert path.read_text(encoding="utf-8") == "new ✓" and os.listdir(tmp_path) == ["out"]
 
 
-@pytest.mark.parametrize("error", [*DISK_FULL, KeyboardInterrupt()])
-def test_a_failed_write_keeps_the_old_text_and_nothing_else(tmp_path, monkeypatch, error):
-    path = tmp_path / "metrics.json"
-    path.write_text("old")
-
+@pytest.mark.parametrize(("error", "expected", "message"), FAILURES)
+def test_a_failed_write_keeps_the_old_text(tmp_path, monkeypatch, error, expected, message):
     def fail(*arguments, **options):
         raise error
 
+    path = tmp_path / "out"
+    path.write_text("old")
     monkeypatch.setattr(tf.io.gfile, "rename", fail)
-    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else DataError
-    with pytest.raises(expected):
+    with pytest.raises(expected, match=message):
         write_text(str(path), "new")
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["metrics.json"]
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["out"]

@@ -161,10 +161,9 @@ def test_only_a_ratio_beyond_the_tolerance_falls_short(tmp_path, ratios, short):
 
 
 def test_a_file_that_is_no_baseline_is_refused(tmp_path):
-    path = tmp_path / "baseline.json"
-    path.write_text("{}")
+    (tmp_path / "baseline.json").write_text("{}")
     with pytest.raises(ConfigError, match="baseline.json"):
-        compare.report({}, str(path), print)
+        compare.report({}, f"{tmp_path}/baseline.json", print)
 
 
 @pytest.mark.parametrize("flags", [["--only=time"], ["--quick", "--write_baseline"]])

@@ -42,12 +42,10 @@ def test_ties_follow_the_order_columns_then_the_tables_then_the_lines(tmp_path):
     rng = np.random.default_rng(0)
     events = [(T0 + t, 0, a, b, n) for n, (t, a, b) in enumerate(rng.integers(0, 4, (300, 3)))]
     shown = [(T0 + t, 1, 0, 0, n) for n, t in enumerate(rng.integers(0, 5, 60))]
-    folder = tmp_path / "in"
-    folder.mkdir()
     lines = [f"u{n % 3},e{n},{t},{a},{b}" for t, _, a, b, n in events]
-    (folder / "events.csv").write_text("\n".join(["u,v,t,a,b", *lines]) + "\n")
+    (tmp_path / "events.csv").write_text("\n".join(["u,v,t,a,b", *lines]))
     lines = [f"u{n % 3},s{n},{t},1" for t, _, _, _, n in shown]
-    (folder / "shown.csv").write_text("\n".join(["u,v,t,click", *lines]) + "\n")
+    (tmp_path / "shown.csv").write_text("\n".join(["u,v,t,click", *lines]))
     table = {"user": "u", "item": "v"}
     spec = {
         "impressions": {**table, "file": "shown.csv", "time": "t", "label": {"column": "click"}},
@@ -57,7 +55,7 @@ def test_ties_follow_the_order_columns_then_the_tables_then_the_lines(tmp_path):
         "behaviour": ["v"],
         "max_len": 40,
     }
-    prepare(write_spec(tmp_path, spec), str(folder), str(tmp_path / "out"))
+    prepare(write_spec(tmp_path, spec), str(tmp_path), str(tmp_path / "out"))
     samples = read_samples(tmp_path / "out", "20220424")
     for now, _, _, _, n in shown:
         past = [e for e in (*events, *shown) if e[4] % 3 == n % 3 and e[0] < now]
@@ -66,17 +64,17 @@ def test_ties_follow_the_order_columns_then_the_tables_then_the_lines(tmp_path):
 
 
 def test_missing_values_become_0(tables):
+    def missing(sample):
+        ids_by_name = zip(SPEC["cat_feature"], sample["cat_feature"], strict=True)
+        return [name for name, i in ids_by_name if i == 0]
+
     prepare(*tables)
-    ann, bob = (read_samples(tables[2], "20220425")[row] for row in (2, 1))
-    cat = read_samples(tables[2], "20220426")[0]
-    names = SPEC["cat_feature"]
-    missing = {n for n, i in zip(names, ann["cat_feature"], strict=True) if i == 0}
-    assert missing == {"tab", "length", "length_class"}
-    assert bob["cat_feature"][names.index("city")] == 0
-    assert bob["dense_feature"] == [-5, 0]
+    _, bob, ann, _ = read_samples(tables[2], "20220425")
+    assert missing(ann) == ["length", "length_class", "tab"]
+    assert missing(bob) == ["length", "length_class", "city"] and bob["dense_feature"] == [-5, 0]
     assert bob["vid_list"] == ids("vid", "7") and bob["watched_list"] == [0]
-    missing = {n for n, i in zip(names, cat["cat_feature"], strict=True) if i == 0}
-    assert missing == {"author", "tag", "length", "length_class", "city"}
+    cat, _ = read_samples(tables[2], "20220426")
+    assert missing(cat) == ["author", "tag", "length", "length_class", "city"]
     assert cat["vid_list"] == [] and cat["dense_feature"] == [0, 0]
 
 
@@ -94,12 +92,10 @@ def test_records_keep_the_order_of_the_file_and_the_manifest_counts_its_rows(tab
 
 
 def test_seconds_gzip_parquet_and_a_label_threshold(tmp_path):
-    folder = tmp_path / "in"
-    folder.mkdir()
     rows = [f"u,{i},{rating},{T0 // 1000 + i}" for i, rating in enumerate((3.5, 4, 5))]
     text = "userid,movieid,rating,timestamp\n" + "\n".join(rows) + "\n"
-    (folder / "ratings.csv.gz").write_bytes(gzip.compress(text.encode()))
-    pq.write_table(pa.table({"movieId": [0, 1], "genre": ["a", None]}), folder / "m.parquet")
+    (tmp_path / "ratings.csv.gz").write_bytes(gzip.compress(text.encode()))
+    pq.write_table(pa.table({"movieId": [0, 1], "genre": ["a", None]}), tmp_path / "m.parquet")
     spec = {
         "impressions": {
             **{"file": "ratings.csv.gz", "user": "userid", "item": "movieid"},
@@ -113,8 +109,7 @@ def test_seconds_gzip_parquet_and_a_label_threshold(tmp_path):
         "behaviour": ["movieid", "genre", "rating"],
         "max_len": 9,
     }
-    manifest = prepare(write_spec(tmp_path, spec), str(folder), str(tmp_path / "out"))
-    assert list(manifest["days"]) == ["20220424"]
+    prepare(write_spec(tmp_path, spec), str(tmp_path), str(tmp_path / "out"))
     samples = read_samples(tmp_path / "out", "20220424")
     assert [s["label"] for s in samples] == [[0], [1], [1]]
     assert samples[2]["movieid_list"] == ids("movieid", "0")
@@ -124,9 +119,9 @@ def test_seconds_gzip_parquet_and_a_label_threshold(tmp_path):
 
 
 def test_the_day_may_come_from_a_column_and_days_bound_what_is_written(tables, tmp_path):
-    shown = FILES["shown.csv"].replace("watched\n", "watched,date\n", 1)
-    dated = [f"{line},2022-05-0{i}" for i, line in enumerate(shown.splitlines()[1:], 1)]
-    (tmp_path / "in" / "shown.csv").write_text("\n".join([shown.splitlines()[0], *dated]) + "\n")
+    header, *lines = FILES["shown.csv"].splitlines()
+    dated = [f"{line},2022-05-0{i}" for i, line in enumerate(lines, 1)]
+    (tmp_path / "in" / "shown.csv").write_text("\n".join([header + ",date", *dated]))
     impressions = {**SPEC["impressions"], "day": "date"}
     spec = {**SPEC, "impressions": impressions, "days": ["20220502", "20220503"]}
     manifest = prepare(write_spec(tmp_path, spec), *tables[1:])
