@@ -16,7 +16,7 @@ from diffumin_tf.input.records import PART_PREFIX, SUCCESS_FILE
 # How tf.data reports a record whose bytes are damaged, or that does not fit the schema. The message
 # may quote the record, whose bytes need not be UTF-8.
 DAMAGE = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeError)
-# How a file shows that is gone, or closed to us.
+# How a file shows that it is gone, or closed to us.
 LOST = (
     tf.errors.NotFoundError,
     tf.errors.PermissionDeniedError,

@@ -147,8 +147,8 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
         """The samples n to compare with.
 
         Returns:
-            Their vectors `[n, C, d]`, users `[n]` and live channels `[n, C]`, and which of them a
-            sample same_sample is, `[B, n]`, bool.
+            Their vectors `[n, C, d]`, users `[n]` and live channels `[n, C]`, and which of them is
+            the sample itself, `[B, n]`, bool.
         """
         samples = tf.shape(live)[0]
         if self.negatives == "replica" or replicas.count() == 1:
