@@ -56,17 +56,10 @@ def test_every_unit_scores_a_request_as_its_samples(unit):
 
 def test_columns_of_several_roles_and_histories_in_fixed_columns():
     model, path = build(**LEAN, features=OVERLAP)
-    assert model.layout.roles == {
-        "user": ("user",),
-        "candidate": ("item", "category", "hour"),
-        "context": (),
-    }
-    assert set(requests_of(model).request(2)) == {
-        "user",
-        "candidate",
-        "fixed_list",
-        "category_list",
-    }
+    roles = {"user": ("user",), "candidate": ("item", "category", "hour"), "context": ()}
+    assert model.layout.roles == roles
+    asked = requests_of(model).request(2)
+    assert set(asked) == {"user", "candidate", "fixed_list", "category_list"}
     assert_scores_as_its_samples(model, path, 20)
 
 
@@ -89,7 +82,8 @@ def asking(scoring):
 
 
 @pytest.mark.parametrize(
-    ("count", "length"), [(1, 5), (2, 0), (3, 1), (6, 10), (100, 11), (999, 12), (1000, 300)]
+    ("count", "length"),
+    [(1, 5), (2, 0), (3, 1), (6, 10), (100, 11), (999, 12), (1000, 300)],
 )
 def test_any_number_of_candidates_and_any_length_of_the_history(asking, count, length):
     ask, ask_each, _ = asking
