@@ -39,29 +39,26 @@ def eager():
     tf.config.run_functions_eagerly(False)
 
 
-@pytest.fixture(scope="module")
-def demos(tmp_path_factory, eager):
-    """Both demos, one after the other in one folder, as they were when they ended."""
+@pytest.fixture(
+    scope="module",
+    params=["Eleme_DiffuMIN", pytest.param("Long_term_DiffuMIN", marks=pytest.mark.soak)],
+)
+def one(request, tmp_path_factory, eager):
+    """A demo in the folder of an earlier one."""
     folder = tmp_path_factory.mktemp("demo") / "out"
-    found = {}
+    (folder / "raw").mkdir(parents=True)
+    for left in ("demo.json", "raw/old.csv"):
+        (folder / left).write_text("{}")
+    plan, lines = demo._PLANS[request.param], []
+    days = dict.fromkeys(plan.spec.samples_per_day, 300)
+    size = {"samples_per_day": days, "users": 150, "items": 200, "history_len": 20}
+    small = dataclasses.replace(plan, spec=plan.spec.model_copy(update=size))
     with pytest.MonkeyPatch.context() as patch:
-        for name, plan in demo._PLANS.items():
-            days = dict.fromkeys(plan.spec.samples_per_day, 300)
-            size = {"samples_per_day": days, "users": 150, "items": 200, "history_len": 20}
-            small = dataclasses.replace(plan, spec=plan.spec.model_copy(update=size))
-            patch.setitem(demo._PLANS, name, small)
-        for name in demo._PLANS:
-            lines: list[str] = []
-            results = demo.demo(name, str(folder), SMALL, lines.append)
-            written = json.loads((folder / "metrics.json").read_text())
-            left = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-            found[name] = Demo(results, "\n".join(lines), written, left)
-    return found
-
-
-@pytest.fixture(params=["Eleme_DiffuMIN", "Long_term_DiffuMIN"])
-def one(request, demos):
-    return demos[request.param]
+        patch.setitem(demo._PLANS, request.param, small)
+        results = demo.demo(request.param, str(folder), SMALL, lines.append)
+    written = json.loads((folder / "metrics.json").read_text())
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    return Demo(results, "\n".join(lines), written, left)
 
 
 def test_metrics_stand_beside_what_is_reachable_and_what_is_without_history(one):
@@ -85,10 +82,9 @@ def test_the_last_lines_sum_up(one):
     assert where.startswith("all figures: ") and where.endswith("out/metrics.json")
 
 
-def test_a_second_demo_replaces_the_first(demos):
-    assert "raw" in demos["Eleme_DiffuMIN"].left and "raw" not in demos["Long_term_DiffuMIN"].left
-    for left in demos.values():
-        assert {"demo.json", "data", "config.json", "without_history"} <= left.left
+def test_a_second_demo_replaces_the_first(one):
+    assert "raw/old.csv" not in one.left
+    assert {"demo.json", "data", "config.json", "without_history"} <= one.left
 
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path):
