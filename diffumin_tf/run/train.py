@@ -20,12 +20,13 @@ from diffumin_tf.training.asynchronous.engine import AsynchronousEngine
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, PieceReader, PieceWork
 from diffumin_tf.training.asynchronous.servers import Attendance
 from diffumin_tf.training.checkpoints import Checkpoints
+from diffumin_tf.training.engine import Engine
 from diffumin_tf.training.loop import Schedule, TrainingLoop, TrainingResult
 from diffumin_tf.training.preemption import Preemption
 from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.summaries import Summaries
 from diffumin_tf.training.synchronous import SynchronousEngine
-from diffumin_tf.training.validation import BackgroundValidation, WaitingValidation
+from diffumin_tf.training.validation import BackgroundValidation, Validation, WaitingValidation
 
 
 def train(
@@ -98,18 +99,7 @@ def _synchronously(run: Run, preemption: Preemption, report: Report) -> Training
     if has_split(config, "valid"):
         validation = WaitingValidation(_validate(run, model), saved)
     engine = SynchronousEngine(model, data, state, distribution)
-    summaries = _summaries(run)
-    loop = TrainingLoop(
-        engine,
-        Schedule.of(config),
-        state,
-        saved,
-        summaries,
-        validation,
-        distribution,
-        preemption,
-        report,
-    )
+    loop = _loop(run, engine, state, saved, validation, preemption, report)
     return loop.fit(count_examples(config, data.files))
 
 
@@ -127,29 +117,30 @@ def _asynchronously(run: Run, preemption: Preemption, report: Report) -> Trainin
     cluster = distribution.cluster
     work = PieceWork(model, distribution.strategy, len(cluster.tasks["worker"]), reader)
     engine = AsynchronousEngine(model, state, work, Attendance(cluster, report))
-    summaries = _summaries(run)
     with engine.explained(), contextlib.ExitStack() as stack:
         validation = None
         if has_split(config, "valid"):
             validation = stack.enter_context(_background_validation(run))
-        loop = TrainingLoop(
-            engine,
-            Schedule.of(config),
-            state,
-            saved,
-            summaries,
-            validation,
-            distribution,
-            preemption,
-            report,
-        )
+        loop = _loop(run, engine, state, saved, validation, preemption, report)
         result = loop.fit(count_examples(config, files))
     report(f"updates by worker: {', '.join(map(str, work.counts().by_worker))}")
     return result
 
 
-def _summaries(run: Run) -> Summaries:
-    return Summaries(posixpath.join(run.model_dir, "logs") if run.distribution.is_chief else None)
+def _loop(
+    run: Run,
+    engine: Engine,
+    state: TrainingState,
+    saved: Checkpoints,
+    validation: Validation | None,
+    preemption: Preemption,
+    report: Report,
+) -> TrainingLoop:
+    distribution, schedule = run.distribution, Schedule.of(run.config)
+    summaries = Summaries(f"{run.model_dir}/logs" if distribution.is_chief else None)
+    return TrainingLoop(
+        engine, schedule, state, saved, summaries, validation, distribution, preemption, report
+    )
 
 
 def _begin(run: Run, model: RankingModel, state: TrainingState, report: Report) -> Checkpoints:
