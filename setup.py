@@ -42,7 +42,7 @@ setup(
             "pytest>=8,<10",
             "pytest-xdist>=3.7,<4",
             "ruff>=0.17,<0.18",
-            "import-linter>=2.5,<3",
+            "import-linter>=2.17,<3",
             *SERVING,
         ],
     },
