@@ -221,7 +221,7 @@ class RankingModel(tfrs.Model):
         return {**self._logs([self.auc]), "loss": loss}
 
     def _smoothed(self, label: tf.Tensor) -> tf.Tensor:
-        """Labels to train on: 0 and 1 drawn towards one half."""
+        """Labels to train on: s/2 and 1 − s/2 in place of 0 and 1, s being `label_smoothing`."""
         smoothing = self._label_smoothing
         return label * (1 - smoothing) + smoothing / 2 if smoothing else label
 

@@ -50,8 +50,9 @@ def run_cell(path: str, jobs: int = 1, report: Callable[[str], None] = print) ->
         Preempted: the process was asked to end; the same call goes on.
     """
     request, model_dir = read_json(os.path.join(path, REQUEST)), os.path.join(path, RUN)
+    goes_on = os.path.isdir(model_dir)
     with Preemption().watched(), run_lock(model_dir):
-        began, goes_on = time.monotonic(), checkpoints.has_any(model_dir)
+        began = time.monotonic()
         run = create_run(request["exp"], model_dir, request["overrides"], report)
         trained = run_folder.finished(model_dir)
         if trained is None:

@@ -236,7 +236,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> tuple[TaskConfig, list[str
         content["num_heads"] = content.pop("n_heads")
     for key, value in REMOVED_KEYS.items():
         if content.pop(key, value) != value:
-            raise ConfigError(f"{path}: {key} was removed, no result gained by it; leave it out")
+            raise ConfigError(f"{path}: {key} was removed and is always {value!r}; leave it out")
     source = " extends ".join([path, *extended])
     source = f"{source} with {' '.join(overrides)}" if overrides else source
     return validate(TaskConfig, content, source), ignored

@@ -135,7 +135,8 @@ def frames(file: str) -> tuple[int, str]:
     For a zipped file there is no need: the reader never allocates more than it inflates.
 
     Returns:
-        Number of records that fit into the file, -1 for a zipped one; why the next one does not.
+        Number of records that fit into the file (-1 if it is zipped), and why the next one does not
+        fit (empty if all do).
     """
     if compression_of(file):
         return -1, ""

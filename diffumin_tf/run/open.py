@@ -111,7 +111,7 @@ class Run:
         """
         folder = posixpath.join(self.model_dir, "export")
         model, schema = self.model, self.schema
-        requests = recorded_inputs(self.config, schema, model.layout)
+        requests = recorded_inputs(self.config, schema, model.layout, self.file_check)
         if check and requests is None:
             raise DataError(
                 f"{self.model_dir}: --check needs records of one of the splits, and none can be "

@@ -70,8 +70,15 @@ def check(exp: str, model_dir: str | None, overrides: Sequence[str], report: Rep
     train_files = _check_splits(config, schema, distribution, file_check, report)
     is_begun = run_folder.is_run(model_dir) and checkpoints.has_any(model_dir)
     earlier, changes = config.pretrain_model_dir, []
+    if is_begun:
+        checkpoints.best(model_dir)  # which an earlier version may have written
     if is_begun and distribution.is_chief:
         changes = run_folder.changes(model_dir, config)
+    if config.embedding.kind == "vocabulary" and config.embedding.path and not is_begun:
+        try:
+            vocabulary.read_ids(config.embedding.path)
+        except ConfigError as error:
+            raise ConfigError(f"embedding.path: {error}") from None
     if not is_begun and earlier and not run_folder.is_run(earlier):
         missing = f"no run ({run_folder.CONFIG} is missing)"
         raise ConfigError(f"pretrain_model_dir {earlier!r}: {missing}")
@@ -141,11 +148,7 @@ def _settle_vocabulary(run: CheckedRun, report: Report) -> None:
         return
     path = posixpath.join(run.model_dir, run_folder.VOCABULARY)
     if embedding.path:
-        try:
-            tf.io.gfile.copy(embedding.path, path, overwrite=True)
-        except tf.errors.OpError as error:
-            problem = f"cannot be read: {error.message}"
-            raise ConfigError(f"embedding.path {embedding.path!r}: {problem}") from None
+        tf.io.gfile.copy(embedding.path, path, overwrite=True)
         return
     layout = FeatureLayout.of(features_of(run.config), run.schema)
     columns = layout.fields + layout.behaviours

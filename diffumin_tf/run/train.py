@@ -113,9 +113,19 @@ def _asynchronously(run: Run, preemption: Preemption, report: Report) -> Trainin
         path, _ = run.new_path()  # in the scope: every worker has a vocabulary of its own
     state = AsynchronousState()
     saved = _begin(run, model, state, report)
-    reader = PieceReader(config, run.schema, path, files, run.file_check)
+    reader = PieceReader(
+        run.schema,
+        path,
+        files,
+        run.file_check,
+        config.batch_size,
+        config.shuffle_buffer_size,
+        config.input_shards,
+        config.user_column,
+    )
     cluster = distribution.cluster
-    work = PieceWork(model, distribution.strategy, len(cluster.tasks["worker"]), reader)
+    workers = len(cluster.tasks["worker"])
+    work = PieceWork(model, distribution.strategy, workers, reader, config.seed)
     engine = AsynchronousEngine(model, state, work, Attendance(cluster, report))
     with engine.explained(), contextlib.ExitStack() as stack:
         validation = None

@@ -218,7 +218,7 @@ def _is_numbered(path: str) -> bool:
     try:
         return tf.train.load_checkpoint(path).has_tensor(f"weights/0/{VALUE}")
     except UNREADABLE:
-        return False  # whoever reads it says so
+        return False  # reading it will fail, with a message of its own
 
 
 def _is_finite(variable: tf.Variable) -> bool:

@@ -86,23 +86,34 @@ class TrainingLoop:
         """
         state, schedule = self.state, self.schedule
         self._progress = Progress(
-            schedule.epoch, examples, state.samples, state.batch * schedule.batch_size
+            schedule.epoch,
+            examples,
+            state.samples,
+            state.samples_in_epoch(schedule.batch_size, examples),
         )
         with self.preemption.deferred():
-            while state.epoch < schedule.epoch and not state.stopped:
-                try:
-                    self._epoch()
-                except NotFiniteError as error:
-                    self._roll_back(error)
-            self._await_validation()
-            self._validate_if_due()
-            self._await_validation()
+            while not self._is_done():
+                pass
         if self.validation is None and state.best_step != state.step:
             state.best_step = state.step
             self.checkpoints.save_best()
         self.summaries.flush()
         speed = self._progress.overall_speed()
         return TrainingResult(state.step, state.best_step, state.best_auc, speed)
+
+    def _is_done(self) -> bool:
+        """Runs the epochs that are left, and validates; false after a way back to a checkpoint."""
+        state = self.state
+        try:
+            while state.epoch < self.schedule.epoch and not state.stopped:
+                self._epoch()
+            self._await_validation()
+            self._validate_if_due()
+            self._await_validation()
+        except NotFiniteError as error:
+            self._roll_back(error)
+            return False
+        return True
 
     def _epoch(self) -> None:
         """What is left of an epoch, with the validation at its end."""
@@ -172,7 +183,8 @@ class TrainingLoop:
         """Saves and ends, because of a signal."""
         self.engine.end_updates()
         path, step = self._save(), self.state.step
-        remedy = f"saved {path}; start the same command again to go on"
+        tasks = " on all tasks" if self.distribution.cluster else ""
+        remedy = f"saved {path}; start the same command again{tasks} to go on"
         if self.preemption.interrupted:
             self.report(f"step {step}: interrupted; {remedy}")
         self.distribution.end_together(lambda: tf.io.gfile.exists(f"{path}.index"))

@@ -48,6 +48,10 @@ class TrainingState(tf.train.experimental.PythonState):
         self.batch += steps
         self.samples += samples
 
+    def samples_in_epoch(self, batch_size: int, examples: int | None) -> int:
+        """How many samples of this epoch are trained on; `examples` are those of an epoch."""
+        return self.batch * batch_size
+
     def next_epoch(self) -> None:
         self.epoch += 1
         self.batch = 0

@@ -70,7 +70,7 @@ class Distribution:
         return f"{self.cluster.job} {self.cluster.index}" if self.cluster else "this process"
 
     def chief_report(self, report: Callable[[str], None]) -> Callable[[str], None]:
-        """`report` in the chief; what says nothing in all other processes."""
+        """`report` for the chief; for any other process a function that does nothing."""
         return report if self.is_chief else lambda line: None
 
     def wait_for_all(self) -> None:

@@ -10,7 +10,7 @@ from tests.export.stub import Loaded, Stub
 def inputs(trained):
     """Samples of the test split."""
     run = trained.run
-    return recorded_inputs(run.config, run.schema, run.model.layout)
+    return recorded_inputs(run.config, run.schema, run.model.layout, run.file_check)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,9 @@ import tensorflow as tf
 from diffumin_tf import cli
 from diffumin_tf.errors import DataError, ExportError
 from diffumin_tf.export import check
+from diffumin_tf.export.inputs import recorded_inputs
+from diffumin_tf.input.damage import FileCheck
+from diffumin_tf.input.splits import files_of
 
 
 def test_other_scores_are_refused(trained, inputs, loaded, monkeypatch):
@@ -98,3 +101,21 @@ def test_without_records_nothing_is_checked_and_the_warm_up_is_blank(trained, mo
     assert lines == ["warm-up: a blank sample"]
     assert (blank / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
     shutil.rmtree(blank)
+
+
+def test_damage_behind_the_first_records_does_not_matter(trained, tmp_path):
+    config, schema, layout = trained.run.config, trained.run.schema, trained.run.model.layout
+    files = files_of(config, schema, "test")
+    for number in range(7):
+        shutil.copy(files[0], tmp_path / f"part-{number}")
+    (tmp_path / "part-9").write_bytes(b"x" * 100)
+    config = config.model_copy(
+        update={
+            "test_data_path": f"{tmp_path}/part-*",
+            "test_data_start": None,
+            "test_data_end": None,
+        }
+    )
+    check = FileCheck(schema, report=lambda line: None)
+    recorded = recorded_inputs(config, schema, layout, check)
+    assert recorded.source == "200 samples of the test split"

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.input import splits
-from diffumin_tf.run.open import Run, open_run
+from diffumin_tf.run.open import Run, create_run, open_run
 
 
 def test_metrics_are_those_of_the_scores(trained):
@@ -65,6 +65,8 @@ def test_best_weights_of_an_earlier_version_are_refused_with_the_remedy(trained,
     numbered.write(str(model_dir / "best" / "ckpt-10"))
     with pytest.raises(DataError, match="numbered the weights; remove .*model/best to take"):
         open_run(str(model_dir))
+    with pytest.raises(DataError, match="numbered the weights"):  # before it goes on to its end
+        create_run(str(trained.exp), str(model_dir), report=lambda line: None)
 
 
 def test_a_split_that_is_not_configured_cannot_be_scored(trained, tmp_path):

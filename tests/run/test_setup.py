@@ -127,12 +127,13 @@ def test_empty_or_damaged_test_records_are_refused(exp, tmp_path):
 def test_a_vocabulary_that_is_given_becomes_part_of_the_run(log, tmp_path):
     path = tmp_path / "v.txt"
     overrides = [*PLAIN, "embedding.kind=vocabulary", f"embedding.path={path}"]
-    with pytest.raises(ConfigError, match=f"embedding.path '{path}': cannot be read"):
+    with pytest.raises(ConfigError, match=f"embedding.path: {path}: no vocabulary"):
         create(log, tmp_path / "gone", *overrides)
     assert not (tmp_path / "gone" / "config.json").exists()
     path.write_text("12\nabc\n")
     with pytest.raises(ConfigError, match="no vocabulary"):
         create(log, tmp_path / "damaged", *overrides)
+    assert not (tmp_path / "damaged").exists()
     path.write_text("105\n110\n")
     run = create(log, tmp_path / "good", *overrides)
     path.unlink()

@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
-from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.batch import Batch
 from diffumin_tf.input.damage import DAMAGE, LOST, FileCheck
@@ -28,11 +27,14 @@ _FEWEST_PIECES = 8
 class PieceReader:
     """Reads pieces of the training split, which are part files, or every n-th record of one."""
 
-    config: TaskConfig
     schema: DataStruct
     path: FeaturePath  # of the strategy's scope: every worker has a vocabulary of its own
     files: Sequence[str]  # each worker must be able to read them under these names
     check: FileCheck
+    batch_size: int
+    shuffle_buffer_size: int
+    input_shards: int  # pieces that a worker reads side by side
+    user_column: str | None
 
     @property
     def pieces(self) -> int:
@@ -55,13 +57,13 @@ class PieceReader:
             return records.shard(count, tf.cast(piece % count, tf.int64)) if count > 1 else records
 
         def batch(serialised: tf.Tensor) -> Batch:
-            return batch_of(self.schema, self.path, self.config.user_column, serialised)
+            return batch_of(self.schema, self.path, self.user_column, serialised)
 
         return (
             tf.data.Dataset.from_tensor_slices((pieces, files))
-            .interleave(read, self.config.input_shards, num_parallel_calls=tf.data.AUTOTUNE)
-            .shuffle(self.config.shuffle_buffer_size, seed=seed)
-            .batch(self.config.batch_size)
+            .interleave(read, self.input_shards, num_parallel_calls=tf.data.AUTOTUNE)
+            .shuffle(self.shuffle_buffer_size, seed=seed)
+            .batch(self.batch_size)
             .map(batch, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
         )
@@ -76,6 +78,9 @@ class AsynchronousState(TrainingState):
     def advance(self, steps: int, samples: int) -> None:
         self.step += steps
         self.samples += samples
+
+    def samples_in_epoch(self, batch_size: int, examples: int | None) -> int:
+        return max(self.samples - self.epoch * examples, 0) if examples else 0
 
     def next_epoch(self) -> None:
         super().next_epoch()
@@ -110,7 +115,9 @@ class PieceWork:
         strategy: tf.distribute.ParameterServerStrategy,
         workers: int,
         reader: PieceReader,
+        seed: int,
     ) -> None:
+        self._seed = seed  # of the order of pieces and samples
         self._model = model
         self._strategy = strategy
         self._reader = reader
@@ -130,15 +137,15 @@ class PieceWork:
 
     def start(self, epoch: int, done: Sequence[int]) -> None:
         """Starts on the pieces of an epoch, but for those that are done already."""
-        reader, config = self._reader, self._reader.config
+        reader = self._reader
         done_before = np.isin(np.arange(reader.pieces), done)
         self._done.assign(done_before.astype(np.int32))
-        order = np.random.default_rng(config.seed + epoch).permutation(reader.pieces)
+        order = np.random.default_rng(self._seed + epoch).permutation(reader.pieces)
         left = order[~done_before[order]].astype(np.int32)
-        for start in range(0, len(left), config.input_shards):
-            pieces = left[start : start + config.input_shards]
+        for start in range(0, len(left), reader.input_shards):
+            pieces = left[start : start + reader.input_shards]
             files = [reader.file_of(piece) for piece in pieces]
-            seed = np.random.SeedSequence([config.seed, epoch, pieces[0]]).generate_state(1)[0]
+            seed = np.random.SeedSequence([self._seed, epoch, pieces[0]]).generate_state(1)[0]
             work = tf.constant(pieces), tf.constant(files), tf.constant(seed, tf.int64)
             self._coordinator.schedule(self._train, work)
 

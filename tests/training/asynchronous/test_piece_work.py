@@ -12,7 +12,7 @@ from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.vocabulary import HashedRows
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, PieceReader
 from tests.input.part_files import encoded, small_path, small_schema, users_of, write_parts
-from tests.small_log import CONFIG, SCHEMA, write_experiment
+from tests.small_log import SCHEMA, write_experiment
 
 
 def test_the_state_comes_back_from_its_text():
@@ -33,11 +33,11 @@ def test_pieces_hold_every_record_once(tmp_path, files, pieces):
     schema = DataStruct.from_dict(SCHEMA)
     layout = FeatureLayout.of(config.features, schema)
     path = FeaturePath(schema, layout, config.seq_len, HashedRows(997))
-    reader = PieceReader(config, schema, path, paths, FileCheck(schema))
+    reader = PieceReader(schema, path, paths, FileCheck(schema), 4, 100, 2, "user_id")
     assert reader.pieces == pieces
     found = []
-    for first in range(0, pieces, config.input_shards):
-        together = list(range(first, min(first + config.input_shards, pieces)))
+    for first in range(0, pieces, 2):
+        together = list(range(first, min(first + 2, pieces)))
         names = tf.constant([reader.file_of(piece) for piece in together])
         for batch in reader.batches(tf.constant(together), names, tf.constant(1, tf.int64)):
             assert len(batch.label) == len(batch.user) <= 4
@@ -50,12 +50,12 @@ def test_pieces_hold_every_record_once(tmp_path, files, pieces):
 
 
 def test_the_rest_of_a_damaged_file_is_no_piece(tmp_path):
-    schema, config = small_schema(), TaskConfig.model_validate({**CONFIG, "batch_size": 4})
+    schema = small_schema()
     good = encoded(schema, 20)
     files = write_parts(tmp_path / "data", [*good[:13], b"no example", *good[13:]])
     check = FileCheck(schema, 8, lambda line: None)
     check.look(files)
-    reader = PieceReader(config, schema, small_path(schema), files, check)
+    reader = PieceReader(schema, small_path(schema), files, check, 4, 100, 1, "user_id")
     names, seed = tf.constant([reader.file_of(0)] * reader.pieces), tf.constant(1, tf.int64)
     batches = reader.batches(tf.range(reader.pieces), names, seed)
     assert sorted(sum(users_of(batches), [])) == list(range(13))
