@@ -16,7 +16,8 @@ from diffumin_tf.model import features_of
 from diffumin_tf.run.find import schema_file
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ARCHITECTURE = ROOT / "ARCHITECTURE.md"
+PAGES = [ROOT / "README.md", ARCHITECTURE, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_every_configuration_key_and_ignored_key_is_documented():
@@ -44,6 +45,20 @@ def test_commands_that_a_page_names_exist(page):
     for tool in re.findall(r"\btools/[\w/]+\.py", text):
         assert (ROOT / tool).is_file(), tool
     assert set(re.findall(r"(?:^|`)diffumin (\w+)", text, re.MULTILINE)) <= set(cli.COMMANDS)
+
+
+def test_files_and_folders_that_the_architecture_names_exist():
+    text = re.sub(r"```.*?```", "", ARCHITECTURE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    paths = re.findall(r"`([\w./]+(?:\.py|/))`", text)
+    folders = [ROOT, ROOT / "diffumin_tf", ROOT / "handle_layer" / "handle_lib"]
+    assert len(paths) > 30
+    latest: list[pathlib.Path] = []  # a list of files may follow their folder
+    for path in paths:
+        is_folder = path.endswith("/")
+        candidates = [folder / path for folder in (folders if is_folder else folders + latest)]
+        found = [file for file in candidates if (file.is_dir() if is_folder else file.is_file())]
+        assert found, path
+        latest = found if is_folder else latest
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "exp" / "user1").iterdir()), ids=lambda f: f.name)

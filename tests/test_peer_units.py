@@ -178,6 +178,15 @@ def test_eta_finds_the_behaviours_of_the_nearest_signatures():
         np.testing.assert_array_equal(rows[b][found[b]], every.numpy()[b, best])
 
 
+def test_twin_is_its_attention_to_the_whole_history():
+    unit, inputs, candidate, behaviours, mask = embedded("TWIN", seed=5)
+    assert {0, 2, mask.shape[1]} < set(mask.sum(axis=1))  # empty, shorter than a search, full
+    found = unit.interest(candidate, inputs, False)
+    expected = unit._attention(behaviours, unit._inherent(inputs), mask)
+    assert np.abs(found).max() > 0.1
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_a_hard_search_sees_the_behaviours_of_the_candidates_category_alone():
     model, path = peer("SIM_hard", search_len=10)
     inputs = batch(path)

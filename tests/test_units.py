@@ -18,6 +18,7 @@ from diffumin_tf.layers import DenoiserConfig, Diffusion, FieldAlignedProjection
 from diffumin_tf.model import RankingModel, features_of
 from handle_layer.handle_lib.handle_base import InputUnit
 from handle_layer.handle_lib.handle_rec_unit import Eleme_DiffuMIN, Long_term_DiffuMIN
+from tests.small_model import batch, grouped_batch
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "exp" / "user1"
 ELEME, LONG_TERM = "handle_rec_unit:Eleme_DiffuMIN", "handle_rec_unit:Long_term_DiffuMIN"
@@ -120,6 +121,24 @@ def test_dmig_and_cmic_get_the_settings_of_the_config():
     )
     assert unit._generate.denoiser_config == DenoiserConfig(1, 2, 2, 0.1)
     assert (unit._generate.loss_weight, unit._calibrate.negatives) == (0.3, "replica")
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_interests_are_those_of_the_extractor_that_sees_whole_histories(scoring, grouped):
+    model, path = scoring
+    (unit,) = model.units
+    inputs = model.embed(grouped_batch(model) if grouped else batch(path))
+    history = unit.history(inputs)
+    behaviours, mask = history.whole()
+    assert {0, mask.shape[1]} < set(mask.numpy().sum(axis=1))  # empty, full and in between
+    candidate = unit.as_behaviour(unit.select(inputs, "candidate"))
+    interests, channels, kept = unit.extract(history, candidate)
+    expected = unit._extract(behaviours, candidate, mask)
+    assert np.abs(interests).max() > 0.05
+    np.testing.assert_allclose(interests, expected.interests, atol=1e-6)
+    np.testing.assert_array_equal(channels, expected.channels)
+    np.testing.assert_array_equal(kept, expected.kept)
+    np.testing.assert_array_equal(tf.reduce_any(kept, axis=2), expected.live)
 
 
 @pytest.mark.parametrize(

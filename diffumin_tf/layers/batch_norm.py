@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from diffumin_tf.layers import replicas
+from diffumin_tf.layers import checks, replicas
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -48,6 +48,7 @@ class BatchNorm(tf.keras.layers.BatchNormalization):
     def __init__(self, **kwargs: Any) -> None:
         # The fused kernel, which the library takes for images, knows one replica only.
         super().__init__(**kwargs, fused=False)
+        checks.rate("momentum", self.momentum)
 
     def add_weight(self, *args: Any, **kwargs: Any) -> tf.Variable:
         if kwargs.get("synchronization") == tf.VariableSynchronization.ON_READ:

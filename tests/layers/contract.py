@@ -143,6 +143,7 @@ CONTRACTS = {
         dict(momentum=0.5, epsilon=0.1),
         only("inputs", 4),
         oracle=layer_oracles.batch_norm,
+        wrong=dict(momentum=1),
         any_shape=True,
     ),
     "ChannelShare": LayerContract(
