@@ -52,6 +52,7 @@ class SchemaFile(StrictModel):
     cat_feature: Group = Group()
     dense_feature: Group = Group()
     sequence_feature: SequenceGroup = SequenceGroup(max_len=1)
+    multi_feature: Group = Group()
     id_space: dict[str, Name] = {}
 
     @pydantic.model_validator(mode="after")
@@ -63,12 +64,24 @@ class SchemaFile(StrictModel):
         for name in histories:
             if name in fixed or name in columns:
                 raise ValueError(f"sequence_feature: {name!r} stands in cat_feature too")
-        named = {*columns, *fixed, *histories}
+        self._check_multi({*fixed, *histories})
+        named = {*columns, *fixed, *histories, *self.multi_feature.column}
         for name in self.id_space:
             if name not in named:
                 near = did_you_mean(name, named)
                 raise ValueError(f"id_space: {name!r} is no categorical column{near}")
         return self
+
+    def _check_multi(self, histories: set[str]) -> None:
+        """A field of several values has a record key of its own: no other group may use it."""
+        taken = {"a history field": histories, "a record key": GROUPS}
+        taken |= {f"a column of {group}": getattr(self, group).column for group in GROUPS}
+        for name in self.multi_feature.column:
+            if match := _ELEMENT.match(name):
+                raise ValueError(f"multi_feature: {name!r}: write {match['name']!r} for all values")
+            for what, names in taken.items():
+                if name in names:
+                    raise ValueError(f"multi_feature: {name!r} is {what} too; rename one of them")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +106,7 @@ class DataStruct:
         sequences: history fields by name, whichever way they are stored.
         id_spaces: explicit id space of a field; see `id_space`.
         source: where the schema came from, for messages.
+        multi_feature: fields of several values, each 0 to many ids, whose order means nothing.
     """
 
     label: tuple[str, ...]
@@ -102,6 +116,7 @@ class DataStruct:
     sequences: dict[str, SequenceField]
     id_spaces: dict[str, str]
     source: str = "data_struct"
+    multi_feature: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: str) -> "DataStruct":
@@ -116,7 +131,13 @@ class DataStruct:
         sequences = _fixed_sequences(groups["cat_feature"])
         for name in file.sequence_feature.column:
             sequences[name] = SequenceField(name, file.sequence_feature.max_len)
-        return cls(**groups, sequences=sequences, id_spaces=dict(file.id_space), source=source)
+        return cls(
+            **groups,
+            sequences=sequences,
+            id_spaces=dict(file.id_space),
+            source=source,
+            multi_feature=tuple(file.multi_feature.column),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The content of an equal `data_struct.json`."""
@@ -124,6 +145,8 @@ class DataStruct:
         if variable := self.variable_sequences:
             max_len = self.sequences[variable[0]].max_len
             content["sequence_feature"] = {"column": list(variable), "max_len": max_len}
+        if self.multi_feature:
+            content["multi_feature"] = {"column": _collapse(self.multi_feature)}
         if self.id_spaces:
             content["id_space"] = dict(self.id_spaces)
         return content
@@ -132,6 +155,11 @@ class DataStruct:
     def variable_sequences(self) -> tuple[str, ...]:
         """Names of the history fields that have a record key of their own."""
         return tuple(f.name for f in self.sequences.values() if f.start is None)
+
+    @property
+    def ragged(self) -> tuple[str, ...]:
+        """Names of all that has a record key of its own and any number of ids in a record."""
+        return self.variable_sequences + self.multi_feature
 
     def id_space(self, field: str) -> str:
         """The id space of a field: fields of one space share ids and so embeddings.
@@ -147,7 +175,8 @@ class DataStruct:
         """Index of a column within its group; a ConfigError names the nearest one."""
         columns = getattr(self, group)
         if column not in columns:
-            near = did_you_mean(column, columns)
+            others = self.multi_feature if group == "cat_feature" else ()
+            near = did_you_mean(column, (*columns, *others))
             raise ConfigError(f"{self.source}: {group} has no column {column!r}{near}")
         return columns.index(column)
 

@@ -35,10 +35,10 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
 
     Returns:
         `cat_feature` int64 [B, columns], `dense_feature` float32 [B, columns], each
-        variable-length history field ragged int64 [B, lengths]; when labelled, `label` int64 [B]
-        and `auxiliary_info` int64 [B, columns].
+        variable-length history field and field of several values ragged int64 [B, lengths]; when
+        labelled, `label` int64 [B] and `auxiliary_info` int64 [B, columns].
     """
-    spec: dict = {n: tf.io.RaggedFeature(tf.int64) for n in schema.variable_sequences}
+    spec: dict = {n: tf.io.RaggedFeature(tf.int64) for n in schema.ragged}
     for group in GROUPS if labelled else ("cat_feature", "dense_feature"):
         dtype = tf.float32 if group == "dense_feature" else tf.int64
         if columns := getattr(schema, group):
@@ -71,7 +71,7 @@ def misfit(schema: DataStruct, serialised: bytes) -> str | None:
                 f"key {group!r} has {found} {kind} values (it holds a {stored}); "
                 f"{schema.source} wants {expected}"
             )
-    for name in schema.variable_sequences:
+    for name in schema.ragged:
         stored = example.features.feature[name].WhichOneof("kind")
         if stored not in (None, "int64_list"):
             return f"key {name!r} holds a {stored}; {schema.source} wants an int64_list"

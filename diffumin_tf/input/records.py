@@ -25,6 +25,7 @@ class SampleColumns:
         dense_feature: float32 [n, columns].
         sequences: variable-length history fields by name, as (ids int64 [total], row splits
             int64 [n + 1]); most recent behaviour first.
+        multi: fields of several values by name, in the same form; in any order.
     """
 
     label: np.ndarray
@@ -32,6 +33,7 @@ class SampleColumns:
     cat_feature: np.ndarray
     dense_feature: np.ndarray
     sequences: dict[str, tuple[np.ndarray, np.ndarray]]
+    multi: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -41,14 +43,18 @@ def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
     """Serialised `tf.train.Example` protos, one a sample.
 
     Raises:
-        DataError: a column has another width than the schema says.
+        DataError: a group has other columns than the schema says.
     """
     for group in ("auxiliary_info", "cat_feature", "dense_feature"):
         shape, expected = getattr(samples, group).shape, (len(samples), len(getattr(schema, group)))
         if shape != expected:
             raise DataError(f"{group}: shape {shape}, the schema says {expected}")
+    if samples.multi.keys() != set(schema.multi_feature):
+        found, expected = sorted(samples.multi), sorted(schema.multi_feature)
+        raise DataError(f"multi_feature: columns {found}, the schema says {expected}")
     label, auxiliary, cat, dense = (getattr(samples, group).tolist() for group in GROUPS)
-    sequences = {n: (v.tolist(), s.tolist()) for n, (v, s) in samples.sequences.items()}
+    ragged = {**samples.sequences, **samples.multi}
+    ragged = {name: (ids.tolist(), splits.tolist()) for name, (ids, splits) in ragged.items()}
     for row in range(len(samples)):
         example = tf.train.Example()
         feature = example.features.feature
@@ -58,8 +64,8 @@ def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
                 feature[group].int64_list.value.extend(values[row])
         if schema.dense_feature:
             feature["dense_feature"].float_list.value.extend(dense[row])
-        for name, (values, splits) in sequences.items():
-            feature[name].int64_list.value.extend(values[splits[row] : splits[row + 1]])
+        for name, (ids, splits) in ragged.items():
+            feature[name].int64_list.value.extend(ids[splits[row] : splits[row + 1]])
         yield example.SerializeToString(deterministic=True)
 
 

@@ -9,7 +9,8 @@ CONTENT = {
     "label": {"column": ["click"]},
     "cat_feature": {"column": ["user", "shop_id", "shop_id_list[0:3]", "x[0]", "x[1]"]},
     "sequence_feature": {"column": ["item_list"], "max_len": 7},
-    "id_space": {"item_list": "goods"},
+    "multi_feature": {"column": ["tags", "genres"]},
+    "id_space": {"item_list": "goods", "tags": "tag"},
     "----": "a separator",
 }
 
@@ -20,6 +21,15 @@ def test_ranges_expand_and_collapse_again():
     columns = schema.to_dict()["cat_feature"]["column"]
     assert columns == ["user", "shop_id", "shop_id_list[0:3]", "x[0:2]"]
     assert DataStruct.from_dict(schema.to_dict()) == schema
+
+
+def test_fields_of_several_values_are_kept_apart_and_leave_no_trace_where_there_are_none():
+    schema = DataStruct.from_dict(CONTENT)
+    assert schema.multi_feature == ("tags", "genres")
+    assert schema.ragged == ("item_list", "tags", "genres")
+    assert [schema.id_space(name) for name in schema.multi_feature] == ["tag", "genres"]
+    without = {key: CONTENT[key] for key in ("label", "cat_feature")}
+    assert "multi_feature" not in DataStruct.from_dict(without).to_dict()
 
 
 def test_a_history_field_is_found_by_name_whichever_way_it_is_stored():
@@ -46,6 +56,13 @@ def test_a_history_field_shares_the_space_of_its_base_name_unless_told():
         ({"cat_feature": {"column": ["a[3:3]"]}}, "empty range 'a\\[3:3\\]'"),
         ({"sequence_feature": {"column": ["s"]}}, "sequence_feature.max_len: "),
         ({"sequence_feature": {"column": ["user"], "max_len": 3}}, "'user' stands in cat_feature"),
+        ({"multi_feature": {"column": ["user"]}}, "'user' is a column of cat_feature too; rename"),
+        ({"multi_feature": {"column": ["click"]}}, "'click' is a column of label too"),
+        ({"multi_feature": {"column": ["item_list"]}}, "'item_list' is a history field too"),
+        ({"multi_feature": {"column": ["x"]}}, "'x' is a history field too"),
+        ({"multi_feature": {"column": ["label"]}}, "'label' is a record key too"),
+        ({"multi_feature": {"column": ["g[0:2]"]}}, r"'g\[0\]': write 'g' for all values"),
+        ({"multi_feature": {"column": ["g", "g"]}}, "column 'g' is listed twice"),
         ({"id_space": ["a"]}, "id_space: "),
         ({"id_space": {"item": "goods"}}, "id_space: 'item'.*did you mean 'item_list'"),
     ],
@@ -59,5 +76,7 @@ def test_an_unknown_column_names_the_nearest():
     schema = DataStruct.from_dict(CONTENT)
     with pytest.raises(ConfigError, match="no column 'shop'; did you mean 'shop_id'?"):
         schema.position("cat_feature", "shop")
+    with pytest.raises(ConfigError, match="no column 'genre'; did you mean 'genres'?"):
+        schema.position("cat_feature", "genre")
     with pytest.raises(ConfigError, match="no history field 'item_lst'.*'item_list'"):
         schema.sequence("item_lst")

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from diffumin_tf.errors import DataError
 from diffumin_tf.input import records
-from diffumin_tf.input.parsing import parse, read_records
+from diffumin_tf.input.parsing import misfit, parse, read_records
 from tests.input.part_files import encoded, numbered, write_parts
+from tests.several_values import SEVERAL_SCHEMA, several_samples
 from tests.small_log import samples
 
 SAMPLES = 50
@@ -25,6 +26,38 @@ def test_a_group_of_another_width_than_the_schema_is_refused(schema, group, colu
     message = rf"{group}: shape \(5, {columns + 1}\), the schema says \(5, {columns}\)"
     with pytest.raises(DataError, match=message):
         list(records.encode(schema, data))
+
+
+def test_fields_of_several_values_come_back_whole_and_none_may_be_left_out():
+    data = several_samples(9, seed=1)
+    raw = parse(SEVERAL_SCHEMA, tf.constant(list(records.encode(SEVERAL_SCHEMA, data))))
+    for name, (ids, splits) in data.multi.items():
+        np.testing.assert_array_equal(raw[name].values, ids)
+        np.testing.assert_array_equal(raw[name].row_splits, splits)
+        assert raw[name].dtype == tf.int64 and 0 in np.diff(data.multi["tags"][1])
+    data.multi.pop("tags")
+    message = r"multi_feature: columns \['genres', 'words'\], the schema says .*'tags'"
+    with pytest.raises(DataError, match=message):
+        list(records.encode(SEVERAL_SCHEMA, data))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "found"),
+    [
+        (
+            "bytes_list",
+            b"Drama",
+            "key 'genres' holds a bytes_list; data_struct wants an int64_list",
+        ),
+        ("int64_list", 7, None),
+    ],
+)
+def test_a_misfit_of_a_field_of_several_values_is_explained(kind, value, found):
+    (record,) = records.encode(SEVERAL_SCHEMA, several_samples(1, seed=0))
+    example = tf.train.Example.FromString(record)
+    example.features.feature.pop("genres")
+    getattr(example.features.feature["genres"], kind).value.append(value)
+    assert misfit(SEVERAL_SCHEMA, example.SerializeToString()) == found
 
 
 def test_equal_samples_are_equal_bytes(schema):
