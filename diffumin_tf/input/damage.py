@@ -68,6 +68,8 @@ class FileCheck:
             with lost_files_named():
                 if self._limit or frames(file)[1]:
                     count, damage = look_through(file, self._schema)
+                if count or not damage:  # a damaged length must not reach TensorFlow's reader
+                    _refuse_sequence_examples(file)
             if damage and not self._limit:
                 raise DataError(damage)
             self._usable[file] = count
@@ -127,6 +129,21 @@ class FileCheck:
         if total > self._limit:
             raise DataError(f"{line}; {total} in all are more than max_bad_records {self._limit}")
         self._report(line)
+
+
+def _refuse_sequence_examples(file: str) -> None:
+    """Looks at the first record: read as an Example, such a record has empty histories."""
+    sequence = tf.train.SequenceExample()
+    try:
+        first = tf.data.TFRecordDataset(file, compression_of(file)).take(1).as_numpy_iterator()
+        sequence.ParseFromString(next(first, b""))
+    except Exception:  # what is damaged, or no proto, is named where it is read
+        return
+    if lists := sorted(sequence.feature_lists.feature_list):
+        raise DataError(
+            f"{file}: record 0: a tf.train.SequenceExample, whose feature_lists {lists} would not "
+            "be read; write a tf.train.Example, with the histories among its features"
+        )
 
 
 def frames(file: str) -> tuple[int, str]:

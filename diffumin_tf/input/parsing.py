@@ -8,6 +8,12 @@ import tensorflow as tf
 from diffumin_tf.config.schema import GROUPS, DataStruct
 from diffumin_tf.errors import DataError
 
+LABEL_REMEDY = "a label is 1 for a click and 0 otherwise: write ratings and -1/1 as such"
+ID_REMEDY = (
+    "an id is a number of 63 bits, and 0 is a missing value: take the sign off a 64-bit hash, as "
+    "in Spark's `xxhash64(x) & 9223372036854775807`"
+)
+
 
 def compression_of(file: str) -> str:
     """TensorFlow's name for how a file is compressed, by its name."""
@@ -37,6 +43,10 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
         `cat_feature` int64 [B, columns], `dense_feature` float32 [B, columns], each
         variable-length history field and field of several values ragged int64 [B, lengths]; when
         labelled, `label` int64 [B] and `auxiliary_info` int64 [B, columns].
+
+    Raises:
+        InvalidArgumentError: a sample does not fit the schema; when labelled, also where a label is
+            not 0 or 1, or an id is below 0. `misfit` says which.
     """
     spec: dict = {n: tf.io.RaggedFeature(tf.int64) for n in schema.ragged}
     for group in GROUPS if labelled else ("cat_feature", "dense_feature"):
@@ -44,9 +54,18 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
         if columns := getattr(schema, group):
             spec[group] = tf.io.FixedLenFeature([len(columns)], dtype)
     raw = tf.io.parse_example(serialised, spec)
-    if labelled:
-        raw["label"] = raw["label"][:, 0]
-    return raw
+    return _with_sound_values(schema, raw) if labelled else raw
+
+
+def _with_sound_values(schema: DataStruct, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Labels and ids, whose use fails where a label is not 0 or 1, or an id is below 0."""
+    label = raw["label"][:, 0]
+    ids = [raw["cat_feature"]] if schema.cat_feature else []
+    ids += [raw[name].values for name in schema.ragged]
+    sound = [tf.reduce_all((label == 0) | (label == 1)), *(tf.reduce_all(i >= 0) for i in ids)]
+    message = ["a label is not 0 or 1, or an id is below 0"]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(sound), message)]):
+        return raw | {"label": tf.identity(label)}
 
 
 def misfit(schema: DataStruct, serialised: bytes) -> str | None:
@@ -75,4 +94,19 @@ def misfit(schema: DataStruct, serialised: bytes) -> str | None:
         stored = example.features.feature[name].WhichOneof("kind")
         if stored not in (None, "int64_list"):
             return f"key {name!r} holds a {stored}; {schema.source} wants an int64_list"
+    return _unsound_value(schema, example.features.feature)
+
+
+def _unsound_value(schema: DataStruct, feature: Mapping[str, tf.train.Feature]) -> str | None:
+    """Names a label that is not 0 or 1, or an id below 0."""
+    (label,) = feature["label"].int64_list.value
+    if label not in (0, 1):
+        return f"key 'label' holds {label}; {LABEL_REMEDY}"
+    columns = zip(schema.cat_feature, feature["cat_feature"].int64_list.value, strict=True)
+    for name, value in columns if schema.cat_feature else ():
+        if value < 0:
+            return f"key 'cat_feature' holds {value} in its column {name!r}; {ID_REMEDY}"
+    for name in schema.ragged:
+        if below := [value for value in feature[name].int64_list.value if value < 0]:
+            return f"key {name!r} holds {below[0]}; {ID_REMEDY}"
     return None

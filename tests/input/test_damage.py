@@ -126,6 +126,22 @@ def test_whole_files_have_no_damage(files, contents, schema, tmp_path):
             lambda feature: feature["item_list"].bytes_list.value.append(b"x"),
             "key 'item_list' holds a bytes_list; the_schema.json wants an int64_list",
         ),
+        (
+            lambda feature: feature["label"].int64_list.value.__setitem__(0, -1),
+            "key 'label' holds -1; a label is 1 for a click and 0 otherwise",
+        ),
+        (
+            lambda feature: feature["label"].int64_list.value.__setitem__(0, 5),
+            "key 'label' holds 5; a label is 1 for a click",
+        ),
+        (
+            lambda feature: feature["cat_feature"].int64_list.value.__setitem__(1, -(2**62)),
+            "key 'cat_feature' holds -4611686018427387904 in its column 'item'; an id is a number",
+        ),
+        (
+            lambda feature: feature["item_list"].int64_list.value.append(-7),
+            "key 'item_list' holds -7; an id is a number of 63 bits, and 0 is a missing value",
+        ),
         (None, "no tf.train.Example"),
     ],
 )
@@ -140,6 +156,20 @@ def test_a_record_that_does_not_fit_is_named(read, contents, tmp_path, change, m
     with pytest.raises(DataError) as error:
         read(files)
     assert str(error.value).startswith(f"{files[1]}: record 15: {message}")
+
+
+@pytest.mark.parametrize("limit", [0, 500])
+def test_a_sequence_example_is_refused(contents, check_of, tmp_path, limit):
+    """Its context is read as an Example's features, and histories would be empty."""
+    sequence = tf.train.SequenceExample()
+    sequence.context.CopyFrom(tf.train.Example.FromString(contents[0][0]).features)
+    sequence.feature_lists.feature_list["item_list"].feature.add().int64_list.value.append(3)
+    files = write_parts(tmp_path / "a", contents[0])
+    files += write_parts(tmp_path / "b", [sequence.SerializeToString()])
+    with pytest.raises(DataError) as error:
+        check_of(limit).look(files)
+    assert str(error.value).startswith(f"{files[1]}: record 0: a tf.train.SequenceExample, whose")
+    assert "['item_list']" in str(error.value)
 
 
 READ_ABSURD = """
