@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError, DataError
+from diffumin_tf.lock import held
 
 
 def read_json(path: str) -> dict[str, Any]:
@@ -74,22 +75,30 @@ def staged_directory(final: str) -> Iterator[str]:
     Yields a hidden sibling to write into. What a killed process left of it is removed by the next.
 
     Raises:
+        ConfigError: another process is writing it.
         DataError: the target exists, or the disk is full.
     """
     gfile = tf.io.gfile
     parent, name = posixpath.split(final.rstrip("/"))
     staging = posixpath.join(parent, f".{name}.incomplete")
-    if gfile.exists(final):
-        raise DataError(f"{final}: exists already; remove it or choose another output")
-    if gfile.exists(staging):
-        gfile.rmtree(staging)
-    gfile.makedirs(staging)
-    with _removed_on_failure(final, lambda: gfile.rmtree(staging)):
-        yield staging
-        for folder, _, names in gfile.walk(staging):
-            sync([*(posixpath.join(folder, name) for name in names), folder.rstrip("/")])
-        gfile.rename(staging, final)
-        sync([parent])
+    try:
+        gfile.makedirs(parent or ".")
+    except tf.errors.OpError as error:
+        raise DataError(f"{parent}: cannot be made: {error.message}") from None
+    is_local = "://" not in final
+    lock = posixpath.join(parent, f".{name}.lock")
+    with held(lock, final, "process") if is_local else contextlib.nullcontext():
+        if gfile.exists(final):
+            raise DataError(f"{final}: exists already; remove it or choose another output")
+        if gfile.exists(staging):
+            gfile.rmtree(staging)
+        gfile.makedirs(staging)
+        with _removed_on_failure(final, lambda: gfile.rmtree(staging)):
+            yield staging
+            for folder, _, names in gfile.walk(staging):
+                sync([*(posixpath.join(folder, name) for name in names), folder.rstrip("/")])
+            gfile.rename(staging, final)
+            sync([parent])
 
 
 def sync(paths: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.errors import DataError
+from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.files import is_disk_full, staged_directory, write_text
 
 DISK_FULL = [
@@ -29,8 +29,19 @@ def test_a_staged_folder_appears_only_when_it_is_complete(tmp_path):
     (parent / ".out.incomplete" / "of a killed run").mkdir(parents=True)
     with staged_directory(f"{parent}/out/") as staging:
         (parent / ".out.incomplete" / "file").touch(exist_ok=False)
-        assert staging == f"{parent}/.out.incomplete" and os.listdir(parent) == [".out.incomplete"]
+        assert staging == f"{parent}/.out.incomplete"
+        assert sorted(os.listdir(parent)) == [".out.incomplete", ".out.lock"]
     assert os.listdir(parent) == ["out"] and os.listdir(parent / "out") == ["file"]
+
+
+def test_a_second_process_that_writes_the_same_folder_is_refused_at_the_start(tmp_path):
+    with staged_directory(f"{tmp_path}/out") as staging:
+        (tmp_path / ".out.incomplete" / "mine").touch()
+        with pytest.raises(ConfigError, match=f"out: another process works here .*{os.getpid()}"):
+            with staged_directory(f"{tmp_path}/out"):
+                raise AssertionError("must not come here")
+        assert os.listdir(staging) == ["mine"]
+    assert os.listdir(tmp_path / "out") == ["mine"]
 
 
 @pytest.mark.parametrize(("error", "expected", "message"), FAILURES)

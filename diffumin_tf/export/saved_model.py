@@ -1,11 +1,9 @@
 """Export of a model as a versioned SavedModel that stock TensorFlow Serving loads."""
 
-import contextlib
-import fcntl
 import os
 import posixpath
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -16,6 +14,7 @@ from diffumin_tf.export.signatures import EXAMPLES, signatures
 from diffumin_tf.export.warmup import write_warmup
 from diffumin_tf.files import staged_directory
 from diffumin_tf.input.features import FeaturePath
+from diffumin_tf.lock import LOCK, exclusive
 from diffumin_tf.model import RankingModel
 
 _REMOVED = ".removed"
@@ -44,14 +43,15 @@ def export(
         folder is renamed file by file.)
 
     Raises:
-        ExportError: another export is writing here.
+        ConfigError: another export is writing here.
         DataError: the disk is full.
     """
     tf.io.gfile.makedirs(folder)
     # Weights and id mapping only: tracking the model would save its optimisers and training graphs.
     module = tf.Module()
     module.weights, module.path = model.variables, path
-    with _locked(folder):
+    with exclusive(folder, "export", "--model_dir"):
+        _remove_leftovers(folder)
         version = max([int(time.time()), *(v + 1 for v in versions(folder))])
         final = posixpath.join(folder, str(version))
         with staged_directory(final) as staging:
@@ -80,24 +80,13 @@ def versions(folder: str) -> list[int]:
     return sorted(int(n) for n in numbers if tf.io.gfile.isdir(posixpath.join(folder, n)))
 
 
-@contextlib.contextmanager
-def _locked(folder: str) -> Iterator[None]:
-    """Allows one export at a time into a local folder, and removes what killed ones left."""
-    if "://" in folder:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
-        except BlockingIOError:
-            raise ExportError(f"{folder}: another export is writing here; wait for it") from None
-        for name in os.listdir(folder):
-            if name.startswith(".") and name.endswith((".incomplete", _REMOVED)):
-                tf.io.gfile.rmtree(posixpath.join(folder, name))
-        yield
-    finally:
-        os.close(handle)
+def _remove_leftovers(folder: str) -> None:
+    """Removes what killed exports left in a local folder."""
+    for name in [] if "://" in folder else os.listdir(folder):
+        if name.startswith(".") and name.endswith((".incomplete", _REMOVED)):
+            tf.io.gfile.rmtree(posixpath.join(folder, name))
+        elif name.startswith(".") and name.endswith(LOCK) and name != LOCK:
+            os.unlink(posixpath.join(folder, name))
 
 
 def _remove(folder: str, version: int) -> str:

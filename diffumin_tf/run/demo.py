@@ -16,11 +16,13 @@ from diffumin_tf.export.check import replayed
 from diffumin_tf.export.signatures import EXAMPLES
 from diffumin_tf.files import write_text
 from diffumin_tf.input.splits import files_of
+from diffumin_tf.lock import LOCK
 from diffumin_tf.prepare.command import prepare
 from diffumin_tf.prepare.spec import SyntheticSpec
 from diffumin_tf.prepare.synthetic import prepare_synthetic
 from diffumin_tf.run.find import find_experiment
 from diffumin_tf.run.folder import write_metrics
+from diffumin_tf.run.lock import run_lock
 from diffumin_tf.run.open import Run, create_run
 from diffumin_tf.run.setup import Report
 from diffumin_tf.run.train import train_run
@@ -130,7 +132,13 @@ def demo(
     """
     if exp not in _PLANS:
         raise DataError(f"--exp {exp!r}: there is a demo for {' and '.join(_PLANS)}")
-    plan = _PLANS[exp]
+    with run_lock(model_dir):
+        return _demo(exp, _PLANS[exp], model_dir, overrides, report)
+
+
+def _demo(
+    exp: str, plan: _Plan, model_dir: str, overrides: Sequence[str], report: Report
+) -> dict[str, Any]:
     _clear(model_dir)
     samples_per_day = plan.spec.samples_per_day
     report(f"writing a synthetic log of {sum(samples_per_day.values()):,} impressions …")
@@ -173,10 +181,12 @@ def demo(
 def _clear(folder: str) -> None:
     """Empties the folder of an earlier demo, and marks it as a demo's."""
     gfile, marker = tf.io.gfile, posixpath.join(folder, _MARKER)
-    if gfile.exists(folder) and gfile.listdir(folder):
-        if not gfile.exists(marker):
-            raise DataError(f"{folder}: not empty and not of a demo; choose another --model_dir")
-        gfile.rmtree(folder)
+    names = gfile.listdir(folder) if gfile.isdir(folder) else []
+    left = [posixpath.join(folder, name) for name in names if name != LOCK]
+    if left and not gfile.exists(marker):
+        raise DataError(f"{folder}: not empty and not of a demo; choose another --model_dir")
+    for path in left:
+        (gfile.rmtree if gfile.isdir(path) else gfile.remove)(path)
     gfile.makedirs(folder)
     write_text(marker, "{}\n")
 

@@ -106,7 +106,8 @@ class Run:
             keep: versions to keep, this one among them; None keeps all.
 
         Raises:
-            ExportError: the version does not, or another export is writing.
+            ExportError: the version does not.
+            ConfigError: another export is writing.
             DataError: there are no records to check it with.
         """
         folder = posixpath.join(self.model_dir, "export")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.errors import ExportError
+from diffumin_tf.errors import ConfigError, ExportError
 from diffumin_tf.export import saved_model as export_lib
 from tests.export.stub import Loaded
 
@@ -121,6 +121,7 @@ def bare(monkeypatch):
 def test_each_export_is_a_new_version_and_removes_what_killed_ones_left(tmp_path, bare):
     for name in (".1700000000.incomplete", ".1600000000.removed"):
         (tmp_path / name / "variables").mkdir(parents=True)
+    (tmp_path / ".1700000000.lock").touch()
     numbers = [int(os.path.basename(bare(tmp_path))) for _ in range(2)]
     assert numbers[0] < numbers[1]
     assert sorted(os.listdir(tmp_path)) == [str(number) for number in numbers]
@@ -133,7 +134,7 @@ def test_a_version_that_fails_or_that_its_check_refuses_does_not_appear(tmp_path
         raise error
 
     with pytest.raises(type(error)):
-        bare(tmp_path, check=refuse)
+        bare(tmp_path / "export", check=refuse)
     assert os.listdir(tmp_path) == []
 
 
@@ -150,7 +151,7 @@ def test_old_versions_go_once_a_new_one_is_there(tmp_path, bare):
 
 def test_a_second_export_into_a_folder_is_refused_while_one_is_writing(tmp_path, bare):
     def second(version):
-        with pytest.raises(ExportError, match="another export is writing here"):
+        with pytest.raises(ConfigError, match="another export works here"):
             bare(tmp_path)
 
     first = bare(tmp_path, check=second)

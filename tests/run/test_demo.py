@@ -8,8 +8,9 @@ import re
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.errors import DataError
+from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.run import demo
+from diffumin_tf.run.lock import run_lock
 
 SMALL = [
     "use_dmig=false",
@@ -92,6 +93,14 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path):
     with pytest.raises(DataError, match="not empty and not of a demo; choose another --model_dir"):
         demo.demo("Eleme_DiffuMIN", str(tmp_path), report=lambda line: None)
     assert [path.name for path in pathlib.Path(tmp_path).iterdir()] == ["thesis.txt"]
+
+
+def test_a_second_demo_in_a_folder_waits_for_the_first(tmp_path):
+    (tmp_path / "demo.json").touch()
+    with run_lock(str(tmp_path)):
+        with pytest.raises(ConfigError, match="another run works here"):
+            demo.demo("Eleme_DiffuMIN", str(tmp_path), report=lambda line: None)
+    assert (tmp_path / "demo.json").exists()
 
 
 def test_an_experiment_without_a_demo_names_those_with_one(tmp_path):
