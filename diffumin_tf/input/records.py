@@ -2,13 +2,14 @@
 
 import dataclasses
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.config.schema import GROUPS, DataStruct
+from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
+from diffumin_tf.input import wire
 
 PART_PREFIX = "part-"
 SUCCESS_FILE = "_SUCCESS.json"  # beside the part files of a day: says how many samples they hold
@@ -23,8 +24,9 @@ class SampleColumns:
         auxiliary_info: int64 [n, columns].
         cat_feature: int64 ids [n, columns].
         dense_feature: float32 [n, columns].
-        sequences: variable-length history fields by name, as (ids int64 [total], row splits
-            int64 [n + 1]); most recent behaviour first.
+        sequences: variable-length history fields by name, most recent behaviour first: as (ids
+            int64 [total], row splits int64 [n + 1]), or, where samples share behaviours, as (ids,
+            start int64 [n], stop int64 [n]).
         multi: fields of several values by name, in the same form; in any order.
     """
 
@@ -32,8 +34,8 @@ class SampleColumns:
     auxiliary_info: np.ndarray
     cat_feature: np.ndarray
     dense_feature: np.ndarray
-    sequences: dict[str, tuple[np.ndarray, np.ndarray]]
-    multi: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+    sequences: dict[str, tuple[np.ndarray, ...]]
+    multi: dict[str, tuple[np.ndarray, ...]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -52,21 +54,26 @@ def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
     if samples.multi.keys() != set(schema.multi_feature):
         found, expected = sorted(samples.multi), sorted(schema.multi_feature)
         raise DataError(f"multi_feature: columns {found}, the schema says {expected}")
-    label, auxiliary, cat, dense = (getattr(samples, group).tolist() for group in GROUPS)
-    ragged = {**samples.sequences, **samples.multi}
-    ragged = {name: (ids.tolist(), splits.tolist()) for name, (ids, splits) in ragged.items()}
-    for row in range(len(samples)):
-        example = tf.train.Example()
-        feature = example.features.feature
-        feature["label"].int64_list.value.append(label[row])
-        for group, values in (("auxiliary_info", auxiliary), ("cat_feature", cat)):
-            if getattr(schema, group):
-                feature[group].int64_list.value.extend(values[row])
-        if schema.dense_feature:
-            feature["dense_feature"].float_list.value.extend(dense[row])
-        for name, (ids, splits) in ragged.items():
-            feature[name].int64_list.value.extend(ids[splits[row] : splits[row + 1]])
-        yield example.SerializeToString(deterministic=True)
+    fields = {"label": _rows(samples.label[:, None])}
+    for group in ("auxiliary_info", "cat_feature"):
+        if getattr(schema, group):
+            fields[group] = _rows(getattr(samples, group))
+    if schema.dense_feature:
+        fields["dense_feature"] = wire.float_rows(samples.dense_feature)
+    for name, lists in {**samples.sequences, **samples.multi}.items():
+        fields[name] = wire.int64_lists(*spans(lists))
+    return wire.examples(fields)
+
+
+def spans(lists: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lists of `SampleColumns` as (ids, start, stop), whichever way they are given."""
+    ids, start, *stop = lists
+    return (ids, start, *stop) if stop else (ids, start[:-1], start[1:])
+
+
+def _rows(values: np.ndarray) -> wire.Lists:
+    edges = np.arange(len(values) + 1) * values.shape[1]
+    return wire.int64_lists(values.ravel(), edges[:-1], edges[1:])
 
 
 class PartWriter:
