@@ -190,10 +190,10 @@ class Embedded(NamedTuple):
     """B samples as input units get them.
 
     Attributes:
-        fields: float32 [B, n, e], the categorical fields.
+        fields: float32 [B, n, e], the categorical fields, those of several values last.
         history: their behaviours, not looked up yet.
         dense: float32 [B, m].
-        rows: int32 [B, n], the fields as rows of the table.
+        rows: int32 [B, n'], the fields of one value as rows of the table.
         user: int64 [B], or None where nothing tells users apart.
         label: float32 [B], or None while serving.
     """

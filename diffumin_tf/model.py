@@ -1,6 +1,6 @@
 """The ranking model: one embedding lookup, input units, tower, losses."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,7 +10,7 @@ from diffumin_tf import registry
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.history import Embedded, History, SharedHistory
-from diffumin_tf.input.batch import Batch, HistoryGroup
+from diffumin_tf.input.batch import Bags, Batch, HistoryGroup
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import IdEmbedding, Tower, replicas
 from diffumin_tf.layers.xla import compiled_in_training
@@ -122,17 +122,26 @@ class RankingModel(tfrs.Model):
             samples=tf.zeros([1], tf.int32),
         )
         fields = tf.zeros([1, len(self.layout.fields)], tf.int32)
-        self(Batch(fields, (empty,), dense=tf.zeros([1, len(self.layout.dense)])))
+        dense = tf.zeros([1, len(self.layout.dense)])
+        no_value = Bags(tf.zeros([0], tf.int32), tf.zeros([1], tf.int32))
+        self(Batch(fields, (empty,), dense, multi=(no_value,) * len(self.layout.multi)))
 
     def embed(self, batch: Batch) -> Embedded:
         """Looks up the fields; units look up what they use of the histories."""
         fields = self.embedding(batch.fields)
+        if batch.multi:
+            fields = tf.concat([fields, self._means(batch.multi, tf.shape(fields)[0])], axis=1)
         if isinstance(batch.histories, HistoryGroup):
             history = SharedHistory(batch.histories, self.embedding, tf.shape(fields)[0])
         else:
             history = History(batch.histories, self.embedding)
         user, label = (x if tf.is_tensor(x) else None for x in (batch.user, batch.label))
         return Embedded(fields, history, batch.dense, batch.fields, user, label)
+
+    def _means(self, multi: Sequence[Bags], count: tf.Tensor) -> tf.Tensor:
+        """A vector for each of the fields of several values, float32 [count, fields, e]."""
+        shape = [count, self.embedding.dim]
+        return tf.stack([tf.broadcast_to(self.embedding.mean(*b), shape) for b in multi], axis=1)
 
     def predict_click(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Click probabilities at inference.

@@ -71,17 +71,19 @@ def samples(count: int, seed: int) -> records.SampleColumns:
     )
 
 
-def write_experiment(folder: pathlib.Path, per_day: int = 160, **changes) -> pathlib.Path:
+def write_experiment(
+    folder: pathlib.Path, per_day: int = 160, schema=SCHEMA, samples=samples, **changes
+) -> pathlib.Path:
     """Writes records of four days and `exp/` beside them; returns the experiment folder."""
-    schema = DataStruct.from_dict(SCHEMA)
     data, exp = folder / "data", folder / "exp"
     exp.mkdir(parents=True)
     for number in range(4):
         day = data / f"2024010{number + 1}"
         day.mkdir(parents=True)
         with records.PartWriter(str(day), parts=2) as writer:
-            writer.write(records.encode(schema, samples(per_day, seed=number)))
-    (exp / "data_struct.json").write_text(json.dumps(SCHEMA))
+            day_samples = samples(per_day, seed=number)
+            writer.write(records.encode(DataStruct.from_dict(schema), day_samples))
+    (exp / "data_struct.json").write_text(json.dumps(schema))
     config = {**CONFIG, "train_data_path": str(data), **changes}
     (exp / "task_conf.json").write_text(json.dumps(config))
     return exp

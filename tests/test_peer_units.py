@@ -247,7 +247,7 @@ def test_twin_takes_its_inherent_features_from_the_fields_and_not_from_a_project
         (
             "SIM_hard",
             {"search_field": None},
-            "search_field is None but SIM_hard searches .* too: item_list, category_list",
+            "search_field is None but SIM_hard searches .* as one value: item_list, category_list",
         ),
         ("SIM_hard", {"search_field": "hour"}, "search_field is 'hour' .* item_list, category"),
         (

@@ -47,7 +47,7 @@ class SignatureInputs:
     def tensors(self, count: int) -> dict[str, np.ndarray]:
         """Inputs of `serving_default`."""
         raw = parsing.parse(self.schema, tf.constant(self._first(count)), labelled=False)
-        raw |= {name: raw[name].to_tensor() for name in self.schema.variable_sequences}
+        raw |= {name: raw[name].to_tensor() for name in self.schema.ragged}
         return {name: values.numpy() for name, values in raw.items()}
 
     def of_one_user(self, count: int) -> dict[str, np.ndarray]:
@@ -56,10 +56,10 @@ class SignatureInputs:
         ids = raw["cat_feature"]
         shared = [self.schema.position("cat_feature", n) for n in self.layout.roles["user"]]
         for field in self._histories():
-            if field.start is None:
-                raw[field.name] = np.repeat(raw[field.name][:1], count, axis=0)
-            else:
+            if field.start is not None:
                 shared += range(field.start, field.start + field.max_len)
+        for name in self._shared_keys():
+            raw[name] = np.repeat(raw[name][:1], count, axis=0)
         ids[:, shared] = ids[0, shared]
         return raw
 
@@ -75,11 +75,15 @@ class SignatureInputs:
         if self.layout.dense:
             inputs["dense_feature"] = raw["dense_feature"]
         for field in self._histories():
-            if field.start is None:
-                inputs[field.name] = raw[field.name][:1]
-            else:
+            if field.start is not None:
                 inputs[field.name] = ids[:1, field.start : field.start + field.max_len]
-        return inputs
+        inputs |= {name: raw[name] for name in self.layout.multi}
+        return inputs | {name: raw[name][:1] for name in self._shared_keys()}
+
+    def _shared_keys(self) -> list[str]:
+        """What has a record key of its own and is the same for all candidates of a request."""
+        histories = [field.name for field in self._histories() if field.start is None]
+        return histories + [n for n, role in self.layout.multi.items() if role == "user"]
 
     def _histories(self) -> list[SequenceField]:
         return [self.schema.sequence(name) for name in self.layout.behaviours]

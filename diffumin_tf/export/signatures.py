@@ -1,5 +1,7 @@
 """What an export answers: its signatures, from raw ids to click probabilities."""
 
+from collections.abc import Collection
+
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
@@ -19,22 +21,26 @@ def signatures(model: RankingModel, schema: DataStruct, path: FeaturePath) -> di
 
     * `serving_default`: the schema's tensors: `cat_feature` int64 [B, columns],
       `dense_feature` float32 [B, columns], each variable-length history field int64
-      [B, any length], most recent first, padded with 0 at the end; to `pctr` and
-      `rectified_pctr`, float32 [B].
+      [B, any length], most recent first, padded with 0 at the end, and each field of several
+      values int64 [B, any length], padded with 0; to `pctr` and `rectified_pctr`, float32 [B].
     * `examples`: `inputs`, serialised `tf.train.Example` strings [B], of which label and
       auxiliary columns are neither needed nor read; to `outputs`, the `pctr` of each.
     * `request`: one user, N candidates: `user` int64 [1, columns], `candidate` int64
       [N, columns], `context` int64 [1 or N, columns], the columns in the order of
-      `FeatureLayout.roles`; `dense_feature` float32 [1 or N, columns], and each history field of
-      the model int64 [1, any length]; to `pctr` and `rectified_pctr`, float32 [N].
+      `FeatureLayout.roles`; `dense_feature` float32 [1 or N, columns], each history field of the
+      model int64 [1, any length], and each of its fields of several values int64 [1, any length]
+      (user), [N, any length] (candidate) or [1 or N, any length] (context); to `pctr` and
+      `rectified_pctr`, float32 [N].
 
     An input of another shape, or of another number of rows than the rest, is an error that names
     it.
 
     Raises:
-        ConfigError: a history field has the name of another input of `request`.
+        ConfigError: a field has the name of another input of `request`.
     """
     tensor_specs, request_specs = _tensor_specs(schema), _request_specs(schema, model.layout)
+    or_one = {"context", "dense_feature"}
+    or_one |= {name for name, role in model.layout.multi.items() if role == "context"}
     example_specs = {"inputs": tf.TensorSpec([None], tf.string, "inputs")}
 
     def tensors(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -43,11 +49,11 @@ def signatures(model: RankingModel, schema: DataStruct, path: FeaturePath) -> di
     def examples(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
         serialised = _checked(raw, example_specs)["inputs"]
         raw = parsing.parse(schema, serialised, labelled=False)
-        raw |= {name: raw[name].to_tensor() for name in schema.variable_sequences}
+        raw |= {name: raw[name].to_tensor() for name in schema.ragged}
         return {"outputs": model.predict_click(path(raw))["pctr"]}
 
     def request(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
-        raw = _checked(raw, request_specs, "candidate", or_one=True)
+        raw = _checked(raw, request_specs, "candidate", or_one)
         return model.predict_click(path.request(raw))
 
     def compiled(function, specs):
@@ -64,7 +70,7 @@ def _tensor_specs(schema: DataStruct) -> Specs:
     specs = {"cat_feature": tf.TensorSpec([None, len(schema.cat_feature)], tf.int64, "cat_feature")}
     if schema.dense_feature:
         specs["dense_feature"] = _dense_spec(schema)
-    for name in schema.variable_sequences:
+    for name in schema.ragged:
         specs[name] = tf.TensorSpec([None, None], tf.int64, name)
     return specs
 
@@ -77,13 +83,14 @@ def _request_specs(schema: DataStruct, layout: FeatureLayout) -> Specs:
     }
     if layout.dense:
         specs["dense_feature"] = _dense_spec(schema)
-    for name in layout.behaviours:
+    for name in (*layout.behaviours, *layout.multi):
         if name in (*ROLES, "dense_feature"):
             raise ConfigError(
-                f"{schema.source}: a history field cannot be called {name!r}, which is another "
-                "input of the signature 'request'"
+                f"{schema.source}: a field cannot be called {name!r}, which is another input of "
+                "the signature 'request'"
             )
-        specs[name] = tf.TensorSpec([1, None], tf.int64, name)
+        is_shared = layout.multi.get(name, "user") == "user"
+        specs[name] = tf.TensorSpec([1 if is_shared else None, None], tf.int64, name)
     return specs
 
 
@@ -91,12 +98,14 @@ def _dense_spec(schema: DataStruct) -> tf.TensorSpec:
     return tf.TensorSpec([None, len(schema.dense_feature)], tf.float32, "dense_feature")
 
 
-def _checked(raw: Tensors, specs: Specs, first: str | None = None, or_one: bool = False) -> Tensors:
+def _checked(
+    raw: Tensors, specs: Specs, first: str | None = None, or_one: Collection[str] = ()
+) -> Tensors:
     """The inputs, if their shapes fit; servers feed any shape into a graph.
 
     Args:
         first: an input; all whose number of rows is not fixed must have as many rows as this one.
-        or_one: whether they may have one row instead.
+        or_one: those of them that may have one row instead.
     """
     checked = {}
     for name, spec in specs.items():
@@ -112,8 +121,10 @@ def _checked(raw: Tensors, specs: Specs, first: str | None = None, or_one: bool 
     for name, spec in specs.items():
         if first and spec.shape[0] is None:
             count, rows = tf.shape(checked[first])[0], tf.shape(checked[name])[0]
-            wanted = "must have 1 row or as many rows as" if or_one else "must have as many rows as"
-            fits = (rows == count) | (or_one & (rows == 1))
+            wanted = "must have 1 row or as many rows as"
+            fits = (rows == count) | (rows == 1)
+            if name not in or_one:
+                wanted, fits = "must have as many rows as", rows == count
             message = [f"input {name}: {wanted} {first},", count, "got", rows]
             checked[name] = _require(checked[name], fits, message)
         checked[name].set_shape(spec.shape)

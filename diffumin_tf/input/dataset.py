@@ -213,17 +213,17 @@ def id_batches(
     batch_size: int = 1024,
     cuts: Mapping[str, int] | None = None,
 ) -> tf.data.Dataset:
-    """All ids of the given columns and history fields, batch by batch, for counting."""
+    """All ids of the given columns, history fields and others, batch by batch, for counting."""
     columns = [schema.cat_feature.index(n) for n in fields if n in schema.cat_feature]
-    sequences = [schema.sequences[n] for n in fields if n in schema.sequences]
-    for field in sequences:
+    ragged = [n for n in fields if n in schema.ragged]
+    for field in (schema.sequences[n] for n in fields if n in schema.sequences):
         if field.start is not None:
             columns.extend(range(field.start, field.start + field.max_len))
 
     def ids(serialised: tf.Tensor) -> tf.Tensor:
         raw = parse(schema, serialised)
         picked = [tf.reshape(tf.gather(raw["cat_feature"], columns, axis=1), [-1])]
-        picked += [raw[field.name].values for field in sequences if field.start is None]
+        picked += [raw[name].values for name in ragged]
         return tf.concat(picked, axis=0)
 
     records = read_records(files, cuts).batch(batch_size)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct, SequenceField
 from diffumin_tf.config.task import Features
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.input.batch import Batch, HistoryGroup
+from diffumin_tf.input.batch import Bags, Batch, HistoryGroup
 
 _LARGEST = 1e18  # of a dense value
 ROLES = ("user", "candidate", "context")
@@ -20,10 +20,11 @@ class FeatureLayout:
 
     Attributes:
         fields: categorical columns in the order of `Batch.fields`.
+        multi: fields of several values in the order of `Batch.multi`, and the role of each.
         behaviours: history fields in the order of `HistoryGroup.rows`.
         dense: dense columns in the order of `Batch.dense`.
         spaces: id space of every categorical column and history field.
-        roles: the fields of `user`, `candidate` and `context`. One of several roles is the
+        roles: the `fields` of `user`, `candidate` and `context`. One of several roles is the
             candidate's, or else the user's.
     """
 
@@ -32,27 +33,40 @@ class FeatureLayout:
     dense: tuple[str, ...]
     spaces: dict[str, str]
     roles: dict[str, tuple[str, ...]]
+    multi: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def categorical(self) -> tuple[str, ...]:
+        """All categorical fields in the order of their vectors in `Embedded.fields`."""
+        return (*self.fields, *self.multi)
 
     @classmethod
     def of(cls, features: Features, schema: DataStruct) -> "FeatureLayout":
         """Lays out the columns that the units read; each column once.
 
         Raises:
-            ConfigError: the schema has no such column.
+            ConfigError: the schema has no such column, or the candidate no field of one value.
         """
-        fields = tuple(dict.fromkeys(features.user + features.candidate + features.context))
+        named = tuple(dict.fromkeys(features.user + features.candidate + features.context))
         role_of = {name: "candidate" for name in features.candidate}
         for role in ROLES:
             role_of = {name: role for name in getattr(features, role)} | role_of
+        multi = {name: role_of[name] for name in named if name in schema.multi_feature}
+        fields = tuple(name for name in named if name not in multi)
         for name in fields:
             schema.position("cat_feature", name)
         for name in features.dense:
             schema.position("dense_feature", name)
         for name in features.behaviours:
             schema.sequence(name)
-        spaces = {n: schema.id_space(n) for n in fields + features.behaviours}
+        spaces = {n: schema.id_space(n) for n in named + features.behaviours}
         roles = {role: tuple(f for f in fields if role_of[f] == role) for role in ROLES}
-        return cls(fields, features.behaviours, features.dense, spaces, roles)
+        if not roles["candidate"]:
+            raise ConfigError(
+                f"features.candidate: {list(features.candidate)} have several values each; name a "
+                "column of cat_feature too, such as the item"
+            )
+        return cls(fields, features.behaviours, features.dense, spaces, roles, multi)
 
 
 class FeaturePath(tf.Module):
@@ -85,6 +99,7 @@ class FeaturePath(tf.Module):
         in_turn = [name for role in ROLES for name in layout.roles[role]]
         self._in_roles = [in_turn.index(name) for name in layout.fields]
         self._fields = [schema.position("cat_feature", n) for n in layout.fields]
+        self._multi = tuple(layout.multi)
         self._dense = [schema.position("dense_feature", n) for n in layout.dense]
         self._sequences = [schema.sequence(n) for n in layout.behaviours]
 
@@ -93,7 +108,7 @@ class FeaturePath(tf.Module):
 
         Args:
             raw: `cat_feature` int64 [B, columns], `dense_feature` float32 [B, columns], and each
-                variable-length history field int64 [B, any length].
+                variable-length history field and field of several values int64 [B, any length].
 
         Returns:
             A batch with one `HistoryGroup` as long as the longest history field, at most `seq_len`;
@@ -107,7 +122,7 @@ class FeaturePath(tf.Module):
         """The same for training: every history is padded to the shortest bucket that it fits.
 
         Args:
-            raw: as in `__call__`, but variable-length history fields are ragged.
+            raw: as in `__call__`, but what is of any length is ragged.
 
         Returns:
             As `__call__`, with one `HistoryGroup` a bucket, any of which may be empty.
@@ -132,7 +147,8 @@ class FeaturePath(tf.Module):
         Args:
             raw: `user` int64 [1, columns], `candidate` int64 [N, columns] and `context` int64
                 [1 or N, columns], each with the columns of `FeatureLayout.roles`; `dense_feature`
-                float32 [1 or N, columns]; and each history field int64 [1, any length].
+                float32 [1 or N, columns]; each history field int64 [1, any length]; and each field
+                of several values int64 [1 or N, any length], as its role has it.
 
         Returns:
             A batch of N samples that share one history.
@@ -144,12 +160,22 @@ class FeaturePath(tf.Module):
             fields=tf.gather(tf.concat(by_role, axis=1), self._in_roles, axis=1),
             histories=self._group(histories, tf.zeros([1], tf.int32)),
             dense=_to_all(self._dense_of(raw, count), count),
+            multi=self._bags(raw),
         )
 
     def _batch(self, raw: dict[str, tf.Tensor], groups: tuple[HistoryGroup, ...]) -> Batch:
         fields = tf.gather(raw["cat_feature"], self._fields, axis=1)
         dense = self._dense_of(raw, tf.shape(fields)[0])
-        return Batch(self._rows_of(fields), groups, dense)
+        return Batch(self._rows_of(fields), groups, dense, multi=self._bags(raw))
+
+    def _bags(self, raw: dict[str, tf.Tensor]) -> tuple[Bags, ...]:
+        """Fields of several values, padded or ragged, without what is padding or unknown."""
+        bags = []
+        for name in self._multi:
+            rows = tf.ragged.map_flat_values(self._rows_of, raw[name])
+            known = tf.ragged.boolean_mask(rows, rows > 0)
+            bags.append(Bags(known.values, tf.cast(known.row_lengths(), tf.int32)))
+        return tuple(bags)
 
     def _dense_of(self, raw: dict[str, tf.Tensor], count: tf.Tensor) -> tf.Tensor:
         """Dense values, finite and at most ±1e18; [count, 0] when the model reads none."""

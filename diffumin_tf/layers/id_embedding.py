@@ -83,6 +83,22 @@ class IdEmbedding(tf.keras.layers.Layer):
         scanned = tf.cond(is_zero, lambda: vectors, lambda: vectors * _known(row_ids))
         return tf.stop_gradient(scanned)
 
+    def mean(self, row_ids: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+        """Mean of the embeddings of each of b lists, zeros where a list is empty.
+
+        Args:
+            row_ids: `[T]`, int32 or int64: the lists one after the other.
+            counts: `[b]`, int32: how many of them each list has.
+
+        Returns:
+            `[b, dim]`, float32.
+        """
+        lists = tf.shape(counts)[0]
+        total = tf.math.unsorted_segment_sum(
+            self(row_ids), tf.repeat(tf.range(lists), counts), lists
+        )
+        return total / tf.cast(tf.maximum(counts, 1), tf.float32)[:, tf.newaxis]
+
     def get_config(self) -> dict[str, Any]:
         initializer = tf.keras.initializers.serialize(self.initializer)
         config = {"rows": self.rows, "dim": self.dim, "initializer": initializer}

@@ -151,7 +151,7 @@ def _settle_vocabulary(run: CheckedRun, report: Report) -> None:
         tf.io.gfile.copy(embedding.path, path, overwrite=True)
         return
     layout = FeatureLayout.of(features_of(run.config), run.schema)
-    columns = layout.fields + layout.behaviours
+    columns = layout.categorical + layout.behaviours
     ids = dataset.id_batches(run.train_files, run.schema, columns, cuts=run.file_check.cuts)
     before = earlier and posixpath.join(earlier, run_folder.VOCABULARY)
     counted = vocabulary.write_vocabulary(

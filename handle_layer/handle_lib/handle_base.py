@@ -89,7 +89,7 @@ class InputUnit(tf.keras.layers.Layer):
 
     def embedded(self, inputs: Embedded, names: Sequence[str]) -> tf.Tensor:
         """Embeddings of the fields of these names, side by side, float32 [B, names·e]."""
-        indices = tf.constant([self._layout.fields.index(n) for n in names], tf.int32)
+        indices = tf.constant([self._layout.categorical.index(n) for n in names], tf.int32)
         fields = tf.gather(inputs.fields, indices, axis=1)
         return tf.reshape(fields, [tf.shape(fields)[0], len(names) * self.config.embed_dim])
 

@@ -77,11 +77,16 @@ class SIM_hard(SearchUnit):  # noqa: N801  (one of two searches of SIM)
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
         names, partners = self.features.behaviours, self.partners()
-        shared = {name: p for name, p in zip(names, partners, strict=True) if p is not None}
+        shared = {
+            name: partner
+            for name, partner in zip(names, partners, strict=True)
+            if partner is not None and self.features.candidate[partner] in layout.fields
+        }
         if config.search_field not in shared:
             raise ConfigError(
                 f"search_field is {config.search_field!r} but SIM_hard searches by a behaviour "
-                f"field that the candidate has too: {', '.join(shared) or 'there is none'}"
+                "field that the candidate has too, as one value: "
+                f"{', '.join(shared) or 'there is none'}"
             )
         self._field = names.index(config.search_field)
         partner = self.features.candidate[shared[config.search_field]]

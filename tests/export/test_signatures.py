@@ -142,5 +142,5 @@ def test_an_input_of_a_wrong_shape_is_named(loaded, inputs, signature, name, sha
 @pytest.mark.parametrize("name", ["user", "dense_feature"])
 def test_a_history_field_cannot_have_the_name_of_another_input(name):
     layout = FeatureLayout((), (name,), (), {}, {"user": (), "candidate": (), "context": ()})
-    with pytest.raises(ConfigError, match=f"a history field cannot be called '{name}'"):
+    with pytest.raises(ConfigError, match=f"a field cannot be called '{name}'"):
         signatures(types.SimpleNamespace(layout=layout), SCHEMA_OBJECT, None)

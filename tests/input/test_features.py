@@ -121,10 +121,39 @@ def test_a_column_in_two_roles_is_laid_out_once():
     assert FeatureLayout.of(features, VARIABLE).fields == ("user", "item")
 
 
+SEVERAL = DataStruct.from_dict({**VARIABLE.to_dict(), "multi_feature": {"column": ["genres"]}})
+GENRES = [[6, 0, 5, 6], [], [-3, 900, 0]]  # ids from 900 on are unknown
+
+
+@pytest.mark.parametrize("form", ["padded", "padded for longer", "ragged", "request"])
+def test_bags_hold_the_known_ids_of_a_field_of_several_values(form):
+    features = FEATURES.model_copy(update={"candidate": ("genres", "item")})
+    layout = FeatureLayout.of(features, SEVERAL)
+    assert (layout.fields, layout.multi) == (("user", "item"), {"genres": "candidate"})
+    assert layout.categorical == ("user", "item", "genres")
+    assert layout.roles["candidate"] == ("item",)
+    rows_of = lambda ids: tf.cast(tf.where(ids < 900, ids, 0), tf.int32)  # noqa: E731
+    path = FeaturePath(SEVERAL, layout, 6, lambda ids: tf.maximum(rows_of(ids), 0))
+    genres = tf.ragged.constant(GENRES, tf.int64)
+    genres = genres if form == "ragged" else genres.to_tensor(shape=[3, 4 + 5 * ("long" in form)])
+    raw = {**variable_raw(), "genres": genres}
+    if form == "request":
+        one_user = {name: raw[name][:1] for name in ("item_list", "shop_list")}
+        batch = path.request({**raw, **one_user, "user": USERS[:1], "candidate": CANDIDATES})
+    else:
+        batch = path(raw)
+    (bags,) = batch.multi
+    np.testing.assert_array_equal(bags.rows, [6, 5, 6])
+    np.testing.assert_array_equal(bags.counts, [3, 0, 0])
+    assert bags.rows.dtype == bags.counts.dtype == tf.int32
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"candidate": ("items",)}, "cat_feature has no column 'items'; did you mean 'item'"),
+        ({"candidate": ("genres",)}, "candidate: .'genres'. have several values .* cat_feature"),
+        ({"behaviours": ("genres",)}, "no history field 'genres'"),
         ({"dense": ("prices",)}, "dense_feature has no column 'prices'; did you mean 'price'"),
         ({"behaviours": ("item_lst",)}, "no history field 'item_lst'.*'item_list'"),
         ({"behaviours": ()}, "features.behaviours: name at least one history field"),
@@ -132,7 +161,7 @@ def test_a_column_in_two_roles_is_laid_out_once():
 )
 def test_a_column_that_is_missing_is_named(change, message):
     with pytest.raises(ConfigError, match=message):
-        path(VARIABLE, 6, FEATURES.model_copy(update=change))
+        path(SEVERAL, 6, FEATURES.model_copy(update=change))
 
 
 # Behaviours of every sample, by shops and by items, which may be of different number.
