@@ -21,6 +21,7 @@ from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.scoring import Scores
 from diffumin_tf.files import read_json, write_json
 from diffumin_tf.input.splits import SPLITS, files_of, has_split
+from diffumin_tf.input.survey import with_kinds
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.find import schema_file
 
@@ -221,7 +222,8 @@ def check(study: Study) -> tuple[TaskConfig, DataStruct]:
         schema = DataStruct.load(schema_file(cell.exp, cell.config))
         for split in SPLITS:
             if has_split(cell.config, split):
-                files_of(cell.config, schema, split)
+                files = files_of(cell.config, schema, split)
+                schema = with_kinds(schema, files) if split == "train" else schema
         of_experiment[cell.experiment] = cell.config, schema
     return of_experiment[study.baseline]
 

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, PositiveInt
@@ -45,7 +45,14 @@ class SequenceGroup(Group):
 
 
 class SchemaFile(StrictModel):
-    """The content of a `data_struct.json`."""
+    """The content of a `data_struct.json`.
+
+    Attributes:
+        layout: `groups`: a record key for each group, and one for each field of any length;
+            `columns`: one for each column, whose texts and whole numbers become ids when read.
+        hashed: in the layout `columns`: whether categorical columns hold ids of 63 bits already.
+        kind: in the layout `columns`: what a column holds, where the first records do not say it.
+    """
 
     label: Group
     auxiliary_info: Group = Group()
@@ -54,6 +61,9 @@ class SchemaFile(StrictModel):
     sequence_feature: SequenceGroup = SequenceGroup(max_len=1)
     multi_feature: Group = Group()
     id_space: dict[str, Name] = {}
+    layout: Literal["groups", "columns"] = "groups"
+    hashed: bool = False
+    kind: dict[str, Literal["int64", "float", "bytes"]] = {}
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "SchemaFile":
@@ -70,6 +80,13 @@ class SchemaFile(StrictModel):
             if name not in named:
                 near = did_you_mean(name, named)
                 raise ValueError(f"id_space: {name!r} is no categorical column{near}")
+        for key in ("hashed", "kind"):
+            if getattr(self, key) and self.layout != "columns":
+                raise ValueError(f'{key}: is for "layout": "columns" alone; leave it out')
+        named |= {name for group in GROUPS for name in getattr(self, group).column}
+        for name in self.kind:
+            if name not in named:
+                raise ValueError(f"kind: {name!r} is no column{did_you_mean(name, named)}")
         return self
 
     def _check_multi(self, histories: set[str]) -> None:
@@ -107,6 +124,7 @@ class DataStruct:
         id_spaces: explicit id space of a field; see `id_space`.
         source: where the schema came from, for messages.
         multi_feature: fields of several values, each 0 to many ids, whose order means nothing.
+        layout, hashed, kinds: as in `SchemaFile`.
     """
 
     label: tuple[str, ...]
@@ -117,6 +135,9 @@ class DataStruct:
     id_spaces: dict[str, str]
     source: str = "data_struct"
     multi_feature: tuple[str, ...] = ()
+    layout: str = "groups"
+    hashed: bool = False
+    kinds: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str) -> "DataStruct":
@@ -137,6 +158,9 @@ class DataStruct:
             id_spaces=dict(file.id_space),
             source=source,
             multi_feature=tuple(file.multi_feature.column),
+            layout=file.layout,
+            hashed=file.hashed,
+            kinds=dict(file.kind),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,6 +173,8 @@ class DataStruct:
             content["multi_feature"] = {"column": _collapse(self.multi_feature)}
         if self.id_spaces:
             content["id_space"] = dict(self.id_spaces)
+        if self.layout != "groups":
+            content |= {"layout": self.layout, "hashed": self.hashed, "kind": dict(self.kinds)}
         return content
 
     @property
@@ -160,6 +186,11 @@ class DataStruct:
     def ragged(self) -> tuple[str, ...]:
         """Names of all that has a record key of its own and any number of ids in a record."""
         return self.variable_sequences + self.multi_feature
+
+    @property
+    def categorical(self) -> tuple[str, ...]:
+        """Names of all columns and fields whose values are ids."""
+        return self.cat_feature + self.ragged
 
     def id_space(self, field: str) -> str:
         """The id space of a field: fields of one space share ids and so embeddings.

@@ -35,6 +35,8 @@ class SignatureInputs:
     def blank(cls, schema: DataStruct, layout: FeatureLayout) -> "SignatureInputs":
         """One sample of which everything is missing."""
         example = tf.train.Example()
+        if schema.layout == "columns":
+            return cls(schema, layout, [example.SerializeToString()], "a blank sample")
         feature = example.features.feature
         feature["cat_feature"].int64_list.value.extend([0] * len(schema.cat_feature))
         feature["dense_feature"].float_list.value.extend([0.0] * len(schema.dense_feature))

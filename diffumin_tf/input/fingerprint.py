@@ -11,8 +11,7 @@ _BUCKETS = 2**63 - 1
 def fingerprint(space: str, values: Sequence[str] | np.ndarray) -> np.ndarray:
     """Fingerprints of texts within one id space: `farmhash64(space + "=" + text) mod (2⁶³ − 1)`.
 
-    The text itself counts: `"7"` and `"7.0"` are two ids. Equal on every platform; the same
-    function is at hand inside a graph as `tf.strings.to_hash_bucket_fast`.
+    The text itself counts: `"7"` and `"7.0"` are two ids. Equal on every platform.
 
     Args:
         space: name of the id space; fields of one space share ids.
@@ -24,8 +23,12 @@ def fingerprint(space: str, values: Sequence[str] | np.ndarray) -> np.ndarray:
     texts = np.asarray(values, dtype=object)
     if not texts.size:
         return np.zeros(texts.shape, np.int64)
-    named = tf.constant([f"{space}={text}" for text in texts.ravel()], tf.string)
-    hashed = tf.strings.to_hash_bucket_fast(named, _BUCKETS).numpy().reshape(texts.shape)
+    flat = tf.constant([str(text) for text in texts.ravel()], tf.string)
+    return text_ids(space, flat).numpy().reshape(texts.shape)
+
+
+def text_ids(space: str, texts: tf.Tensor) -> tf.Tensor:
+    """The same inside a graph: strings of any shape → int64 of that shape."""
+    hashed = tf.strings.to_hash_bucket_fast(tf.strings.join([f"{space}=", texts]), _BUCKETS)
     # A real value must never be mistaken for a missing one.
-    hashed = np.maximum(hashed, 1)
-    return np.where(texts == "", 0, hashed)
+    return tf.where(tf.equal(texts, ""), tf.constant(0, tf.int64), tf.maximum(hashed, 1))

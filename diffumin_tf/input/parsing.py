@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import GROUPS, DataStruct
 from diffumin_tf.errors import DataError
+from diffumin_tf.input.columns import misfit_of_columns, parse_columns
 
 LABEL_REMEDY = "a label is 1 for a click and 0 otherwise: write ratings and -1/1 as such"
 ID_REMEDY = (
@@ -48,24 +49,34 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
         InvalidArgumentError: a sample does not fit the schema; when labelled, also where a label is
             not 0 or 1, or an id is below 0. `misfit` says which.
     """
+    if schema.layout == "columns":
+        raw, sound = parse_columns(schema, serialised, labelled)
+    else:
+        raw, sound = _parse_groups(schema, serialised, labelled), []
+    if labelled:
+        label = raw["label"][:, 0]
+        ids = [raw["cat_feature"]] if schema.cat_feature else []
+        ids += [raw[name].values for name in schema.ragged]
+        sound += [(label == 0) | (label == 1), *(some >= 0 for some in ids)]
+    if not sound:
+        return raw
+    message = ["a label is not 0 or 1, or an id is below 0, or a value does not fit its column"]
+    every = tf.reduce_all([tf.reduce_all(some) for some in sound])
+    with tf.control_dependencies([tf.debugging.Assert(every, message)]):
+        if labelled:
+            raw["label"] = tf.cast(label, tf.int64)
+        return {name: tf.identity(values) for name, values in raw.items()}
+
+
+def _parse_groups(
+    schema: DataStruct, serialised: tf.Tensor, labelled: bool
+) -> dict[str, tf.Tensor]:
     spec: dict = {n: tf.io.RaggedFeature(tf.int64) for n in schema.ragged}
-    for group in GROUPS if labelled else ("cat_feature", "dense_feature"):
+    for group in GROUPS if labelled else GROUPS[2:]:
         dtype = tf.float32 if group == "dense_feature" else tf.int64
         if columns := getattr(schema, group):
             spec[group] = tf.io.FixedLenFeature([len(columns)], dtype)
-    raw = tf.io.parse_example(serialised, spec)
-    return _with_sound_values(schema, raw) if labelled else raw
-
-
-def _with_sound_values(schema: DataStruct, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Labels and ids, whose use fails where a label is not 0 or 1, or an id is below 0."""
-    label = raw["label"][:, 0]
-    ids = [raw["cat_feature"]] if schema.cat_feature else []
-    ids += [raw[name].values for name in schema.ragged]
-    sound = [tf.reduce_all((label == 0) | (label == 1)), *(tf.reduce_all(i >= 0) for i in ids)]
-    message = ["a label is not 0 or 1, or an id is below 0"]
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(sound), message)]):
-        return raw | {"label": tf.identity(label)}
+    return tf.io.parse_example(serialised, spec)
 
 
 def misfit(schema: DataStruct, serialised: bytes) -> str | None:
@@ -75,13 +86,19 @@ def misfit(schema: DataStruct, serialised: bytes) -> str | None:
         example.ParseFromString(serialised)
     except Exception as error:  # the protobuf runtime in use decides on the class
         return f"no tf.train.Example: {error}"
+    if schema.layout == "columns":
+        wrong = misfit_of_columns(schema, example.features.feature)
+        return wrong or _unsound_value(schema, example.features.feature)
     for group in GROUPS:
         expected = len(getattr(schema, group))
         if not expected:
             continue
         kind = "float_list" if group == "dense_feature" else "int64_list"
         if group not in example.features.feature:
-            return f"key {group!r} is missing; {schema.source} wants {expected} values"
+            reason = f"key {group!r} is missing; {schema.source} wants {expected} values"
+            if schema.label[0] in example.features.feature:
+                reason += '; records with a key for each column need "layout": "columns" there'
+            return reason
         feature = example.features.feature[group]
         found = len(getattr(feature, kind).value)
         if found != expected:
@@ -99,14 +116,19 @@ def misfit(schema: DataStruct, serialised: bytes) -> str | None:
 
 def _unsound_value(schema: DataStruct, feature: Mapping[str, tf.train.Feature]) -> str | None:
     """Names a label that is not 0 or 1, or an id below 0."""
-    (label,) = feature["label"].int64_list.value
+    by_column = schema.layout == "columns"
+    key = schema.label[0] if by_column else "label"
+    (label,) = feature[key].float_list.value or feature[key].int64_list.value
     if label not in (0, 1):
-        return f"key 'label' holds {label}; {LABEL_REMEDY}"
-    columns = zip(schema.cat_feature, feature["cat_feature"].int64_list.value, strict=True)
-    for name, value in columns if schema.cat_feature else ():
-        if value < 0:
-            return f"key 'cat_feature' holds {value} in its column {name!r}; {ID_REMEDY}"
-    for name in schema.ragged:
-        if below := [value for value in feature[name].int64_list.value if value < 0]:
-            return f"key {name!r} holds {below[0]}; {ID_REMEDY}"
+        return f"key {key!r} holds {label}; {LABEL_REMEDY}"
+    if by_column and not schema.hashed:
+        return None
+    keys = schema.categorical if by_column else schema.ragged
+    ids = [(f"key {name!r}", feature[name].int64_list.value) for name in keys]
+    if not by_column:
+        columns = zip(schema.cat_feature, feature["cat_feature"].int64_list.value, strict=True)
+        ids += [(f"key 'cat_feature', column {name!r},", [value]) for name, value in columns]
+    for what, values in ids:
+        if below := [value for value in values if value < 0]:
+            return f"{what} holds {below[0]}; {ID_REMEDY}"
     return None

@@ -34,7 +34,7 @@ def files_of(config: TaskConfig, schema: DataStruct, split: str) -> list[str]:
     beside = posixpath.join(path, SCHEMA_FILE)
     if tf.io.gfile.exists(beside):
         written, here = DataStruct.load(beside).to_dict(), schema.to_dict()
-        for group in sorted(written.keys() | here.keys()):
+        for group in sorted((written.keys() | here.keys()) - {"kind"}):  # which records show
             if written.get(group) != here.get(group):
                 raise ConfigError(
                     f"{schema.source}: {group} differs from {beside}, with which the records "

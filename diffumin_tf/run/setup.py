@@ -24,6 +24,7 @@ from diffumin_tf.input.splits import (
     has_split,
     refuse_overlap,
 )
+from diffumin_tf.input.survey import with_kinds
 from diffumin_tf.model import features_of
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.find import schema_file
@@ -66,6 +67,7 @@ def check(exp: str, model_dir: str | None, overrides: Sequence[str], report: Rep
     for name in config.input_units:
         registry.input_unit(name)(config, layout)
     _check_user_column(config, schema)
+    schema = with_kinds(schema, files_of(config, schema, "train"))
     file_check = FileCheck(schema, config.max_bad_records, report)
     train_files = _check_splits(config, schema, distribution, file_check, report)
     is_begun = run_folder.is_run(model_dir) and checkpoints.has_any(model_dir)

@@ -136,11 +136,15 @@ def test_whole_files_have_no_damage(files, contents, schema, tmp_path):
         ),
         (
             lambda feature: feature["cat_feature"].int64_list.value.__setitem__(1, -(2**62)),
-            "key 'cat_feature' holds -4611686018427387904 in its column 'item'; an id is a number",
+            "key 'cat_feature', column 'item', holds -4611686018427387904; an id is a number",
         ),
         (
             lambda feature: feature["item_list"].int64_list.value.append(-7),
             "key 'item_list' holds -7; an id is a number of 63 bits, and 0 is a missing value",
+        ),
+        (
+            lambda feature: (feature["click"], feature.pop("label")),
+            "key 'label' is missing; the_schema.json wants 1 values; records with a key for each",
         ),
         (None, "no tf.train.Example"),
     ],
