@@ -1,9 +1,10 @@
 """The files of the training, validation and test split."""
 
+import collections
 import itertools
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -15,7 +16,9 @@ from diffumin_tf.input import parsing
 from diffumin_tf.input.records import PART_PREFIX
 
 SPLITS = ("train", "valid", "test")
-_DAY = re.compile(r"^\d{8}$")
+# A folder of a day: `20220501`, or as Hive and Spark write it, `dt=2022-05-01`.
+_DAY = re.compile(r"(?:\w+=)?(\d{4})(-?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])")
+_HIDDEN = ("_", ".")  # files that engines write beside the data
 
 
 def has_split(config: TaskConfig, split: str) -> bool:
@@ -31,8 +34,7 @@ def files_of(config: TaskConfig, schema: DataStruct, split: str) -> list[str]:
         raise DataError(f"the {split} split is not configured: set {split}_data_start and _end")
     start, end = getattr(config, f"{split}_data_start"), getattr(config, f"{split}_data_end")
     files = list_files(path, start, end, split)
-    beside = posixpath.join(path, SCHEMA_FILE)
-    if tf.io.gfile.exists(beside):
+    for beside in schemas_beside(path, files):
         written, here = DataStruct.load(beside).to_dict(), schema.to_dict()
         for group in sorted((written.keys() | here.keys()) - {"kind"}):  # which records show
             if written.get(group) != here.get(group):
@@ -47,25 +49,40 @@ def list_files(path: str | None, start: int | None, end: int | None, split: str)
     """The part files of a split, in order.
 
     Args:
-        path: a folder of day partitions (`<path>/<yyyymmdd>/part-*`) or a glob of files.
-        start, end: first and last day, inclusive; None leaves that end open.
+        path: a folder of day partitions (`<path>/<day>/part-*`, the day as `20220501` or
+            `dt=2022-05-01`), or a glob of files, of which names that begin with `_` or `.` are
+            left out.
+        start, end: first and last day, inclusive; None leaves that end open. With a glob, they
+            count for the folders that its files lie in.
 
     Raises:
-        DataError: no file is found; says what was looked for and which days there are.
+        DataError: no file is found; says what was looked for and which days there are. Or a day is
+            asked for, and a file of the glob lies in no folder named after one.
     """
     key = f"{split}_data_path"
     if not path:
         raise DataError(f"{key} is not set: give a folder of <yyyymmdd>/{PART_PREFIX}* or a glob")
-    if any(c in path for c in "*?["):
-        files = sorted(tf.io.gfile.glob(path))
-        if not files:
+    if is_glob(path):
+        every = matched(path)
+        if not every:
             raise DataError(f"{key}: no file matches {path!r}")
-        return files
-    if not tf.io.gfile.isdir(path):
-        raise DataError(f"{key}: {path!r} is no folder")
-    files = [file for day in _days(path, start, end) for file in _parts(path, day)]
+        if start is None and end is None:
+            return every
+        if nowhere := [file for file in every if not _day_folder(file)]:
+            raise DataError(
+                f"{key}: {path!r} matches {nowhere[0]}, which lies in no folder named after a day "
+                f"(20220501, dt=2022-05-01): {split}_data_start and {split}_data_end cannot say "
+                "whether it is meant; rename its folder, or leave both out"
+            )
+        files = [file for file in every if _is_between(_day_folder(file), start, end)]
+        days = sorted({_day_of(_day_folder(file)) for file in every})
+    else:
+        if not tf.io.gfile.isdir(path):
+            raise DataError(f"{key}: {path!r} is no folder")
+        days = list(map(_day_of, _day_folders(path)))
+        folders = _day_folders(path, start, end)
+        files = [file for folder in folders for file in _parts(folder)]
     if not files:
-        days = _days(path)
         found = f"{days[0]} to {days[-1]} ({len(days)} days)" if days else "no day at all"
         raise DataError(
             f"{key}: {path!r} holds no records from {start or 'the first day'} to "
@@ -74,31 +91,87 @@ def list_files(path: str | None, start: int | None, end: int | None, split: str)
     return files
 
 
-def empty_days(path: str, start: int | None, end: int | None) -> list[str]:
-    """Day folders from start to end that hold no part file, or only files without a byte."""
-    if any(c in path for c in "*?["):
-        return []
-    return [
-        day
-        for day in _days(path, start, end)
-        if not any(tf.io.gfile.stat(file).length for file in _parts(path, day))
-    ]
+def is_glob(path: str) -> bool:
+    """Whether a path is a pattern of files."""
+    return any(c in path for c in "*?[")
 
 
-def _days(path: str, start: int | None = None, end: int | None = None) -> list[str]:
-    names = (name.rstrip("/") for name in tf.io.gfile.listdir(path))
-    days = sorted(name for name in names if _DAY.match(name))
-    return [day for day in days if (start or 0) <= int(day) <= (end or 99999999)]
+def matched(path: str) -> list[str]:
+    """The files of a glob, without those that engines write beside the data."""
+    files = sorted(tf.io.gfile.glob(path))
+    return [file for file in files if not posixpath.basename(file).startswith(_HIDDEN)]
 
 
-def _parts(path: str, day: str) -> list[str]:
-    return sorted(tf.io.gfile.glob(posixpath.join(path, day, PART_PREFIX + "*")))
+def schemas_beside(path: str, files: Sequence[str]) -> list[str]:
+    """The schemas beside the days of some files, or beside the files of a glob without days."""
+    candidates = [posixpath.join(folder, SCHEMA_FILE) for folder in _roots(path, files)]
+    return [file for file in candidates if tf.io.gfile.exists(file)]
+
+
+def empty_days(
+    path: str, files: Sequence[str], start: int | None, end: int | None
+) -> list[str] | None:
+    """Names of day folders from start to end that hold no part file, or only files without a byte.
+
+    Of a glob, those between the first and the last day of its files count; None where these do not
+    lie in folders named after days.
+
+    Args:
+        files: what `list_files` found.
+    """
+    if is_glob(path):
+        if not all(map(_day_folder, files)):
+            return None
+        days = [_day_of(_day_folder(file)) for file in files]
+        start, end = start or min(days), end or max(days)
+    filled = {_day_folder(file) for file in files if tf.io.gfile.stat(file).length}
+    folders = [f for root in _roots(path, files) for f in _day_folders(root, start, end)]
+    return [posixpath.basename(folder) for folder in folders if folder not in filled]
+
+
+def _roots(path: str, files: Sequence[str]) -> list[str]:
+    """The folder of the days; of a glob, where its days or else its files lie."""
+    if not is_glob(path):
+        return [path]
+    days = ((_day_folder(file), posixpath.dirname(file)) for file in files)
+    return sorted({posixpath.dirname(day) if day else folder for day, folder in days})
+
+
+def _day_folder(file: str) -> str | None:
+    """The innermost folder of a file that is named after a day."""
+    folder = posixpath.dirname(file)
+    while posixpath.basename(folder):
+        if _DAY.fullmatch(posixpath.basename(folder)):
+            return folder
+        folder = posixpath.dirname(folder)
+    return None
+
+
+def _day_of(folder: str) -> int:
+    year, _, month, day = _DAY.fullmatch(posixpath.basename(folder)).groups()
+    return int(year + month + day)
+
+
+def _is_between(folder: str, start: int | None, end: int | None) -> bool:
+    return (start or 0) <= _day_of(folder) <= (end or 99999999)
+
+
+def _day_folders(path: str, start: int | None = None, end: int | None = None) -> list[str]:
+    """The folders of days within a folder, by day."""
+    names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(path))
+    folders = [posixpath.join(path, name) for name in names if _DAY.fullmatch(name)]
+    return sorted((f for f in folders if _is_between(f, start, end)), key=_day_of)
+
+
+def _parts(folder: str) -> list[str]:
+    return sorted(tf.io.gfile.glob(posixpath.join(folder, PART_PREFIX + "*")))
 
 
 def refuse_overlap(files: dict[str, list[str]]) -> None:
     """Raises ConfigError when a file belongs to two splits."""
     for one, other in itertools.combinations(files, 2):
-        shared = sorted(set(files[one]) & set(files[other]))
+        both = (set(map(posixpath.normpath, files[split])) for split in (one, other))
+        shared = sorted(set.intersection(*both))
         if shared:
             raise ConfigError(
                 f"the {one} and {other} splits share {len(shared)} files ({shared[0]} …); set "
@@ -113,10 +186,17 @@ def first_record(files: list[str], schema: DataStruct, cuts: Mapping[str, int]) 
 
 
 def count_examples(config: TaskConfig, files: list[str]) -> int | None:
-    """Samples of the training split by the manifest of `prepare`; None without one."""
-    path = posixpath.join(config.train_data_path, "manifest.json")
-    if not tf.io.gfile.exists(path):
-        return None
-    days = read_json(path).get("days", {})
-    used = {posixpath.basename(posixpath.dirname(file)) for file in files}
-    return sum(days[day]["examples"] for day in used if day in days) or None
+    """Samples of the training split by the manifests of `prepare`; None without one.
+
+    Nor is there a count where a glob leaves out files of a day.
+    """
+    total = 0
+    for folder, count in collections.Counter(map(_day_folder, files)).items():
+        path = folder and posixpath.join(posixpath.dirname(folder), "manifest.json")
+        if not path or not tf.io.gfile.exists(path):
+            return None
+        day = read_json(path).get("days", {}).get(posixpath.basename(folder))
+        if day is None or is_glob(config.train_data_path) and count < len(_parts(folder)):
+            return None
+        total += day["examples"]
+    return total or None

@@ -9,6 +9,7 @@ from diffumin_tf.config import reading
 from diffumin_tf.config.schema import SCHEMA_FILE
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.input import splits
 
 
 def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) -> str:
@@ -38,8 +39,11 @@ def schema_file(exp: str, config: TaskConfig) -> str:
     """Its path: beside the experiment, beside one that it extends, or beside training records."""
     folders = map(posixpath.dirname, reading.lineage(exp))
     tried = [posixpath.join(folder, SCHEMA_FILE) for folder in folders]
-    if config.train_data_path:
-        tried.append(posixpath.join(config.train_data_path, SCHEMA_FILE))
+    data = config.train_data_path
+    if data and splits.is_glob(data):
+        tried += splits.schemas_beside(data, splits.matched(data))
+    elif data:
+        tried.append(posixpath.join(data, SCHEMA_FILE))
     for path in tried:
         if tf.io.gfile.exists(path):
             return path

@@ -124,7 +124,10 @@ def _check_splits(
         report(f"{split}: {len(files[split])} files, {files[split][0]} … {files[split][-1]}")
         start, end = getattr(config, f"{split}_data_start"), getattr(config, f"{split}_data_end")
         path = getattr(config, f"{split}_data_path") or config.train_data_path
-        for day in empty_days(path, start, end):
+        days = empty_days(path, files[split], start, end)
+        if days is None:
+            report(f"{split}: folders of {path!r} are not named after days: none is looked for")
+        for day in days or ():
             report(f"{split}: no records on {day}")
         file_check.look(files[split])
         next(file_check.read(first_record(files[split], schema, file_check.cuts), files[split]))
