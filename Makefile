@@ -33,11 +33,9 @@ soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak
 
 bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks.run
 
 evidence: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python tools/evidence.py --output runs/evidence --jobs $(JOBS) \
 	  $(if $(KUAIRAND),--kuairand '$(KUAIRAND)') $(if $(MOVIELENS),--movielens '$(MOVIELENS)')
 

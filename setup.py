@@ -17,6 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["diffumin_tf*", "handle_layer*"]),
+    package_data={"diffumin_tf.prepare": ["*.html"]},
     data_files=[
         (
             f"share/diffumin_tf/{folder.relative_to(ROOT).as_posix()}",
@@ -34,9 +35,10 @@ setup(
         "pyarrow>=15,<27",
         "absl-py>=2.1,<3",
         "pydantic>=2.7,<3",
+        "jinja2>=3.1,<4",
+        "matplotlib>=3.8,<4",
     ],
     extras_require={
-        "bench": ["matplotlib>=3.8,<4"],
         "serving": SERVING,
         "test": [
             "pytest>=8,<10",

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from benchmarks.contenders import PRODUCT, REFERENCE, SCORING, TRAINING
 
 _COLOURS = {PRODUCT: "tab:blue", REFERENCE: "tab:orange"}
@@ -9,13 +11,6 @@ _COLOURS = {PRODUCT: "tab:blue", REFERENCE: "tab:orange"}
 
 def draw(results: dict[str, Any], path: str) -> str:
     """Draws the stages that ran; returns what became of it, in words."""
-    try:
-        import matplotlib
-    except ImportError:
-        return f"{path}: not drawn, because matplotlib is missing; pip install '.[bench]'"
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     panels = {
         "speed": (_speed_training, _speed_scoring),
         "memory": (_memory,),
@@ -27,9 +22,8 @@ def draw(results: dict[str, Any], path: str) -> str:
         return f"{path}: not drawn, because no stage that ran has a picture"
     columns = min(len(drawn), 3)
     lines = -(-len(drawn) // columns)
-    figure, axes = pyplot.subplots(
-        lines, columns, figsize=(5.5 * columns, 4.4 * lines), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(5.5 * columns, 4.4 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
     for axis in axes.flat[len(drawn) :]:
         axis.set_axis_off()
     for panel, axis in zip(drawn, axes.flat, strict=False):
@@ -40,7 +34,6 @@ def draw(results: dict[str, Any], path: str) -> str:
         f"{machine['processor']}, {machine['cpus']} CPUs, TensorFlow {machine['tensorflow']}"
     )
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
     return f"drew {path}"
 
 

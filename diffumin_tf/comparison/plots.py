@@ -1,4 +1,4 @@
-"""The figures of a comparison as pictures, if matplotlib is installed."""
+"""The figures of a comparison as pictures."""
 
 import os
 import textwrap
@@ -25,17 +25,11 @@ _SOURCES = {
 
 
 def draw(comparison: dict[str, Any], folder: str, report: Callable[[str], None]) -> list[str]:
-    """Draws differences and slices, where the comparison has them and matplotlib is installed.
+    """Draws differences and slices, where the comparison has them.
 
     Returns:
         File names of the pictures, without the folder.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        report("no plots, because matplotlib is missing: pip install '.[bench]'")
-        return []
-    matplotlib.use("Agg")
     drawn = []
     for name, make in ((DIFFERENCES, differences), (SLICES, slices)):
         figure = make(comparison)
