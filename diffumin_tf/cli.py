@@ -1,5 +1,6 @@
 """The command line: `diffumin prepare | train | daily | evaluate | predict | export | …`."""
 
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -31,12 +32,25 @@ def _prepare(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("spec", None, "prepare.json: the tables and what to make of them.", values)
     flags.DEFINE_string("input", None, "Folder of the raw tables, if there are any.", values)
     flags.DEFINE_string("output", None, "Folder for <yyyymmdd>/part-*.", values)
+    flags.DEFINE_integer("jobs", None, "Processes; as many as are worth it.", 1, flag_values=values)
+    flags.DEFINE_string("slice", None, "k/n: only every n-th file; a last run makes days.", values)
     parse(values, "diffumin prepare", argv, ("spec", "output"))
+    part = _slice(values.slice or "1/1")
     from diffumin_tf.prepare.command import prepare
 
-    manifest = prepare(values.spec, values.input, values.output)
+    manifest = prepare(values.spec, values.input, values.output, values.jobs, part)
+    if manifest is None:
+        print(f"slice {values.slice} is encoded; when all are, run once without --slice")
+        return
     for day, entry in sorted(manifest["days"].items()):
         print(f"{day}: {entry['examples']:,} examples, click rate {entry['click_rate']:.4f}")
+
+
+def _slice(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"diffumin prepare: --slice {text}: must be k/n with k from 1 to n")
+    return int(match[1]), int(match[2])
 
 
 def _train(values: flags.FlagValues, argv: Sequence[str]) -> None:

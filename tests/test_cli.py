@@ -85,9 +85,14 @@ def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
     monkeypatch.setattr("diffumin_tf.run.demo.demo", lambda *args: handed.append(args))
     assert cli.main(["prepare", "--spec", "s", "--input", "i", "--output", "o"]) == 0
     assert "20240102: 1,200 examples, click rate 0.2500" in capsys.readouterr().out
+    slice_of_files = ["--jobs", "3", "--slice", "2/4"]
+    assert (
+        cli.main(["prepare", "--spec", "s", "--input", "i", "--output", "o", *slice_of_files]) == 0
+    )
     assert cli.main(["demo"]) == 0
     assert cli.main(["demo", "--exp=X", "--model_dir=o", "--set=epoch=1"]) == 0
-    assert handed == [("s", "i", "o"), ("Eleme_DiffuMIN", "runs/demo", []), ("X", "o", ["epoch=1"])]
+    assert handed[:2] == [("s", "i", "o", None, (1, 1)), ("s", "i", "o", 3, (2, 4))]
+    assert handed[2:] == [("Eleme_DiffuMIN", "runs/demo", []), ("X", "o", ["epoch=1"])]
 
 
 TRAIN = ["train", "--exp=EXP"]
@@ -152,7 +157,7 @@ def test_wrong_usage_is_exit_code_2(capsys, arguments, message):
 
 CLUSTER = ["job_name", "task_index", "chief_hosts", "worker_hosts", "ps_hosts"]
 FLAGS = {
-    "prepare": ["spec", "input", "output"],
+    "prepare": ["spec", "input", "output", "jobs", "slice"],
     "train": ["exp", "model_dir", "set", *CLUSTER],
     "daily": ["exp", "model_dir", "set", "first", "last", *CLUSTER],
     "evaluate": ["model_dir", "split", "set", "expect", "row"],

@@ -23,7 +23,7 @@ class SampleColumns:
         label: int64 [n], 0 or 1.
         auxiliary_info: int64 [n, columns].
         cat_feature: int64 ids [n, columns].
-        dense_feature: float32 [n, columns].
+        dense_feature: float32 [n, columns]; NaN for a missing value, which is written as 0.
         sequences: variable-length history fields by name, most recent behaviour first: as (ids
             int64 [total], row splits int64 [n + 1]), or, where samples share behaviours, as (ids,
             start int64 [n], stop int64 [n]).
@@ -59,7 +59,8 @@ def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
         if getattr(schema, group):
             fields[group] = _rows(getattr(samples, group))
     if schema.dense_feature:
-        fields["dense_feature"] = wire.float_rows(samples.dense_feature)
+        dense = samples.dense_feature
+        fields["dense_feature"] = wire.float_rows(np.where(np.isnan(dense), 0, dense))
     for name, lists in {**samples.sequences, **samples.multi}.items():
         fields[name] = wire.int64_lists(*spans(lists))
     return wire.examples(fields)

@@ -1,15 +1,24 @@
 """Raw tables → day partitions of records: the entry point of `diffumin prepare`."""
 
+import contextlib
 from typing import Any
 
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.lock import exclusive
 from diffumin_tf.prepare.eleme import prepare_eleme
-from diffumin_tf.prepare.spec import ElemeSpec, SyntheticSpec, load_spec
+from diffumin_tf.prepare.joined import WHOLE, prepare_joined
+from diffumin_tf.prepare.spec import ElemeSpec, JoinedSpec, SyntheticSpec, load_spec
 from diffumin_tf.prepare.synthetic import prepare_synthetic
 from diffumin_tf.prepare.table_adapter import prepare_tables
 
 
-def prepare(spec_path: str, input_dir: str | None, output_dir: str) -> dict[str, Any]:
+def prepare(
+    spec_path: str,
+    input_dir: str | None,
+    output_dir: str,
+    jobs: int | None = 1,
+    part: tuple[int, int] = WHOLE,
+) -> dict[str, Any] | None:
     """Makes `<output_dir>/<yyyymmdd>/part-*`, `data_struct.json` and `manifest.json`.
 
     A day appears complete or not at all. Running again keeps the complete days of the same spec
@@ -18,9 +27,13 @@ def prepare(spec_path: str, input_dir: str | None, output_dir: str) -> dict[str,
     Args:
         spec_path: a `prepare.json`, see `diffumin_tf.prepare.spec`.
         input_dir: folder of the files that the spec names; None for a synthetic log.
+        jobs: processes that write records; None for as many as are worth it.
+        part: (k, n) encodes every n-th file of an adapter `joined` from the k-th on and makes no
+            day, so that many machines may share an output.
 
     Returns:
-        The manifest: spec, rows read and written, days, history lengths, bad lines.
+        The manifest: spec, rows read and written, days, history lengths, bad lines. None for a
+        slice.
 
     Raises:
         ConfigError: the spec is wrong, or needs an input.
@@ -28,9 +41,16 @@ def prepare(spec_path: str, input_dir: str | None, output_dir: str) -> dict[str,
             of another spec or input, or the disk is full.
     """
     spec = load_spec(spec_path)
-    if isinstance(spec, SyntheticSpec):
-        return prepare_synthetic(spec, output_dir)
-    if not input_dir:
+    if part != WHOLE and not isinstance(spec, JoinedSpec):
+        raise ConfigError(f"{spec_path}: adapter {spec.adapter!r} takes no --slice")
+    if not input_dir and not isinstance(spec, SyntheticSpec):
         raise ConfigError(f"{spec_path}: adapter {spec.adapter!r} reads files; give their --input")
-    adapter = prepare_eleme if isinstance(spec, ElemeSpec) else prepare_tables
-    return adapter(spec, input_dir, output_dir)
+    # Slices may work side by side: each file's parts are held by themselves.
+    alone = exclusive(output_dir, "prepare") if part == WHOLE else contextlib.nullcontext()
+    with alone:
+        if isinstance(spec, SyntheticSpec):
+            return prepare_synthetic(spec, output_dir)
+        if isinstance(spec, JoinedSpec):
+            return prepare_joined(spec, input_dir, output_dir, jobs, part)
+        adapter = prepare_eleme if isinstance(spec, ElemeSpec) else prepare_tables
+        return adapter(spec, input_dir, output_dir)

@@ -119,7 +119,7 @@ def _columns(chunk: Chunk, spec: ElemeSpec) -> SampleColumns:
     seconds = np.nan_to_num(columns.numbers(texts["times"]))
     known = (seconds >= _EPOCH_SECONDS[0]) & (seconds < _EPOCH_SECONDS[1])
     time = np.where(known, seconds, 0).astype(np.int64)
-    dense = [np.nan_to_num(columns.numbers(texts[name])).astype(np.float32) for name in DENSE]
+    dense = [columns.numbers(texts[name]).astype(np.float32) for name in DENSE]
     return SampleColumns(
         label=columns.numbers(texts["clicked"]).astype(np.int64),
         auxiliary_info=np.stack([ids["user_id"], time], axis=1),

@@ -202,10 +202,62 @@ class SyntheticSpec(LogSpec, RecordSpec):
     adapter: Literal["synthetic"]
 
 
-_ADAPTERS = {"tables": TablesSpec, "eleme": ElemeSpec, "synthetic": SyntheticSpec}
+class JoinedSpec(StrictModel):
+    """A spec of the adapter `joined`, which reads Parquet that an engine joined.
+
+    A row is a (user, day): columns of the user, `impressions` (a list of structs: label, time,
+    `newer`, candidate and context columns) and the user's behaviours `<field>_list`, newest first;
+    impression i sees `list[newer_i : newer_i + max_len]`. Or a row is an impression.
+    """
+
+    adapter: Literal["joined"]
+    files: _Name = "**/*.parquet"  # relative to --input
+    impressions: _Name | None = "impressions"  # None: a row is an impression
+    user: _Name
+    label: Label
+    time: _Name = "time"
+    time_unit: Literal["ms", "s"] | None = None  # needed by times that are numbers
+    day: _Name | None = None  # a column or a key of the path; None: the day of the time
+    cat_feature: Annotated[list[_Name], Key(min_length=1)]
+    dense_feature: list[_Name] = []
+    multi_feature: list[_Name] = []
+    behaviour: Annotated[list[_Name], Key(min_length=1)]
+    max_len: Annotated[int, Key(ge=1)]
+    spaces: dict[str, _Name] = {}
+    missing: list[str] = []
+    utc_offset_hours: Annotated[float, Key(ge=-12, le=14)] = 0.0
+    compression: Literal["", "GZIP"] = ""
+    allow: list[Literal["time_range"]] = []
+
+    @pydantic.model_validator(mode="after")
+    def _names_fit(self) -> "JoinedSpec":
+        features = [*self.cat_feature, *self.dense_feature, *self.multi_feature]
+        for key, names in (("features", features), ("behaviour", self.behaviour)):
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"{key}: {name!r} is listed twice")
+        if self.label.column in features:
+            raise ValueError(f"the label {self.label.column!r} is a feature too")
+        known = [*features, *self.behaviour, *(f"{name}_list" for name in self.behaviour)]
+        for name in self.spaces:
+            if name not in known:
+                raise ValueError(f"spaces: there is no field {name!r}{did_you_mean(name, known)}")
+        return self
+
+    def space(self, field: str) -> str:
+        """The id space of a field and of its history `<field>_list`."""
+        return self.spaces.get(field) or self.spaces.get(f"{field}_list") or field
 
 
-def load_spec(path: str) -> TablesSpec | ElemeSpec | SyntheticSpec:
+_ADAPTERS = {
+    "joined": JoinedSpec,
+    "tables": TablesSpec,
+    "eleme": ElemeSpec,
+    "synthetic": SyntheticSpec,
+}
+
+
+def load_spec(path: str) -> TablesSpec | JoinedSpec | ElemeSpec | SyntheticSpec:
     """Reads a `prepare.json`.
 
     Raises:

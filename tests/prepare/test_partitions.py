@@ -7,7 +7,7 @@ import shutil
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.errors import DataError
+from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.input.records import PartWriter
 from diffumin_tf.prepare.command import prepare
 from tests.prepare.prepared import read_samples, visible_files
@@ -107,5 +107,5 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tables, monkeypatch):
 
 def test_an_output_that_is_a_file_is_one_clear_error(tables):
     pathlib.Path(tables[2]).touch()
-    with pytest.raises(DataError, match="out: cannot be made"):
+    with pytest.raises(ConfigError, match="out: cannot be made"):
         prepare(*tables)

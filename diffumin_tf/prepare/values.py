@@ -1,0 +1,114 @@
+"""Raw values as Arrow columns → ids and numbers, whatever type an engine gave them."""
+
+import datetime
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from diffumin_tf.input.fingerprint import fingerprint
+
+_TYPES = pa.types
+_WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.0*)?")
+# Of a float as programs print it: "1e+10", "1.0E10". "1e10" may be a code and stays.
+_POWER = re.compile(r"-?[0-9]\.[0-9]+[eE]\+?[0-9]+|-?[0-9][eE]\+[0-9]+")
+_DAY = re.compile(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})")
+
+
+def canonical(text: str) -> str:
+    """The one way to write a value: a whole number without point and exponent.
+
+    "7", "7.0" and "7." are "7"; "1e+10" and "1.0E10" are "10000000000". Everything else, such as
+    "007" and "7.5", stays as it is.
+    """
+    if whole := _WHOLE.fullmatch(text):
+        return whole[2] if whole[2] == "0" else whole[1] + whole[2]
+    if _POWER.fullmatch(text) and (number := float(text)).is_integer():
+        return str(int(number))
+    return text
+
+
+def is_value(kind: pa.DataType) -> bool:
+    """Whether values of this type make a category."""
+    if _TYPES.is_dictionary(kind):
+        return is_value(kind.value_type)
+    return is_number(kind) or any(
+        test(kind)
+        for test in (
+            *(_TYPES.is_string, _TYPES.is_large_string, _TYPES.is_string_view),
+            *(_TYPES.is_binary, _TYPES.is_large_binary, _TYPES.is_date, _TYPES.is_timestamp),
+        )
+    )
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (
+            *(_TYPES.is_integer, _TYPES.is_floating, _TYPES.is_boolean),
+            *(_TYPES.is_decimal, _TYPES.is_null),
+        )
+    )
+
+
+def value_ids(space: str, values: pa.Array, missing: Sequence[str] = ()) -> np.ndarray:
+    """Ids int64 [n] of values [n]: the fingerprints of their canonical texts.
+
+    Null, NaN, `""` and the texts of `missing` are 0.
+
+    Raises:
+        pa.ArrowInvalid: bytes are no UTF-8 text.
+    """
+    return of_distinct(values, lambda texts: _ids(space, texts, missing))
+
+
+def of_distinct(
+    values: pa.Array, function: Callable[[list[str]], np.ndarray], of_null: int = 0
+) -> np.ndarray:
+    """A function of the canonical texts of values, called with the distinct ones."""
+    encoded = values if _TYPES.is_dictionary(values.type) else values.dictionary_encode()
+    results = np.append(function(_texts(encoded.dictionary)), of_null)
+    return results[pc.fill_null(encoded.indices.cast(pa.int64()), len(results) - 1).to_numpy()]
+
+
+def numbers(values: pa.Array) -> np.ndarray:
+    """Numbers [n] as float64 [n]; NaN where one is null."""
+    return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+
+
+def days(values: pa.Array) -> np.ndarray:
+    """Days as numbers yyyymmdd, int64 [n]; 0 where a value is no day.
+
+    Dates, or `yyyymmdd` and `yyyy-mm-dd` as text or number.
+    """
+    if _TYPES.is_timestamp(values.type):
+        values = values.cast(pa.date32(), safe=False)
+    return of_distinct(values, lambda texts: np.array([day(text) for text in texts], np.int64))
+
+
+def day(text: str) -> int:
+    """A day `yyyymmdd` or `yyyy-mm-dd` as a number; 0 for any other text."""
+    if not (match := _DAY.fullmatch(text)):
+        return 0
+    year, _, month, day_of_month = match.groups()
+    try:
+        return int(datetime.date(int(year), int(month), int(day_of_month)).strftime("%Y%m%d"))
+    except ValueError:
+        return 0
+
+
+def _ids(space: str, texts: list[str], missing: Sequence[str]) -> np.ndarray:
+    none = {"", "NaN", "nan", *missing, *map(canonical, missing)}
+    return fingerprint(space, ["" if text in none else text for text in texts])
+
+
+def _texts(distinct: pa.Array) -> list[str]:
+    """Canonical texts of distinct values; `""` for null."""
+    texts = pc.fill_null(distinct.cast(pa.string()), "").to_pylist()
+    if _TYPES.is_floating(distinct.type):
+        floats = (numbers(distinct) + 0.0).tolist()  # makes −0 a 0
+        pairs = zip(texts, floats, strict=True)
+        return [str(int(value)) if value.is_integer() else text for text, value in pairs]
+    return [canonical(t) if "." in t or "+" in t or t == "-0" else t for t in texts]
