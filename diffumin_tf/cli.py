@@ -19,6 +19,7 @@ _USAGE = """usage: diffumin COMMAND [--flag=value …]
                                       [--expect exp/user1/X] exits with 1 if they are off, as
                                       [--expect exp/studies/S.json --row R] for a row of a study
   predict    label<TAB>prediction     --model_dir M --output O [--split test] [--header] [--user]
+             (no label, no column)    [--passthrough KEY,KEY] [--set test_data_path=D …]
   export     write a SavedModel       --model_dir M [--check] [--keep 5]
   compare    experiments × seeds      --study S --output O [--row R …] [--jobs N], or
                                       --exp A --exp B --seeds 1,2,3 --baseline A --output O
@@ -104,14 +105,16 @@ def _predict(values: flags.FlagValues, argv: Sequence[str]) -> None:
     _define_run(values)
     flags.DEFINE_string("output", None, "Folder for part-*; must not exist.", values)
     flags.DEFINE_bool("header", False, "Begin each part with a header line.", values)
-    flags.DEFINE_bool("user", False, "Add the user as a third column, for GAUC.", values)
+    flags.DEFINE_bool("user", False, "Add a column with the user, for GAUC.", values)
+    what = "Record keys, as in request_id,item_id: further columns, as text; brings --header."
+    flags.DEFINE_list("passthrough", [], what, flag_values=values)
     parse(values, "diffumin predict", argv, ("model_dir", "output"))
-    from diffumin_tf.evaluation.report import write_predictions
     from diffumin_tf.run.open import open_run
 
-    scores = open_run(values.model_dir, values.set).score(values.split)
-    parts = write_predictions(scores, values.output, header=values.header, user=values.user)
-    print(f"{len(scores.labels):,} predictions in {parts} parts under {values.output}")
+    run = open_run(values.model_dir, values.set)
+    columns = (values.header, values.user, values.passthrough)
+    lines, parts = run.predict(values.split, values.output, *columns)
+    print(f"{lines:,} predictions in {parts} parts under {values.output}")
 
 
 def _export(values: flags.FlagValues, argv: Sequence[str]) -> None:

@@ -74,6 +74,8 @@ def test_predict_writes_a_line_a_sample(model, tmp_path, capsys):
     assert float(prediction) == pytest.approx(float(scores.pctr[7]), abs=1e-7)
     assert cli.main(command) == 1
     assert "exists already" in capsys.readouterr().err
+    assert cli.main([*command[:2], f"--output={tmp_path}/more", "--passthrough=hour, day"]) == 1
+    assert "--passthrough 'hour': no record has this key" in capsys.readouterr().err
 
 
 def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
@@ -161,7 +163,7 @@ FLAGS = {
     "train": ["exp", "model_dir", "set", *CLUSTER],
     "daily": ["exp", "model_dir", "set", "first", "last", *CLUSTER],
     "evaluate": ["model_dir", "split", "set", "expect", "row"],
-    "predict": ["model_dir", "split", "set", "output", "header", "user"],
+    "predict": ["model_dir", "split", "set", "output", "header", "user", "passthrough"],
     "export": ["model_dir", "check", "keep"],
     "compare": ["study", "row", "exp", "seeds", "baseline", "output", "jobs", "keep_runs", "set"],
     "demo": ["exp", "model_dir", "set"],

@@ -15,9 +15,12 @@ from diffumin_tf.model import RankingModel, compiled_for_any_batch
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Labels and predicted click probabilities, float32 [n], and users, int64 [n], if known."""
+    """Predicted click probabilities, float32 [n], and labels, float32 [n], and users, int64 [n].
 
-    labels: np.ndarray
+    Labels and users are None where they are not known.
+    """
+
+    labels: np.ndarray | None
     pctr: np.ndarray
     users: np.ndarray | None = None
 
@@ -32,15 +35,15 @@ def predict_function(model: RankingModel):
 
 def score(predict, batches: Iterable) -> Scores:
     """Scores every batch, in order; `predict` is from `predict_function`."""
-    labels, pctr, users = [], [], []
-    for batch in batches:
-        labels.append(batch.label.numpy())
-        pctr.append(predict(batch).numpy())
-        if tf.is_tensor(batch.user):
-            users.append(batch.user.numpy())
-    return Scores(
-        np.concatenate(labels), np.concatenate(pctr), np.concatenate(users) if users else None
-    )
+    scored = [score_batch(predict, batch) for batch in batches]
+    columns = zip(*((each.labels, each.pctr, each.users) for each in scored), strict=True)
+    return Scores(*(None if column[0] is None else np.concatenate(column) for column in columns))
+
+
+def score_batch(predict, batch: Batch) -> Scores:
+    """Scores one batch; `predict` is from `predict_function`."""
+    known = (batch.label, predict(batch), batch.user)
+    return Scores(*(column.numpy() if tf.is_tensor(column) else None for column in known))
 
 
 class ReplicaScorer:

@@ -43,7 +43,7 @@ class Batch(NamedTuple):
             tuple, with b = 1: the history that all B samples share.
         dense: float32 [B, m].
         user: int64 [B], or `()` where nothing tells users apart.
-        label: float32 [B], or `()` while serving.
+        label: float32 [B], or `()` where none is known, as while serving.
         multi: the fields of several values, with b = B; or b = 1 where all samples share one.
     """
 

@@ -8,6 +8,7 @@ from diffumin_tf.config.schema import GROUPS, DataStruct
 from diffumin_tf.input.fingerprint import text_ids
 
 _TYPES = {"int64": tf.int64, "float": tf.float32, "bytes": tf.string}
+ALL_OR_NONE = "training and metrics need a label in all records, predict in all or in none"
 _LARGEST_FLOAT = 2**24  # whole numbers up to here are exact in float32
 _WHOLE = r"^(-?[0-9]+)\.0*$"
 
@@ -28,7 +29,7 @@ def parse_columns(
     spec = {n: tf.io.RaggedFeature(_TYPES[schema.kinds[n]]) for n in (*single, *schema.ragged)}
     found = tf.io.parse_example(serialised, spec)
     sound = [found[name].row_lengths() <= 1 for name in single]
-    if labelled:
+    if labelled and schema.label:
         sound.append(found[schema.label[0]].row_lengths() == 1)
     floats = [n for n in found if n in schema.categorical and schema.kinds[n] == "float"]
     sound += [_are_whole(found[name].values) for name in floats]
@@ -46,7 +47,7 @@ def misfit_of_columns(schema: DataStruct, feature: Features) -> str | None:
     for name in (*single, *schema.ragged):
         stored = feature[name].WhichOneof("kind") if name in feature else None
         if stored is None and name in schema.label:
-            return f"key {name!r}, the label, is missing; {schema.source} wants 1 value"
+            return f"key {name!r}, the label, is missing; {ALL_OR_NONE}"
         if stored not in (None, f"{schema.kinds[name]}_list"):
             value = getattr(feature[name], stored).value[:1]
             return (

@@ -80,6 +80,7 @@ class Batches:
         part: which replicas to feed. With one shard, every pipeline reads all records and takes its
             replicas' rows. With more, it reads the files of its own shards alone, ends when they
             do, and its replicas share what those give in the way that `Part` says.
+        with_records: whether a batch comes as a pair with its serialised samples, strings [B].
         distribute: makes of a dataset what the replicas of a strategy iterate.
         spec: types of a batch, known once an epoch was begun.
 
@@ -97,6 +98,7 @@ class Batches:
     input_shards: int = 1
     part: Part = Part()
     check: FileCheck | None = None
+    with_records: bool = False
     distribute: Callable[[tf.data.Dataset], Any] = lambda dataset: dataset
     spec: Any = dataclasses.field(default=None, init=False)
 
@@ -132,13 +134,14 @@ class Batches:
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         return (
             _cut(_side_by_side(shards), part)
-            .map(
-                lambda batch: batch_of(self.schema, self.path, self.user_column, batch),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
+            .map(self._batch, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
             .with_options(options)
         )
+
+    def _batch(self, serialised: tf.Tensor) -> Batch | tuple[Batch, tf.Tensor]:
+        batch = batch_of(self.schema, self.path, self.user_column, serialised)
+        return (batch, serialised) if self.with_records else batch
 
     def _files(self, epoch: int) -> dict[int, list[str]]:
         """Files of each shard that the part reads, in the order in which they are read."""
@@ -168,12 +171,13 @@ class Batches:
 def batch_of(
     schema: DataStruct, path: FeaturePath, user_column: str | None, serialised: tf.Tensor
 ) -> Batch:
-    """What the model takes, of serialised samples [B]; see `Batches`."""
+    """What the model takes, of serialised samples [B], labelled if the schema is."""
     raw, user = parse(schema, serialised), ()
     for group in ("cat_feature", "auxiliary_info"):  # the latter counts where both have it
         if user_column in getattr(schema, group):
             user = raw[group][:, schema.position(group, user_column)]
-    return path.grouped(raw)._replace(user=user, label=tf.cast(raw["label"], tf.float32))
+    label = tf.cast(raw["label"], tf.float32) if schema.label else ()
+    return path.grouped(raw)._replace(user=user, label=label)
 
 
 def _side_by_side(shards: list[tf.data.Dataset]) -> tf.data.Dataset:

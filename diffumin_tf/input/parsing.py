@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import GROUPS, DataStruct
 from diffumin_tf.errors import DataError
-from diffumin_tf.input.columns import misfit_of_columns, parse_columns
+from diffumin_tf.input.columns import ALL_OR_NONE, misfit_of_columns, parse_columns
 
 LABEL_REMEDY = "a label is 1 for a click and 0 otherwise: write ratings and -1/1 as such"
 ID_REMEDY = (
@@ -43,7 +43,8 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
     Returns:
         `cat_feature` int64 [B, columns], `dense_feature` float32 [B, columns], each
         variable-length history field and field of several values ragged int64 [B, lengths]; when
-        labelled, `label` int64 [B] and `auxiliary_info` int64 [B, columns].
+        labelled, `label` int64 [B] and `auxiliary_info` int64 [B, columns], where the schema has
+        them.
 
     Raises:
         InvalidArgumentError: a sample does not fit the schema; when labelled, also where a label is
@@ -54,16 +55,18 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
     else:
         raw, sound = _parse_groups(schema, serialised, labelled), []
     if labelled:
-        label = raw["label"][:, 0]
         ids = [raw["cat_feature"]] if schema.cat_feature else []
         ids += [raw[name].values for name in schema.ragged]
-        sound += [(label == 0) | (label == 1), *(some >= 0 for some in ids)]
+        sound += [some >= 0 for some in ids]
+    if labelled and schema.label:
+        label = raw["label"][:, 0]
+        sound.append((label == 0) | (label == 1))
     if not sound:
         return raw
     message = ["a label is not 0 or 1, or an id is below 0, or a value does not fit its column"]
     every = tf.reduce_all([tf.reduce_all(some) for some in sound])
     with tf.control_dependencies([tf.debugging.Assert(every, message)]):
-        if labelled:
+        if labelled and schema.label:
             raw["label"] = tf.cast(label, tf.int64)
         return {name: tf.identity(values) for name, values in raw.items()}
 
@@ -96,8 +99,10 @@ def misfit(schema: DataStruct, serialised: bytes) -> str | None:
         kind = "float_list" if group == "dense_feature" else "int64_list"
         if group not in example.features.feature:
             reason = f"key {group!r} is missing; {schema.source} wants {expected} values"
-            if schema.label[0] in example.features.feature:
+            if any(name in example.features.feature for name in schema.label):
                 reason += '; records with a key for each column need "layout": "columns" there'
+            elif group == "label":
+                reason = f"key 'label' is missing; {ALL_OR_NONE}"
             return reason
         feature = example.features.feature[group]
         found = len(getattr(feature, kind).value)
@@ -117,10 +122,10 @@ def misfit(schema: DataStruct, serialised: bytes) -> str | None:
 def _unsound_value(schema: DataStruct, feature: Mapping[str, tf.train.Feature]) -> str | None:
     """Names a label that is not 0 or 1, or an id below 0."""
     by_column = schema.layout == "columns"
-    key = schema.label[0] if by_column else "label"
-    (label,) = feature[key].float_list.value or feature[key].int64_list.value
-    if label not in (0, 1):
-        return f"key {key!r} holds {label}; {LABEL_REMEDY}"
+    for key in schema.label if by_column else ["label"] * len(schema.label):
+        (label,) = feature[key].float_list.value or feature[key].int64_list.value
+        if label not in (0, 1):
+            return f"key {key!r} holds {label}; {LABEL_REMEDY}"
     if by_column and not schema.hashed:
         return None
     keys = schema.categorical if by_column else schema.ragged

@@ -42,7 +42,7 @@ def with_kinds(schema: DataStruct, files: Sequence[str]) -> DataStruct:
     columns = [name for group in GROUPS for name in getattr(schema, group)]
     wanted = dict.fromkeys((*columns, *schema.ragged))
     kinds, keys, count = dict(schema.kinds), set(), 0
-    for where, feature in itertools.islice(_readable(files), FIRST):
+    for where, feature in itertools.islice(readable(files), FIRST):
         count += 1
         keys |= feature.keys()
         for name in wanted:
@@ -65,7 +65,7 @@ def with_kinds(schema: DataStruct, files: Sequence[str]) -> DataStruct:
     return dataclasses.replace(schema, kinds=kinds)
 
 
-def _readable(files: Sequence[str]) -> Iterator[tuple[str, Features]]:
+def readable(files: Sequence[str]) -> Iterator[tuple[str, Features]]:
     """Place and features of the first records, without what is damaged: others name that."""
     for file in files:
         with lost_files_named():

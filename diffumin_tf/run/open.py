@@ -1,15 +1,19 @@
 """A run that is open: what `train`, `evaluate`, `predict` and `export` have in common."""
 
+import dataclasses
 import functools
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import pandas as pd
 import tensorflow as tf
 
 from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DataError
-from diffumin_tf.evaluation.scoring import Scores, predict_function, score
+from diffumin_tf.evaluation.passthrough import Passthrough
+from diffumin_tf.evaluation.report import prediction_table, write_predictions
+from diffumin_tf.evaluation.scoring import Scores, predict_function, score, score_batch
 from diffumin_tf.export.check import check_export
 from diffumin_tf.export.inputs import SignatureInputs, recorded_inputs
 from diffumin_tf.export.saved_model import export
@@ -18,6 +22,7 @@ from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.dataset import EVALUATION_BATCH, Batches
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.splits import files_of
+from diffumin_tf.input.unlabelled import refuse_labels, schema_for_scoring
 from diffumin_tf.model import RankingModel, features_of
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.setup import Report, check, prepare_folder
@@ -88,6 +93,42 @@ class Run:
             DataError: the split is not configured, empty or damaged.
         """
         return score(self._predict, self.batches(split).epoch())
+
+    def predict(
+        self,
+        split: str,
+        output: str,
+        header: bool = False,
+        user: bool = False,
+        passthrough: Sequence[str] = (),
+    ) -> tuple[int, int]:
+        """Scores a split batch by batch into a folder that must not exist; needs no labels.
+
+        Args:
+            header, user: as for `write_predictions` and `prediction_table`.
+            passthrough: record keys that become further columns; they bring the header.
+
+        Returns:
+            Numbers of predictions, and of part files.
+
+        Raises:
+            ConfigError: another process is writing the folder.
+            DataError: it exists, records are damaged, or a key is in none of them.
+        """
+        batches, keys = self.batches(split), Passthrough(passthrough)
+        schema = schema_for_scoring(self.schema, batches.files)
+        check = FileCheck(schema, self.config.max_bad_records)
+        batches = dataclasses.replace(batches, schema=schema, check=check, with_records=True)
+
+        def tables() -> Iterator[pd.DataFrame]:
+            for number, (batch, records) in enumerate(batches.epoch()):
+                if not schema.label:
+                    refuse_labels(self.schema, records, number * EVALUATION_BATCH)
+                scores = score_batch(self._predict, batch)
+                yield prediction_table(scores, user, keys.columns(records.numpy()))
+            keys.check()
+
+        return write_predictions(tables(), output, header or bool(passthrough))
 
     def evaluate(self, splits: Sequence[str], write: bool = True) -> dict[str, dict]:
         """Metrics by split, written to `metrics.json` too, whose other entries stay."""

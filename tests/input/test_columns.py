@@ -106,7 +106,7 @@ def test_ids_that_are_hashed_already_stay_as_they_are(columns):
         ({"item": [1, 2]}, "key 'item' has 2 values; the_schema.json wants 1"),
         ({"click": -1.0}, "key 'click' holds -1.0; a label is 1 for a click"),
         ({"click": math.nan}, "key 'click' holds nan; a label is 1 for a click"),
-        ({"click": None}, "key 'click', the label, is missing; the_schema.json wants 1 value"),
+        ({"click": None}, "key 'click', the label, is missing; training and metrics need a label"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(columns, data, tmp_path, change, message):

@@ -117,7 +117,10 @@ def test_whole_files_have_no_damage(files, contents, schema, tmp_path):
             lambda feature: feature["cat_feature"].int64_list.value.append(3),
             "key 'cat_feature' has 9 int64_list values (it holds a int64_list); the_schema.json",
         ),
-        (lambda feature: feature.pop("label"), "key 'label' is missing; the_schema.json wants 1"),
+        (
+            lambda feature: feature.pop("label"),
+            "key 'label' is missing; training and metrics need a label in all records",
+        ),
         (
             lambda feature: feature["dense_feature"].int64_list.value.append(1),
             "key 'dense_feature' has 0 float_list values (it holds a int64_list)",
