@@ -76,7 +76,11 @@ def encode(
     left = [t for t in tasks[part[0] - 1 :: part[1]] if not _is_finished(t, output)]
     total = sum(task.file.size for task in left)
     jobs = jobs or sensible_jobs(len(left), total)
-    run_tasks(_encode_file, left, jobs, total)
+    try:
+        run_tasks(_encode_file, left, jobs, total)
+    finally:
+        if tf.io.gfile.isdir(folder) and not tf.io.gfile.listdir(folder):
+            tf.io.gfile.rmtree(folder)
     if part != WHOLE:
         return None
     _make_days(output, [t for t in tasks if tf.io.gfile.isdir(t.target)], digests)
@@ -174,13 +178,14 @@ def _encode_file(task: _Task, report: Callable[[int, float], None]) -> None:
             for day, of_day in described.groupby(piece.days):
                 added = [entries[day]] if day in entries else []
                 entries[day] = day_entry.combined([*added, day_entry.entry_of(of_day)])
-            samples = zip(
-                records.encode(structure, piece.samples), piece.days.tolist(), strict=True
-            )
-            while chunk := list(itertools.islice(samples, _REPORTED_ROWS)):
-                for record, day in chunk:
+            count = len(piece.days)
+            serialised = records.encode(structure, piece.samples)
+            samples = zip(serialised, piece.days.tolist(), strict=True)
+            for begin in range(0, count, _REPORTED_ROWS):
+                for record, day in itertools.islice(samples, _REPORTED_ROWS):
                     parts[day].write(record)
-                report(len(chunk), piece.read_bytes * len(chunk) / len(piece.days))
+                rows = min(_REPORTED_ROWS, count - begin)
+                report(rows, piece.read_bytes * rows / count)
         parts.close()
         note = {
             str(day): {

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from diffumin_tf.input.fingerprint import fingerprint
 
 _TYPES = pa.types
-_WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.0*)?")
+_WHOLE = re.compile(r"(-?[0-9]+)\.0*")
 # Of a float as programs print it: "1e+10", "1.0E10". "1e10" may be a code and stays.
 _POWER = re.compile(r"-?[0-9]\.[0-9]+[eE]\+?[0-9]+|-?[0-9][eE]\+[0-9]+")
 _DAY = re.compile(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})")
@@ -20,11 +20,11 @@ _DAY = re.compile(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})")
 def canonical(text: str) -> str:
     """The one way to write a value: a whole number without point and exponent.
 
-    "7", "7.0" and "7." are "7"; "1e+10" and "1.0E10" are "10000000000". Everything else, such as
-    "007" and "7.5", stays as it is.
+    "7.0" and "7." are "7", "1e+10" and "1.0E10" are "10000000000". Everything else, such as "007"
+    and "7.5", stays as it is.
     """
     if whole := _WHOLE.fullmatch(text):
-        return whole[2] if whole[2] == "0" else whole[1] + whole[2]
+        return whole[1]
     if _POWER.fullmatch(text) and (number := float(text)).is_integer():
         return str(int(number))
     return text
@@ -111,4 +111,4 @@ def _texts(distinct: pa.Array) -> list[str]:
         floats = (numbers(distinct) + 0.0).tolist()  # makes −0 a 0
         pairs = zip(texts, floats, strict=True)
         return [str(int(value)) if value.is_integer() else text for text, value in pairs]
-    return [canonical(t) if "." in t or "+" in t or t == "-0" else t for t in texts]
+    return [canonical(t) if "." in t or "+" in t else t for t in texts]
