@@ -11,7 +11,7 @@ from diffumin_tf.terminal import UsageError, exit_code, parse, quietly
 
 _USAGE = """usage: diffumin COMMAND [--flag=value …]
 
-  prepare    raw tables → records     --spec S --input D --output O
+  prepare    raw tables → records     --spec S --input D --output O [--jobs N] [--slice k/n]
   train      train, evaluate, export  --exp exp/user1/X --model_dir M [--set key=value …]
              (started again, it goes on from its last checkpoint)
   daily      day by day: score, train --exp E --model_dir M --first 20220506 --last 20220508

@@ -77,6 +77,11 @@ def _rows(values: np.ndarray) -> wire.Lists:
     return wire.int64_lists(values.ravel(), edges[:-1], edges[1:])
 
 
+def part_name(number: int, compression: str = "") -> str:
+    """The name of a part file."""
+    return f"{PART_PREFIX}{number:05d}{'.gz' if compression == 'GZIP' else ''}"
+
+
 class PartWriter:
     """Deals serialised samples to the part files of one partition, in turn.
 
@@ -85,12 +90,8 @@ class PartWriter:
     """
 
     def __init__(self, directory: str, parts: int = 1, compression: str = "") -> None:
-        suffix = ".gz" if compression == "GZIP" else ""
-        files = [f"{PART_PREFIX}{i:05d}{suffix}" for i in range(parts)]
-        self._writers = [
-            tf.io.TFRecordWriter(posixpath.join(directory, file), compression or None)
-            for file in files
-        ]
+        paths = [posixpath.join(directory, part_name(i, compression)) for i in range(parts)]
+        self._writers = [tf.io.TFRecordWriter(path, compression or None) for path in paths]
         self.examples = 0
 
     def write(self, serialised: Iterable[bytes]) -> None:

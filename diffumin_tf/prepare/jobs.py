@@ -3,6 +3,7 @@
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -15,7 +16,8 @@ from diffumin_tf.terminal import quietly
 
 _LINE_SECONDS = 15.0  # between lines where there is no terminal
 _REDRAW_SECONDS = 0.3
-_BYTES_A_JOB = 64 * 2**20  # a process takes seconds to start
+_BYTES_A_JOB = 16 * 2**20  # a process takes seconds to start …
+_MOST_JOBS = 8  # … and a gigabyte of memory
 
 _Task = Callable[[Any, Callable[[int, float], None]], None]
 _reports: Any = None  # of a process of the pool: where it tells how far it is
@@ -24,7 +26,7 @@ _reports: Any = None  # of a process of the pool: where it tells how far it is
 def sensible_jobs(files: int, total_bytes: int) -> int:
     """How many processes are worth their start."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, files, total_bytes // _BYTES_A_JOB))
+    return max(1, min(cores or 1, files, total_bytes // _BYTES_A_JOB, _MOST_JOBS))
 
 
 def run_tasks(task: _Task, arguments: Sequence[Any], jobs: int, total_bytes: int) -> None:
@@ -72,6 +74,7 @@ def _begin(reports: Any) -> None:
     global _reports
     _reports = reports
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # what the parent says is enough
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     with quietly():

@@ -227,6 +227,9 @@ def _make_days(
                 raise _day_error(output, day, f"is complete without {task.file.name}")
     for day, holders in sorted(days.items()):
         entry = day_entry.combined(note[day]["entry"] for _, note in holders)
-        parts = [posixpath.join(task.target, day) for task, _ in holders]
+        parts = {
+            records.part_name(number, task.spec.compression): posixpath.join(task.target, day)
+            for number, (task, _) in enumerate(holders)
+        }
         inputs = {task.file.name: [task.file.stat, list(note)] for task, note in holders}
         output.complete(day, parts, entry, inputs if digests is None else digests[day])

@@ -5,7 +5,7 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +13,7 @@ import tensorflow as tf
 from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.files import staged_directory, write_json
-from diffumin_tf.input.records import PART_PREFIX, SUCCESS_FILE, PartWriter, SampleColumns, encode
+from diffumin_tf.input.records import SUCCESS_FILE, PartWriter, SampleColumns, encode
 from diffumin_tf.prepare import day_entry
 from diffumin_tf.prepare.spec import JoinedSpec, RecordSpec
 
@@ -73,13 +73,13 @@ class Partitions:
             entry = {**day_entry.combined(entries), **details}
             self._done(staging, day, entry, self._inputs(day))
 
-    def complete(self, day: str, parts: Sequence[str], entry: dict[str, Any], inputs: Any) -> None:
-        """Makes a day of finished part files, which it moves, in this order."""
-        suffix = ".gz" if self._spec.compression == "GZIP" else ""
+    def complete(
+        self, day: str, parts: Mapping[str, str], entry: dict[str, Any], inputs: Any
+    ) -> None:
+        """Makes a day of finished part files, which it moves: name in the day → path."""
         with self._staged(day) as staging:
-            for number, part in enumerate(parts):
-                final = posixpath.join(staging, f"{PART_PREFIX}{number:05d}{suffix}")
-                tf.io.gfile.rename(part, final)
+            for name, path in parts.items():
+                tf.io.gfile.rename(path, posixpath.join(staging, name))
             self._done(staging, day, entry, inputs)
 
     def summary(self) -> dict[str, Any]:
