@@ -37,3 +37,11 @@ def several_samples(count: int, seed: int) -> SampleColumns:
         splits = np.r_[0, np.cumsum([len(ids) for ids in lists])]
         multi[name] = np.concatenate(lists).astype(np.int64), splits
     return dataclasses.replace(data, multi=multi)
+
+
+# Arguments of `write_experiment`.
+SEVERAL = {
+    "schema": SEVERAL_SCHEMA.to_dict(),
+    "samples": several_samples,
+    "features": SEVERAL_FEATURES,
+}

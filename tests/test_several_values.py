@@ -14,7 +14,13 @@ from diffumin_tf.run.open import create_run
 from diffumin_tf.run.train import train_run
 from tests import two_devices
 from tests.export.stub import Loaded
-from tests.several_values import MULTI, SEVERAL_FEATURES, SEVERAL_SCHEMA, several_samples
+from tests.several_values import (
+    MULTI,
+    SEVERAL,
+    SEVERAL_FEATURES,
+    SEVERAL_SCHEMA,
+    several_samples,
+)
 from tests.small_log import SCHEMA, write_experiment
 from tests.small_model import LEAN, build, pctr, raw_batch
 
@@ -121,10 +127,8 @@ def test_two_replicas_learn_what_one_device_does(split):
 def run(tmp_path_factory):
     exp = write_experiment(
         tmp_path_factory.mktemp("several"),
-        schema=SEVERAL_SCHEMA.to_dict(),
-        samples=several_samples,
         embedding={"kind": "vocabulary", "min_count": 2},
-        features=SEVERAL_FEATURES,
+        **SEVERAL,
         **LEAN,
     )
     run = create_run(str(exp), str(exp.parent / "model"), report=lambda line: None)

@@ -44,7 +44,7 @@ class Features(_Section):
     """Columns that an input unit reads, by role.
 
     `behaviours` are history fields, whose embeddings side by side are one behaviour of width d;
-    `dense` are columns of `dense_feature`, and the others of `cat_feature`.
+    `dense` are columns of `dense_feature`, and the others of `cat_feature` or `multi_feature`.
     """
 
     user: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from tests.several_values import SEVERAL
 from tests.small_log import write_experiment
 from tests.training.events import scalars
 from tests.training.forks import cluster_of, wait_until
@@ -52,7 +53,7 @@ def train_by_workers(commands, folder, name, stop_at=None, number=None):
 def runs(commands, tmp_path_factory):
     """The same command on one device, two replicas, and two workers, one of which was stopped."""
     folder = tmp_path_factory.mktemp("runs")
-    exp = write_experiment(folder, per_day=103, **SETTINGS)
+    exp = write_experiment(folder, per_day=103, **SEVERAL, **SETTINGS)
     mirrored = ["strategy=mirrored", "replicas=2"]
     alone = commands.start(folder / "one.log", exp, folder / "one")
     two = commands.start(folder / "two.log", exp, folder / "two", *mirrored)
