@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.lock import held
+from diffumin_tf.paths import from_where, refuse_wildcards
 
 
 def read_json(path: str) -> dict[str, Any]:
@@ -29,7 +30,8 @@ def read_json(path: str) -> dict[str, Any]:
         with tf.io.gfile.GFile(path) as file:
             content = json.load(file)
     except tf.errors.OpError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.message}") from None
+        where = from_where(path)
+        raise ConfigError(f"{path}{where}: cannot be read: {error.message}") from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}: line {error.lineno}: not valid JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
@@ -75,16 +77,18 @@ def staged_directory(final: str) -> Iterator[str]:
     Yields a hidden sibling to write into. What a killed process left of it is removed by the next.
 
     Raises:
-        ConfigError: another process is writing it.
+        ConfigError: another process is writing it, or its name would be read as a pattern.
         DataError: the target exists, or the disk is full.
     """
+    refuse_wildcards(final, "--output")
     gfile = tf.io.gfile
     parent, name = posixpath.split(final.rstrip("/"))
     staging = posixpath.join(parent, f".{name}.incomplete")
     try:
         gfile.makedirs(parent or ".")
     except tf.errors.OpError as error:
-        raise DataError(f"{parent}: cannot be made: {error.message}") from None
+        where = from_where(parent)
+        raise DataError(f"{parent}{where}: cannot be made: {error.message}") from None
     is_local = "://" not in final
     lock = posixpath.join(parent, f".{name}.lock")
     with held(lock, final, "process") if is_local else contextlib.nullcontext():

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from diffumin_tf.errors import ConfigError
+from diffumin_tf.paths import from_where, refuse_wildcards
 
 LOCK = ".lock"
 
@@ -25,15 +26,18 @@ def exclusive(folder: str, what: str, flag: str = "--output") -> Iterator[None]:
         flag: what a person chooses the folder with.
 
     Raises:
-        ConfigError: another process holds it (says which, on which machine), or it cannot be made.
+        ConfigError: another process holds it (says which, on which machine), it cannot be made, or
+            its name would be read as a pattern.
     """
+    refuse_wildcards(folder, flag)
     if "://" in folder:
         yield
         return
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from None
+        where = from_where(folder)
+        raise ConfigError(f"{folder}{where}: cannot be made: {error.strerror}") from None
     try:
         with held(posixpath.join(folder, LOCK), folder, what, flag):
             yield

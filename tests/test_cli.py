@@ -112,8 +112,8 @@ TRAIN = ["train", "--exp=EXP"]
         ([*TRAIN, "--model_dir=m", "--set=test_data_start=20250101"], "test_data_end 20240104"),
         (["evaluate", "--model_dir=EXP"], "no trained run (config.json is missing)"),
         (["predict", "--model_dir=EXP", "--output=o"], "no trained run"),
-        (["export", "--model_dir=nowhere"], "nowhere: no trained run"),
-        (["prepare", "--spec=gone", "--input=i", "--output=o"], "gone: cannot be read"),
+        (["export", "--model_dir=nowhere"], "nowhere (relative to the working directory "),
+        (["prepare", "--spec=gone", "--input=i", "--output=o"], "gone (relative to the "),
         (["demo", "--exp=KuaiRand_DiffuMIN"], "there is a demo for Eleme_DiffuMIN and Long_term"),
     ],
 )

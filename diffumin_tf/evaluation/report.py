@@ -13,6 +13,7 @@ from diffumin_tf.errors import DataError
 from diffumin_tf.evaluation.scoring import Scores
 from diffumin_tf.files import staged_directory
 from diffumin_tf.input.records import PART_PREFIX
+from diffumin_tf.paths import from_where
 
 _LINES_PER_PART = 1_000_000
 _COLUMNS = ("label", "prediction", "user")
@@ -100,7 +101,7 @@ def read_predictions(pattern: str) -> Scores:
         pattern = posixpath.join(pattern, PART_PREFIX + "*")
     files = sorted(tf.io.gfile.glob(pattern))
     if not files:
-        raise DataError(f"no file matches {pattern!r}")
+        raise DataError(f"no file matches {pattern!r}{from_where(pattern)}")
     rows = []
     for file in files:
         names = None

@@ -11,7 +11,8 @@ from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.files import read_json
 from diffumin_tf.input.parsing import compression_of, misfit, parse
-from diffumin_tf.input.records import PART_PREFIX, SUCCESS_FILE
+from diffumin_tf.input.records import SUCCESS_FILE
+from diffumin_tf.input.splits import parts_of
 
 # How tf.data reports a record whose bytes are damaged, or that does not fit the schema. The message
 # may quote the record, whose bytes need not be UTF-8.
@@ -117,8 +118,8 @@ class FileCheck:
         cuts = {file: n for file, n in self.cuts.items() if posixpath.dirname(file) == folder}
         try:
             examples = read_json(posixpath.join(folder, SUCCESS_FILE))["entry"]["examples"]
-            parts = tf.io.gfile.glob(posixpath.join(folder, PART_PREFIX + "*"))
-            count = max(examples - sum(self._usable[part] for part in parts), len(cuts))
+            usable = sum(self._usable[part] for part in parts_of(folder))
+            count = max(examples - usable, len(cuts))
             line = f"{folder}: {count} of {examples} records left out"
         except (ConfigError, KeyError, TypeError):
             count = sum(max(frames(file)[0] - n, 1) for file, n in cuts.items())

@@ -14,6 +14,7 @@ from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.files import read_json
 from diffumin_tf.input import parsing
 from diffumin_tf.input.records import PART_PREFIX
+from diffumin_tf.paths import from_where, has_wildcards
 
 SPLITS = ("train", "valid", "test")
 # A folder of a day: `20220501`, or as Hive and Spark write it, `dt=2022-05-01`.
@@ -65,7 +66,7 @@ def list_files(path: str | None, start: int | None, end: int | None, split: str)
     if is_glob(path):
         every = matched(path)
         if not every:
-            raise DataError(f"{key}: no file matches {path!r}")
+            raise DataError(f"{key}: no file matches {path!r}{from_where(path)}")
         if start is None and end is None:
             return every
         if nowhere := [file for file in every if not _day_folder(file)]:
@@ -78,22 +79,22 @@ def list_files(path: str | None, start: int | None, end: int | None, split: str)
         days = sorted({_day_of(_day_folder(file)) for file in every})
     else:
         if not tf.io.gfile.isdir(path):
-            raise DataError(f"{key}: {path!r} is no folder")
+            raise DataError(f"{key}: {path!r}{from_where(path)} is no folder")
         days = list(map(_day_of, _day_folders(path)))
         folders = _day_folders(path, start, end)
-        files = [file for folder in folders for file in _parts(folder)]
+        files = [file for folder in folders for file in parts_of(folder)]
     if not files:
         found = f"{days[0]} to {days[-1]} ({len(days)} days)" if days else "no day at all"
         raise DataError(
-            f"{key}: {path!r} holds no records from {start or 'the first day'} to "
-            f"{end or 'the last day'}; there is {found}"
+            f"{key}: {path!r}{from_where(path)} holds no records from "
+            f"{start or 'the first day'} to {end or 'the last day'}; there is {found}"
         )
     return files
 
 
 def is_glob(path: str) -> bool:
-    """Whether a path is a pattern of files."""
-    return any(c in path for c in "*?[")
+    """Whether a path is a pattern of files, and not a folder of such a name."""
+    return has_wildcards(path) and not tf.io.gfile.isdir(path)
 
 
 def matched(path: str) -> list[str]:
@@ -163,8 +164,10 @@ def _day_folders(path: str, start: int | None = None, end: int | None = None) ->
     return sorted((f for f in folders if _is_between(f, start, end)), key=_day_of)
 
 
-def _parts(folder: str) -> list[str]:
-    return sorted(tf.io.gfile.glob(posixpath.join(folder, PART_PREFIX + "*")))
+def parts_of(folder: str) -> list[str]:
+    """The part files of a day, in order."""
+    names = tf.io.gfile.listdir(folder)  # a glob would read `[` in the name of the folder
+    return sorted(posixpath.join(folder, name) for name in names if name.startswith(PART_PREFIX))
 
 
 def refuse_overlap(files: dict[str, list[str]]) -> None:
@@ -196,7 +199,7 @@ def count_examples(config: TaskConfig, files: list[str]) -> int | None:
         if not path or not tf.io.gfile.exists(path):
             return None
         day = read_json(path).get("days", {}).get(posixpath.basename(folder))
-        if day is None or is_glob(config.train_data_path) and count < len(_parts(folder)):
+        if day is None or is_glob(config.train_data_path) and count < len(parts_of(folder)):
             return None
         total += day["examples"]
     return total or None

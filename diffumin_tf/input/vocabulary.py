@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.files import staged_file
+from diffumin_tf.paths import from_where
 
 PENDING = "vocabulary_pending.npy"
 
@@ -184,7 +185,8 @@ def read_ids(path: str) -> np.ndarray:
 
 
 def _no_vocabulary(path: str, reason: object) -> ConfigError:
-    return ConfigError(f"{path}: no vocabulary (one decimal id a line, no id twice): {reason}")
+    what = "no vocabulary (one decimal id a line, no id twice)"
+    return ConfigError(f"{path}{from_where(path)}: {what}: {reason}")
 
 
 def _beside(vocabulary: str) -> str:

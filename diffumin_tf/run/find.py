@@ -10,6 +10,7 @@ from diffumin_tf.config.schema import SCHEMA_FILE
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.input import splits
+from diffumin_tf.paths import from_where
 
 
 def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) -> str:
@@ -32,7 +33,8 @@ def find_experiment(exp: str, asked: str = "--exp", first: str | None = None) ->
         if tf.io.gfile.exists(posixpath.join(folder, "task_conf.json")):
             return folder
     tried = list(dict.fromkeys(tried))
-    raise ConfigError(f"{asked} {exp!r}: no task_conf.json in {', '.join(tried)}")
+    where = f"{', '.join(tried)}{from_where(*tried)}"
+    raise ConfigError(f"{asked} {exp!r}: no task_conf.json in {where}")
 
 
 def schema_file(exp: str, config: TaskConfig) -> str:
@@ -47,4 +49,5 @@ def schema_file(exp: str, config: TaskConfig) -> str:
     for path in tried:
         if tf.io.gfile.exists(path):
             return path
-    raise ConfigError(f"no schema: neither {' nor '.join(tried)} exists")
+    where = from_where(*tried)
+    raise ConfigError(f"no schema: neither {' nor '.join(tried)}{where} exists")

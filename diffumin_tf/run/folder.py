@@ -9,6 +9,7 @@ from diffumin_tf.config import task as config_lib
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.files import read_json, write_json, write_text
+from diffumin_tf.paths import from_where
 
 CONFIG, VOCABULARY = "config.json", "vocabulary.txt"
 _METRICS, _FINISHED = "metrics.json", "finished.json"
@@ -32,7 +33,8 @@ def load_config(model_dir: str, overrides: tuple[str, ...] | list[str] = ()) -> 
         ConfigError: there is none.
     """
     if not is_run(model_dir):
-        raise ConfigError(f"{model_dir}: no trained run ({CONFIG} is missing)")
+        where = from_where(model_dir)
+        raise ConfigError(f"{model_dir}{where}: no trained run ({CONFIG} is missing)")
     return config_lib.load(posixpath.join(model_dir, CONFIG), overrides)[0]
 
 

@@ -24,6 +24,7 @@ from diffumin_tf.input.features import FeatureLayout, FeaturePath
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.input.unlabelled import refuse_labels, schema_for_scoring
 from diffumin_tf.model import RankingModel, features_of
+from diffumin_tf.paths import refuse_wildcards
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.setup import Report, check, prepare_folder
 from diffumin_tf.training import checkpoints, strategy
@@ -55,6 +56,7 @@ def open_run(model_dir: str, overrides: Sequence[str] = ()) -> "Run":
     Raises:
         ConfigError, DataError: the folder holds no trained run.
     """
+    refuse_wildcards(model_dir, "--model_dir")
     config = run_folder.load_config(model_dir, overrides)
     schema = DataStruct.load(posixpath.join(model_dir, SCHEMA_FILE))
     run = Run(config, schema, model_dir)

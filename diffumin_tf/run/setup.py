@@ -26,6 +26,7 @@ from diffumin_tf.input.splits import (
 )
 from diffumin_tf.input.survey import with_kinds
 from diffumin_tf.model import features_of
+from diffumin_tf.paths import from_where
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.find import schema_file
 from diffumin_tf.training import checkpoints, strategy
@@ -83,7 +84,7 @@ def check(exp: str, model_dir: str | None, overrides: Sequence[str], report: Rep
             raise ConfigError(f"embedding.path: {error}") from None
     if not is_begun and earlier and not run_folder.is_run(earlier):
         missing = f"no run ({run_folder.CONFIG} is missing)"
-        raise ConfigError(f"pretrain_model_dir {earlier!r}: {missing}")
+        raise ConfigError(f"pretrain_model_dir {earlier!r}{from_where(earlier)}: {missing}")
     return CheckedRun(
         config, schema, model_dir, distribution, file_check, train_files, is_begun, changes
     )
