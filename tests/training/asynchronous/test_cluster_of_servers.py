@@ -15,7 +15,6 @@ import tensorflow as tf
 from diffumin_tf.evaluation.metrics import auc
 from diffumin_tf.input.splits import list_files
 from diffumin_tf.training import checkpoints
-from tests.several_values import SEVERAL
 from tests.small_log import write_experiment
 from tests.training.forks import cluster_of, wait_until
 
@@ -38,8 +37,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def exp(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("asynchronous")
-    return write_experiment(folder, PER_DAY, **SEVERAL, **SETTINGS)
+    return write_experiment(tmp_path_factory.mktemp("asynchronous"), PER_DAY, **SETTINGS)
 
 
 @pytest.fixture(scope="module")
