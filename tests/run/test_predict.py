@@ -15,17 +15,19 @@ from diffumin_tf.run.open import open_run
 def predicted(trained, tmp_path):
     """Rewrites the test records one by one, predicts them, and gives the lines as cells."""
     files = sorted((trained.exp.parent / "data" / "20240104").iterdir())
+    day = tmp_path / "20240104"
+    day.mkdir()
 
     def predict(change=lambda number, feature: None, settings=(), **how):
         number = 0
         for file in files:
-            with tf.io.TFRecordWriter(str(tmp_path / file.name)) as writer:
+            with tf.io.TFRecordWriter(str(day / file.name)) as writer:
                 for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
                     example = tf.train.Example.FromString(record)
                     change(number, example.features.feature)
                     writer.write(example.SerializeToString())
                     number += 1
-        run = open_run(str(trained.model_dir), [f"test_data_path={tmp_path}/part-*", *settings])
+        run = open_run(str(trained.model_dir), [f"test_data_path={tmp_path}", *settings])
         assert run.predict("test", str(tmp_path / "out"), **how) == (160, 1)
         text = (tmp_path / "out" / "part-00000").read_bytes().decode()
         return [line.split("\t") for line in text.removesuffix("\n").split("\n")]
@@ -69,7 +71,7 @@ def test_labels_in_some_records_only_are_an_error_that_names_one(predicted, tmp_
 
 def test_metrics_of_records_without_a_label_are_refused(trained, predicted, tmp_path):
     predicted(without_label)
-    run = open_run(str(trained.model_dir), [f"test_data_path={tmp_path}/part-*"])
+    run = open_run(str(trained.model_dir), [f"test_data_path={tmp_path}"])
     message = "part-00000: record 0: key 'label' is missing; training and metrics need a label"
     with pytest.raises(DataError, match=message):
         run.evaluate(["test"])
@@ -129,7 +131,7 @@ def test_an_output_that_another_process_writes_is_refused(predicted, tmp_path):
 def test_a_damaged_first_record_does_not_hide_that_there_are_labels(trained, predicted, tmp_path):
     content = bytearray((trained.exp.parent / "data" / "20240104" / "part-00000").read_bytes())
     content[30] ^= 1
-    (tmp_path / "part-").write_bytes(content)
-    (tmp_path / "part--").touch()
+    (tmp_path / "20240104" / "part-").write_bytes(content)
+    (tmp_path / "20240104" / "part--").touch()
     header, *lines = predicted(header=True, settings=["max_bad_records=200"])
     assert header == ["label", "prediction"] and len(lines) == 160
