@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from diffumin_tf.input.fingerprint import fingerprint
 
 _TYPES = pa.types
-_WHOLE = re.compile(r"(-?[0-9]+)\.0*")
-# Of a float as programs print it: "1e+10", "1.0E10". "1e10" may be a code and stays.
-_POWER = re.compile(r"-?[0-9]\.[0-9]+[eE]\+?[0-9]+|-?[0-9][eE]\+[0-9]+")
+_WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
+_EXPONENT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?[eE]\+?[0-9]+")
+_LARGEST = 9e18  # of a whole number; one beyond it is no 64-bit id
+_ODD = frozenset(".eE")  # only a text that has one of these is not canonical
 _DAY = re.compile(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})")
 
 
@@ -25,9 +26,11 @@ def canonical(text: str) -> str:
     """
     if whole := _WHOLE.fullmatch(text):
         return whole[1]
-    if _POWER.fullmatch(text) and (number := float(text)).is_integer():
-        return str(int(number))
-    return text
+    return _of_float(float(text), text) if _EXPONENT.fullmatch(text) else text
+
+
+def _of_float(value: float, text: str) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < _LARGEST else text
 
 
 def is_value(kind: pa.DataType) -> bool:
@@ -109,6 +112,5 @@ def _texts(distinct: pa.Array) -> list[str]:
     texts = pc.fill_null(distinct.cast(pa.string()), "").to_pylist()
     if _TYPES.is_floating(distinct.type):
         floats = (numbers(distinct) + 0.0).tolist()  # makes −0 a 0
-        pairs = zip(texts, floats, strict=True)
-        return [str(int(value)) if value.is_integer() else text for text, value in pairs]
-    return [canonical(t) if "." in t or "+" in t else t for t in texts]
+        return [_of_float(value, text) for value, text in zip(floats, texts, strict=True)]
+    return [canonical(text) if _ODD.intersection(text) else text for text in texts]
