@@ -10,6 +10,7 @@ from diffumin_tf.export.inputs import SignatureInputs
 from diffumin_tf.export.signatures import signatures
 from diffumin_tf.input.dataset import batch_of
 from diffumin_tf.input.records import encode
+from diffumin_tf.input.vocabulary import read_ids
 from diffumin_tf.run.open import create_run
 from diffumin_tf.run.train import train_run
 from tests import two_devices
@@ -53,7 +54,9 @@ def test_every_unit_reads_them_and_scores_a_request_as_its_samples(unit):
     inputs = recorded(model)
     raw = inputs.of_one_user(COUNT)
     scores = pctr(model, path(tensors(raw)))
-    one = model.predict_click(path.request(tensors(inputs.request(COUNT))))["pctr"]
+    asked = inputs.request(COUNT)
+    assert [len(asked[name]) for name in MULTI] == [1, COUNT, COUNT]
+    one = model.predict_click(path.request(tensors(asked)))["pctr"]
     np.testing.assert_allclose(one, scores, atol=1e-6)
     for name in MULTI:
         without = pctr(model, path(tensors({**raw, name: raw[name] * 0})))
@@ -139,6 +142,8 @@ def run(tmp_path_factory):
 def test_a_trained_run_is_exported_checked_and_served_as_it_was_evaluated(run):
     expected = run.score("test").pctr
     assert expected.std() > 1e-3
+    counted = read_ids(f"{run.model_dir}/vocabulary.txt")
+    assert {first + i for first in MULTI.values() for i in range(8)} <= set(counted)
     samples = list(encode(SEVERAL_SCHEMA, several_samples(160, seed=3)))
     inputs = SignatureInputs(run.schema, run.model.layout, samples)
     served = Loaded(run.export(check=True)).run
