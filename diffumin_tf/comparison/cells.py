@@ -20,8 +20,8 @@ from diffumin_tf.config.task import REMOVED_KEYS, TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.scoring import Scores
 from diffumin_tf.files import read_json, write_json
+from diffumin_tf.input.kinds import with_kinds
 from diffumin_tf.input.splits import SPLITS, files_of, has_split
-from diffumin_tf.input.survey import with_kinds
 from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.find import schema_file
 

@@ -1,6 +1,6 @@
 """Serialised samples from files, and from serialised samples to raw tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +9,8 @@ from diffumin_tf.config.schema import GROUPS, DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.columns import ALL_OR_NONE, misfit_of_columns, parse_columns
 
-LABEL_REMEDY = "a label is 1 for a click and 0 otherwise: write ratings and -1/1 as such"
+FIRST = 1024  # records of a split that are looked at before it is read
+LABEL_REMEDY = "a label is 1 for a click and 0 otherwise: turn -1 into 0, and ratings into 0 and 1"
 ID_REMEDY = (
     "an id is a number of 63 bits, and 0 is a missing value: take the sign off a 64-bit hash, as "
     "in Spark's `xxhash64(x) & 9223372036854775807`"
@@ -35,6 +36,21 @@ def read_records(files: Sequence[str], cuts: Mapping[str, int] | None = None) ->
     return tf.data.Dataset.from_tensor_slices((list(files), counts)).flat_map(
         lambda file, count: tf.data.TFRecordDataset(file, compression).take(count)
     )
+
+
+def first_records(
+    files: Sequence[str], cuts: Mapping[str, int] | None = None
+) -> Iterator[tuple[str, int, bytes]]:
+    """The first records of some files: file, number in the file, serialised sample."""
+    left = FIRST
+    for file in files:
+        usable = (cuts or {}).get(file, left)
+        records = tf.data.TFRecordDataset(file, compression_of(file)).take(min(usable, left))
+        for number, serialised in enumerate(records.as_numpy_iterator()):
+            left -= 1
+            yield file, number, serialised
+        if not left:
+            return
 
 
 def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> dict[str, tf.Tensor]:

@@ -4,7 +4,7 @@ import collections
 import itertools
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -12,7 +12,6 @@ from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.files import read_json
-from diffumin_tf.input import parsing
 from diffumin_tf.input.records import PART_PREFIX
 from diffumin_tf.paths import from_where, has_wildcards
 
@@ -180,12 +179,6 @@ def refuse_overlap(files: dict[str, list[str]]) -> None:
                 f"the {one} and {other} splits share {len(shared)} files ({shared[0]} …); set "
                 f"{one}_data_start, {one}_data_end, {other}_data_start, {other}_data_end apart"
             )
-
-
-def first_record(files: list[str], schema: DataStruct, cuts: Mapping[str, int]) -> tf.data.Dataset:
-    """The first record of a split, parsed, so that a wrong schema shows before training."""
-    first = parsing.read_records(files, cuts).take(1).batch(1)
-    return first.map(lambda serialised: parsing.parse(schema, serialised))
 
 
 def count_examples(config: TaskConfig, files: list[str]) -> int | None:

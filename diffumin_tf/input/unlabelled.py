@@ -8,7 +8,7 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.columns import ALL_OR_NONE, Features
-from diffumin_tf.input.survey import readable
+from diffumin_tf.input.kinds import readable
 
 
 def schema_for_scoring(schema: DataStruct, files: Sequence[str]) -> DataStruct:

@@ -13,18 +13,17 @@ from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, did_you_mean
 from diffumin_tf.files import write_text
-from diffumin_tf.input import dataset, vocabulary
+from diffumin_tf.input import dataset, survey, vocabulary
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeatureLayout
+from diffumin_tf.input.kinds import with_kinds
 from diffumin_tf.input.splits import (
     SPLITS,
     empty_days,
     files_of,
-    first_record,
     has_split,
     refuse_overlap,
 )
-from diffumin_tf.input.survey import with_kinds
 from diffumin_tf.model import features_of
 from diffumin_tf.paths import from_where
 from diffumin_tf.run import folder as run_folder
@@ -70,7 +69,7 @@ def check(exp: str, model_dir: str | None, overrides: Sequence[str], report: Rep
     _check_user_column(config, schema)
     schema = with_kinds(schema, files_of(config, schema, "train"))
     file_check = FileCheck(schema, config.max_bad_records, report)
-    train_files = _check_splits(config, schema, distribution, file_check, report)
+    train_files = _check_splits(config, schema, layout, distribution, file_check, report)
     is_begun = run_folder.is_run(model_dir) and checkpoints.has_any(model_dir)
     earlier, changes = config.pretrain_model_dir, []
     if is_begun:
@@ -110,6 +109,7 @@ def prepare_folder(run: CheckedRun, report: Report) -> None:
 def _check_splits(
     config: TaskConfig,
     schema: DataStruct,
+    layout: FeatureLayout,
     distribution: Distribution,
     file_check: FileCheck,
     report: Report,
@@ -131,7 +131,8 @@ def _check_splits(
         for day in days or ():
             report(f"{split}: no records on {day}")
         file_check.look(files[split])
-        next(file_check.read(first_record(files[split], schema, file_check.cuts), files[split]))
+        for line in survey.look(schema, layout, config.user_column, files[split], file_check):
+            report(f"{split}: {line}")
     return files["train"]
 
 

@@ -11,7 +11,7 @@ from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.input import parsing, records
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.dataset import Batches
-from diffumin_tf.input.survey import with_kinds
+from diffumin_tf.input.kinds import with_kinds
 from tests.column_records import COLUMNS, example_of, fingerprinted, rows_of
 from tests.input.part_files import flip_data, frame_of, small_path, write_parts
 from tests.small_log import samples
