@@ -111,8 +111,8 @@ FAULTS = {
         r"\(so in 1 records\)",
     ),
     "a dense value that is none": (
-        lambda d: dense(d, 5, math.nan),
-        r"part-00001: record 2: key 'dense_feature', column 'price' holds nan \(so in 1 records\)",
+        lambda d: dense(d, 5, math.inf),
+        r"part-00001: record 2: key 'dense_feature', column 'price' holds inf \(so in 1 records\)",
     ),
     "a dense column without values": (
         lambda d: dense(d, slice(None), 0.0),

@@ -10,7 +10,7 @@ from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input import records
 from diffumin_tf.input.dataset import Batches
-from diffumin_tf.input.survey import with_kinds
+from diffumin_tf.input.kinds import with_kinds
 from diffumin_tf.input.unlabelled import refuse_labels, schema_for_scoring
 from tests.column_records import COLUMNS, example_of, rows_of
 from tests.input.part_files import numbered, small_path, write_parts
