@@ -144,6 +144,7 @@ def test_a_mistake_is_one_message_and_exit_code_1(
         (["export", "--model_dir=m", "now"], "unexpected argument 'now'"),
         (["demo", "Eleme_DiffuMIN"], "unexpected argument 'Eleme_DiffuMIN'"),
         (["prepare", "--spec=s", "--input=i"], "--output is required"),
+        (["prepare", "--spec=s", "--output=o", "--slice=5/4"], "--slice 5/4: must be k/n with k"),
         (["compare", "--study=s"], "--output is required"),
         (["compare", "--output=o"], "give --study, or --exp and --seeds"),
         (["compare", "--output=o", "--exp=e"], "--seeds is required with --exp"),

@@ -90,26 +90,30 @@ class Progress:
 
     def __init__(self, total_bytes: int, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
-        self._total, self._bytes, self._samples = max(total_bytes, 1), 0.0, 0
-        self._start = self._last = time.monotonic()
+        self._total, self._bytes, self._samples = total_bytes, 0.0, 0
+        self._first: tuple[int, float] | None = None  # tells nothing of the speed: it came late
+        self._start = self._last = 0.0
 
     def add(self, samples: int, read_bytes: float) -> None:
+        now = time.monotonic()
         self._samples += samples
         self._bytes += read_bytes
-        now = time.monotonic()
+        if self._first is None:
+            self._first = samples, read_bytes
+            self._start = self._last = now
         on_screen = self._out.isatty()
         if now - self._last >= (_REDRAW_SECONDS if on_screen else _LINE_SECONDS):
             self._last = now
-            end = "" if on_screen else "\n"
-            print(f"{chr(13) * on_screen}{self.line(now - self._start)}", end=end, file=self._out)
-            self._out.flush()
+            begin, end = ("\r", "") if on_screen else ("", "\n")
+            print(f"{begin}{self.line(now - self._start)}", end=end, file=self._out, flush=True)
 
     def line(self, seconds: float) -> str:
         """Share of the input, samples, speed and the time that is left."""
-        share = min(self._bytes / self._total, 1.0)
-        left = int(seconds * (1 - share) / max(share, 1e-9))
+        samples, read_bytes = self._first
+        share = min(self._bytes / max(self._total, 1), 1.0)
+        left = int(seconds * (self._total - self._bytes) / max(self._bytes - read_bytes, 1e-9))
         bar = ("#" * round(20 * share)).ljust(20, ".")
-        speed = f"{self._samples:,} samples  {self._samples / seconds:,.0f}/s"
+        speed = f"{self._samples:,} samples  {(self._samples - samples) / seconds:,.0f}/s"
         return f"[{bar}] {share:4.0%}  {speed}  {left // 60}:{left % 60:02d} left "
 
     def close(self) -> None:

@@ -21,15 +21,17 @@ def test_a_process_that_dies_is_one_clear_error():
 
 def test_the_line_says_share_speed_and_time_left():
     progress = jobs.Progress(total_bytes=400)
-    progress.add(1000, 100.0)
+    progress.add(10, 50.0)  # begins the clock
+    progress.add(990, 50.0)
     line = progress.line(seconds=30.0)
-    assert line == "[#####...............]  25%  1,000 samples  33/s  1:30 left "
+    assert line == "[#####...............]  25%  1,000 samples  33/s  3:00 left "
 
 
 @pytest.mark.parametrize(("seconds", "lines"), [(0.0, 0), (60.0, 1)])
 def test_off_a_terminal_there_is_a_line_now_and_then(monkeypatch, seconds, lines):
     out = io.StringIO()
     progress = jobs.Progress(100, out)
+    progress.add(1, 1.0)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
     for _ in range(3):

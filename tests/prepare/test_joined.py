@@ -7,6 +7,7 @@ import shutil
 
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import ConfigError, DataError
@@ -305,6 +306,16 @@ def test_a_spec_that_does_not_fit_is_one_error(tmp_path, changes, trouble):
     write_file(tmp_path / "in", "log.parquet", [row], **shown())
     with pytest.raises((ConfigError, DataError), match=trouble):
         prepare(write_spec(tmp_path, **changes), str(tmp_path / "in"), str(tmp_path / "out"))
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(log, monkeypatch):
+    writer = tf.io.TFRecordWriter
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.io, "TFRecordWriter", lambda path, *args: writer("/dev/full", *args))
+        with pytest.raises(DataError, match="no space left on the disk"):
+            prepare(*log)
+    assert not os.path.exists(log[2])
+    assert prepare(*log)["rows_written"]
 
 
 def test_a_torn_or_empty_input_is_one_error(tmp_path):
