@@ -9,11 +9,14 @@ from diffumin_tf.errors import ConfigError
 from diffumin_tf.export.inputs import SignatureInputs
 from diffumin_tf.export.signatures import signatures
 from diffumin_tf.input.dataset import batch_of
+from diffumin_tf.input.fingerprint import fingerprint
+from diffumin_tf.input.parsing import parse
 from diffumin_tf.input.records import encode
 from diffumin_tf.input.vocabulary import read_ids
 from diffumin_tf.run.open import create_run
 from diffumin_tf.run.train import train_run
 from tests import two_devices
+from tests.column_records import example_of
 from tests.export.stub import Loaded
 from tests.several_values import (
     MULTI,
@@ -124,6 +127,22 @@ def test_two_replicas_learn_what_one_device_does(split):
     two_devices.run(mirrored.update, [batch(path, slice(split)), batch(path, slice(split, None))])
     table = mirrored.embedding.table.numpy()
     np.testing.assert_allclose(table, alone.embedding.table.numpy(), atol=5e-6)
+
+
+def test_texts_of_a_field_of_several_values_become_ids_of_its_space():
+    content = {
+        "label": {"column": ["click"]},
+        "cat_feature": {"column": ["item"]},
+        "multi_feature": {"column": ["genres"]},
+        "id_space": {"genres": "genre"},
+        "layout": "columns",
+        "kind": {"click": "int64", "item": "int64", "genres": "bytes"},
+    }
+    rows = [{"click": 1, "item": 7, "genres": ["Drama", "", "7.0"]}, {"click": 0, "item": 8}]
+    raw = parse(DataStruct.from_dict(content), tf.constant([example_of(row) for row in rows]))
+    np.testing.assert_array_equal(raw["genres"].row_lengths(), [3, 0])
+    expected = fingerprint("genre", np.array(["Drama", "", "7"]))
+    np.testing.assert_array_equal(raw["genres"].values, expected)
 
 
 @pytest.fixture(scope="module")
