@@ -8,23 +8,25 @@
                       "outcomes": ["watched"], "fields": ["tab", {"name": "hour", "time": "hour"}]},
       "impressions_are_events": {"keep_where": {"column": "watched", "equals": 1}},
       "events": [{"file": "earlier.csv", "user": "uid", "item": "video", "order_by": ["ms", "no"],
-                  "fields": ["watched"]}],
+                  "time_unit": "ms", "fields": ["watched"]}],
       "users": {"file": "users.csv", "key": "uid", "fields": ["city"]},
       "items": {"file": "videos.parquet", "key": "video",
                 "fields": ["author", {"name": "tag", "split": ",", "take": "first"},
+                           {"name": "genres", "split": "|"},
                            {"name": "length", "column": "ms", "bucket": "log2"},
                            {"name": "fans", "log1p": true}]},
       "cat_feature": ["uid", "city", "video", "author", "tag", "length", "tab", "hour"],
       "dense_feature": ["fans"],
       "behaviour": ["video", "author", "tag", "watched"],
       "max_len": 100, "spaces": {}, "utc_offset_hours": 8, "days": ["20220425", "20220508"],
-      "missing": ["-1"], "max_bad_fraction": 0.01, "parts": 1, "compression": ""
+      "missing": ["-1"], "max_bad_fraction": 0.01, "allow": [], "compression": ""
     }
 
 `"adapter": "eleme"` reads the public Ele.me files, see `ElemeSpec`; `"synthetic"` makes a log
 up, see `SyntheticSpec`. `docs/data.md` explains every key.
 """
 
+import zoneinfo
 from typing import Annotated, Literal
 
 import pydantic
@@ -50,16 +52,19 @@ class FieldRule(StrictModel):
     column: _Name | None = None  # the name when absent
     time: Literal["hour", "weekday"] | None = None
     split: _Name | None = None
-    take: Literal["first"] = "first"
+    lists: bool = False  # the column holds lists
+    take: Literal["first"] | None = None  # of these; without it all values are kept
     bucket: Literal["log2"] | list[float] | None = None
     log1p: bool = False
 
     @pydantic.model_validator(mode="after")
     def _one_rule(self) -> "FieldRule":
-        rules = [r for r in ("time", "split", "bucket", "log1p") if getattr(self, r)]
+        rules = [r for r in ("time", "split", "lists", "bucket", "log1p") if getattr(self, r)]
         if len(rules) > 1 or (self.time and self.column):
             raise ValueError(f"field {self.name!r}: {' and '.join(rules)} cannot go together")
-        if isinstance(self.bucket, list) and self.bucket != sorted(set(self.bucket)):
+        if self.take and not (self.split or self.lists):
+            raise ValueError(f"field {self.name!r}: take goes with split or lists")
+        if not isinstance(self.bucket, str | None) and self.bucket != sorted(set(self.bucket)):
             raise ValueError(f"field {self.name!r}: the edges {self.bucket} must rise")
         return self
 
@@ -67,6 +72,11 @@ class FieldRule(StrictModel):
     def source(self) -> str | None:
         """The column that is read, None for a time field."""
         return None if self.time else self.column or self.name
+
+    @property
+    def several(self) -> bool:
+        """Whether the field holds several values."""
+        return bool(self.split or self.lists) and self.take is None
 
 
 _Field = Annotated[
@@ -79,7 +89,7 @@ class RowFilter(StrictModel):
     """Rows whose `column` equals a text, or a number in value."""
 
     column: _Name
-    equals: str | int | float
+    equals: str | int | float | bool
 
 
 class Label(StrictModel):
@@ -90,30 +100,45 @@ class Label(StrictModel):
 
 
 class _Table(StrictModel):
-    file: _Name
-    delimiter: Annotated[str, Key(min_length=1, max_length=1)] = ","
+    file: _Name  # a file, a folder, or a glob
+    delimiter: Annotated[str, Key(min_length=1, max_length=1)] | None = None  # by the name
+    quoting: Literal["minimal", "none"] = "minimal"
     fields: list[_Field] = []
 
 
-class Impressions(_Table):
-    """The log of shown items: one row is one record."""
+def _check_zone(name: str) -> str:
+    if name not in zoneinfo.available_timezones():
+        near = did_you_mean(name, zoneinfo.available_timezones())
+        raise ValueError(f"{name!r} is no time zone such as 'UTC' or 'Asia/Shanghai'{near}")
+    return name
+
+
+class _TimedTable(_Table):
+    """A table whose rows have a user, an item and a time.
+
+    `time_unit` is that of numbers, and has no default. `time_zone` is that of date-times that do
+    not say theirs.
+    """
 
     user: _Name
     item: _Name
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    time_zone: Annotated[str, pydantic.AfterValidator(_check_zone)] = "UTC"
+
+
+class Impressions(_TimedTable):
+    """The log of shown items: one row is one sample."""
+
     time: _Name
-    time_unit: Literal["ms", "s"] = "ms"
     day: _Name | None = None  # for logs whose days are not cut at local midnight
     label: Label
     outcomes: list[_Name] = []  # columns that are known only after the impression
 
 
-class Events(_Table):
+class Events(_TimedTable):
     """A table of behaviours."""
 
-    user: _Name
-    item: _Name
     order_by: Annotated[list[_Name], Key(min_length=1)]  # the time; then what orders equal times
-    time_unit: Literal["ms", "s"] = "ms"
     keep_where: RowFilter | None = None
 
 
@@ -136,11 +161,28 @@ class RecordSpec(StrictModel):
     compression: Literal["", "GZIP"] = ""
 
 
+# What is refused unless `allow` names it; docs/data.md says when.
+Refusal = Literal[
+    "time_range",
+    "no_match",
+    "filter_keeps_nothing",
+    "own_item",
+    "empty_histories",
+    "heavy_user",
+    "swallowed_lines",
+    "one_label",
+    "printed_lists",
+    "missing_words",
+    "coarse_clock",
+]
+
+
 class TableSpec(RecordSpec):
     """What every adapter takes that reads tables."""
 
     missing: list[str] = []
     max_bad_fraction: Annotated[float, Key(ge=0, le=1)] = 0.01
+    allow: list[Refusal] = []
 
 
 class TablesSpec(TableSpec):
@@ -159,6 +201,21 @@ class TablesSpec(TableSpec):
     spaces: dict[str, _Name] = {}
     utc_offset_hours: Annotated[float, Key(ge=-12, le=14)] = 0.0
     days: Annotated[list[Day], Key(min_length=2, max_length=2)] | None = None
+
+    @property
+    def tables(self) -> list["_Table"]:
+        """All tables, the impressions first."""
+        return [t for t in (self.impressions, *self.events, self.users, self.items) if t]
+
+    def uses(self, field: FieldRule) -> bool:
+        """Whether a feature is made of the field."""
+        return field.name in (*self.cat_feature, *self.behaviour, *self.dense_feature)
+
+    @property
+    def several(self) -> list[str]:
+        """The categorical features that hold several values."""
+        names = {f.name for table in self.tables for f in table.fields if f.several}
+        return [name for name in self.cat_feature if name in names]
 
     @pydantic.model_validator(mode="after")
     def _names_fit(self) -> "TablesSpec":
@@ -319,7 +376,13 @@ def _check_rules(spec: TablesSpec) -> None:
         for field in table.fields if table else ():
             if field.log1p and field.name in (*spec.cat_feature, *spec.behaviour):
                 raise ValueError(f"field {field.name!r}: log1p makes no category")
-            if field.name in spec.dense_feature and (field.time or field.split or field.bucket):
+            if field.name in spec.dense_feature and (
+                field.time or field.split or field.lists or field.bucket
+            ):
                 raise ValueError(f"dense_feature: the rule of {field.name!r} makes a category")
+            if field.several and field.name in spec.behaviour:
+                raise ValueError(
+                    f'behaviour: {field.name!r} holds several values; add "take": "first"'
+                )
             if field.time and table in (spec.users, spec.items):
                 raise ValueError(f"field {field.name!r}: a side table has no time")

@@ -1,102 +1,190 @@
 """The adapter `tables`: a log of impressions + events + side tables → day partitions."""
 
+import hashlib
+import itertools
+import posixpath
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
-from diffumin_tf.input.records import SampleColumns
-from diffumin_tf.prepare.histories import point_in_time
-from diffumin_tf.prepare.joined_tables import TableReader
-from diffumin_tf.prepare.partitions import Partitions, inputs_digest
+from diffumin_tf.prepare import accounts, clocks, sources, survey
+from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.findings import Findings
 from diffumin_tf.prepare.spec import TablesSpec
+from diffumin_tf.prepare.sql import Plan
 
-_BLOCK_ROWS = 8192
-
-
-def prepare_tables(spec: TablesSpec, input_dir: str, output_dir: str) -> dict[str, Any]:
-    """Writes the records of a `TablesSpec`; returns the manifest."""
-    tables = [t for t in (spec.impressions, *spec.events, spec.users, spec.items) if t]
-    inputs = inputs_digest(input_dir, list(dict.fromkeys(table.file for table in tables)))
-    output = Partitions(output_dir, _schema(spec), spec, lambda day: inputs)
-    log = _Log(spec, input_dir)
-    for day, indices in log.days():
-        blocks = np.split(indices, range(_BLOCK_ROWS, len(indices), _BLOCK_ROWS))
-        output.add(day, lambda details, blocks=blocks: map(log.samples, blocks))
-    if not output.entries:
-        raise DataError(f"{spec.impressions.file}: no impression lies within the days {spec.days}")
-    return output.finish(
-        rows_in={file: bad.lines for file, bad in log.reader.bad.items()},
-        dropped_rows=log.reader.dropped,
-        bad_lines={file: bad.to_dict() for file, bad in log.reader.bad.items()},
-    )
+_BUCKET_ROWS = 100_000  # impressions and behaviours of the users that share a bucket
+_MOST_BUCKETS = 1024
+_PART_SAMPLES, _PART_VALUES = 250_000, 8_000_000  # of a part at most: what is in memory at once
+_HOUR_MS = 3_600_000
 
 
-def _schema(spec: TablesSpec) -> DataStruct:
-    spaces = {name: spec.space(name) for name in spec.cat_feature if spec.space(name) != name}
-    spaces |= {f"{name}_list": spec.space(name) for name in spec.behaviour}
-    return DataStruct.from_dict(
-        {
-            "label": {"column": ["click"]},
-            "auxiliary_info": {"column": ["user_id", "time"]},
-            "cat_feature": {"column": spec.cat_feature},
-            "dense_feature": {"column": spec.dense_feature},
-            "sequence_feature": {
-                "column": [f"{name}_list" for name in spec.behaviour],
-                "max_len": spec.max_len,
-            },
-            "id_space": spaces,
-        }
-    )
+class Join:
+    """The tables of a spec, read and looked at by an engine, and joined by it.
 
+    Attributes:
+        facts: what was found out about the data.
+        days: impressions, and values of histories, by day (yyyymmdd).
 
-class _Log:
-    """Everything in memory: ids of impressions, events and side tables, and who may see what."""
+    Raises:
+        DataError: a table cannot be used, or holds what can only be a mistake.
+    """
 
-    def __init__(self, spec: TablesSpec, input_dir: str) -> None:
-        self._spec = spec
-        self.reader = TableReader(spec, input_dir)
-        self._users = self.reader.side_table(spec.users, spec.space(spec.impressions.user))
-        self._items = self.reader.side_table(spec.items, spec.space(spec.impressions.item))
-        self._shown = self.reader.impressions()
-        past = [self.reader.events(table) for table in spec.events]
-        past.append(self._shown.rows(np.flatnonzero(self._shown.keys["is_event"])))
-        keys = pd.concat([t.keys[["user", "item", "time"]] for t in past], ignore_index=True)
-        fields = [name for name in spec.behaviour if any(name in table.ids for table in past)]
-        self._event_ids = pd.concat(
-            [table.ids.reindex(columns=fields, fill_value=0) for table in past], ignore_index=True
-        ).assign(**{spec.impressions.item: keys["item"]})
-        self._histories = point_in_time(keys, self._shown.keys, spec.max_len)
-
-    def days(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Every day with the indices of its impressions, in the order of the file."""
-        day_of = self._shown.keys["day"].to_numpy()
-        first, last = map(int, self._spec.days or ("00000000", "99999999"))
-        wanted = (day_of >= first) & (day_of <= last)
-        if not wanted.all():
-            self.reader.dropped["impressions outside of days"] = int((~wanted).sum())
-        for day in np.unique(day_of[wanted]):
-            yield f"{day:08d}", np.flatnonzero(day_of == day)
-
-    def samples(self, indices: np.ndarray) -> SampleColumns:
-        spec, shown = self._spec, self._shown.rows(indices)
-        user, item = shown.keys["user"], shown.keys["item"]
-        ids = {spec.impressions.user: user, spec.impressions.item: item}
-        values: dict[str, pd.Series] = {}
-        for table in (shown, self._users.of(user), self._items.of(item)):
-            ids.update(table.ids)
-            values.update(table.values)
-        dense = [values[name] for name in spec.dense_feature]
-        events, splits = self._histories.gather(indices)
-        past = dict(self._event_ids.iloc[events])
-        past.update(self._items.of(past[spec.impressions.item]).ids)
-        return SampleColumns(
-            label=shown.keys["label"].to_numpy(),
-            auxiliary_info=np.stack([user, shown.keys["time"] // 1000], axis=1),
-            cat_feature=np.stack([ids[name] for name in spec.cat_feature], axis=1),
-            dense_feature=np.reshape(dense, [len(dense), len(user)]).T.astype(np.float32),
-            sequences={f"{n}_list": (past[n].to_numpy(), splits) for n in spec.behaviour},
+    def __init__(self, spec: TablesSpec, input_dir: str, engine: DuckDBEngine, work: str) -> None:
+        self._spec, self._engine = spec, engine
+        self._sources = open_sources(spec, input_dir, work)
+        self.plan = plan = Plan(
+            spec, engine.dialect, lambda k, column: self._sources[k].position(column)
         )
+        for k, source in enumerate(self._sources):
+            engine.add(k, source)
+        found = Findings(spec.allow)
+        self.facts = found.facts
+        clocks.check_units(plan, engine, self._sources)
+        survey.printed_lists(plan, engine, self._sources, found)
+        for statement in plan.rows():
+            engine.execute(statement)
+        for k, source in enumerate(self._sources):
+            found.facts["tables"][source.name] = accounts.account(plan, engine, k, source)
+        survey.filters_and_lines(plan, engine, self._sources, found)
+        shifts = clocks.clocks(plan, engine, self._sources, found)
+        survey.matches(plan, engine, self._sources, found)
+        rows = sum(t["rows"] for t in found.facts["tables"].values() if "time" in t)
+        self._buckets = min(max(rows // _BUCKET_ROWS, 1), _MOST_BUCKETS)
+        for statement in plan.join(shifts, self._buckets):
+            engine.execute(statement)
+        self.days = self._sizes()
+        survey.labels_and_users(plan, engine, self._sources[0].name, found)
+        survey.histories(plan, engine, found)
+        survey.days(plan, engine, found)
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        length = f"max(_seen) - greatest(min(_seen) - {self._spec.max_len}, 0)"
+        rows = self._engine.rows(
+            "SELECT _day, sum(n) AS samples, sum(length) AS behaviours FROM (SELECT _day, "
+            f"count(*) AS n, {length} AS length FROM sample GROUP BY _u, _day) g "
+            "GROUP BY _day ORDER BY _day"
+        )
+        if not rows:
+            raise DataError(
+                f"{self._sources[0].paths[0]}: no impression lies within the days {self._spec.days}"
+            )
+        fields = len(self._spec.behaviour)
+        return {
+            f"{row['_day']:08d}": (int(row["samples"]), int(row["behaviours"]) * fields)
+            for row in rows
+        }
+
+    def digests(self) -> dict[str, str]:
+        """For each day a digest of all that its samples are made of."""
+        plan, d, column = self.plan, self.plan.dialect, self.plan.dialect.column
+        spec = self._spec
+        names = (
+            ["s._row", "s._u", "s._i", "s._t", "s._label"]
+            if d.row_is_number
+            else ["s._u", "s._i", "s._t", "s._label"]
+        )
+        joins = ""
+        own = [f.name for f in spec.impressions.fields]
+        for name, key, table in (("item", "_i", spec.items), ("person", "_u", spec.users)):
+            if table:
+                joins += f" LEFT JOIN {name} ON {name}._key = s.{key}"
+        names += [f"s.{column([n])}" for n in own if n in plan.features]
+        for alias, table in (("item", spec.items), ("person", spec.users)):
+            names += [
+                f"{alias}.{column([f.name])}"
+                for f in (table.fields if table else ())
+                if f.name in plan.features
+            ]
+        shown = self._engine.rows(
+            f"SELECT _day, sum({d.digest(names)}) AS sum, max(_t) AS last FROM sample s{joins} "
+            "GROUP BY _day ORDER BY _day"
+        )
+        event = d.digest(["_u", "_t", "_n", *plan.behaviours.values()])
+        by_hour = self._engine.arrays(
+            f"SELECT hour, CAST(sum(dig) % 1000000007 AS BIGINT) AS sum FROM (SELECT "
+            f"CAST(floor(_t / {_HOUR_MS}.0) AS BIGINT) AS hour, {event} AS dig FROM event) e "
+            "GROUP BY hour ORDER BY hour"
+        )
+        within = {
+            row["_day"]: int(row["sum"])
+            for row in self._engine.rows(
+                f"SELECT d._day, sum({event}) AS sum FROM "
+                "(SELECT _day, max(_t) AS last FROM sample GROUP BY _day) d JOIN event ON "
+                f"CAST(floor(event._t / {_HOUR_MS}.0) AS BIGINT) = "
+                f"CAST(floor(d.last / {_HOUR_MS}.0) AS BIGINT) AND event._t < d.last GROUP BY d._day"
+            )
+        }
+        hours = np.asarray(by_hour["hour"])
+        sums = np.concatenate([[0], np.cumsum(np.asarray(by_hour["sum"], object))])
+        digests = {}
+        for row in shown:
+            before = sums[np.searchsorted(hours, row["last"] // _HOUR_MS)]
+            content = f"{row['sum']} {before} {within.get(row['_day'], 0)}"
+            digests[f"{row['_day']:08d}"] = hashlib.sha256(content.encode()).hexdigest()
+        return digests
+
+    def write(self, days: list[str], folder: str) -> list[str]:
+        """Writes the joined form of some days; returns the files."""
+        files = []
+        for first, last, low, high in self._pieces(days):
+            bucket = f"_bucket BETWEEN {low} AND {high}"
+            where = f"_day BETWEEN {first} AND {last} AND {bucket}"
+            path = posixpath.join(folder, f"{first}-{last}-{low:04d}.parquet")
+            self._engine.write(self.plan.joined(where, bucket), path)
+            files.append(path)
+        return files
+
+    def _pieces(self, days: list[str]) -> Iterator[tuple[str, str, int, int]]:
+        """First and last day, first and last bucket of each file: several small days, or a part."""
+        together: list[str] = []
+        samples = values = 0
+        for day in days:
+            n, size = self.days[day]
+            parts = max(self._spec.parts, -(-n // _PART_SAMPLES), -(-size // _PART_VALUES))
+            parts = min(parts, self._buckets)
+            full = samples + n > _PART_SAMPLES or values + size > _PART_VALUES or parts > 1
+            if together and full:
+                yield together[0], together[-1], 0, self._buckets - 1
+                together, samples, values = [], 0, 0
+            if parts == 1:
+                together.append(day)
+                samples, values = samples + n, values + size
+                continue
+            edges = [self._buckets * i // parts for i in range(parts + 1)]
+            for low, high in itertools.pairwise(edges):
+                yield day, day, low, high - 1
+        if together:
+            yield together[0], together[-1], 0, self._buckets - 1
+
+
+def open_sources(spec: TablesSpec, input_dir: str, work: str) -> list[sources.Source]:
+    """The files of every table of a spec."""
+    return [
+        sources.open_source(
+            sources.find(input_dir, table.file), table.file, work, table.delimiter, table.quoting
+        )
+        for table in spec.tables
+    ]
+
+
+def joined_spec(spec: TablesSpec):
+    """How the joined form of a spec's tables is encoded."""
+    return JoinedSpec(
+        adapter="joined",
+        user=spec.impressions.user,
+        label={"column": "label"},
+        time="time",
+        time_unit="ms",
+        day="day",
+        cat_feature=[name for name in spec.cat_feature if name not in spec.several],
+        multi_feature=spec.several,
+        dense_feature=spec.dense_feature,
+        behaviour=spec.behaviour,
+        max_len=spec.max_len,
+        spaces=spec.spaces,
+        missing=spec.missing,
+        utc_offset_hours=spec.utc_offset_hours,
+        compression=spec.compression,
+    )

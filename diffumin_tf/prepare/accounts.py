@@ -1,0 +1,156 @@
+"""What was read of each table, and what of it cannot be used: counted, quoted, bounded."""
+
+import collections
+from typing import Any
+
+from diffumin_tf.errors import DataError
+from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.sources import Source, count_lines
+from diffumin_tf.prepare.sql import Plan
+
+_QUOTED = 5  # bad lines
+_QUOTE_LENGTH = 120
+
+
+def account(plan: Plan, engine: DuckDBEngine, k: int, source: Source) -> dict[str, Any]:
+    """Counts the rows of the k-th table, after `Plan.rows` ran.
+
+    Raises:
+        DataError: the table holds nothing, or more of it is bad than `max_bad_fraction` allows.
+    """
+    spec, table = plan.spec, plan.spec.tables[k]
+    groups = engine.rows(f"SELECT _kept, _fault, count(*) AS n FROM row_{k} GROUP BY _kept, _fault")
+    rejects = engine.rejects(k, source)
+    rows = sum(g["n"] for g in groups)
+    reasons = collections.Counter()
+    for entry in rejects:
+        reasons[entry["reason"]] += entry["lines"]
+    for group in groups:
+        if group["_kept"] and group["_fault"]:
+            reasons[group["_fault"]] += group["n"]
+    facts = {
+        "role": role(plan, k),
+        "files": len(source.files),
+        "rows": rows + sum(entry["lines"] for entry in rejects),
+        "bad": reasons.total(),
+        "bad_by_reason": dict(reasons.most_common()),
+        "dropped_by_filter": sum(g["n"] for g in groups if not g["_kept"]),
+    }
+    lines = {} if source.is_parquet else _lines(source, rows, rejects)
+    facts |= {key: n for key, n in lines.items() if key != "at"}
+    if reasons:
+        facts["first_bad"] = _first_bad(plan, engine, k, source, rejects, lines.get("at", {}))
+    bad_values = _bad_values(plan, engine, k)
+    facts["bad_values"] = {name: n for name, n in bad_values.items() if n}
+    _check(source.paths[0], facts, spec.max_bad_fraction, facts["dropped_by_filter"])
+    for name, n in facts["bad_values"].items():
+        if n > spec.max_bad_fraction * rows:
+            field = next(f for f in table.fields if f.name == name)
+            raise DataError(
+                f"{source.paths[0]}: {n} of {rows} values of {field.source} are no number, more "
+                f"than max_bad_fraction {spec.max_bad_fraction:g} allows: "
+                f"{', '.join(map(repr, _bad_examples(plan, engine, k, field)))}"
+            )
+    return facts
+
+
+def role(plan: Plan, k: int) -> str:
+    spec = plan.spec
+    if k == 0:
+        return "impressions"
+    if k <= len(spec.events):
+        return "events"
+    return "users" if spec.tables[k] is spec.users else "items"
+
+
+def _check(path: str, facts: dict[str, Any], max_bad_fraction: float, dropped: int) -> None:
+    rows, bad = facts["rows"], facts["bad"]
+    if not rows:
+        raise DataError(f"{path}: holds no rows")
+    used = rows - dropped
+    if not bad or (bad < used and bad <= max_bad_fraction * used):
+        return
+    counts = ", ".join(f"{reason}: {n}" for reason, n in facts["bad_by_reason"].items())
+    quotes = "".join(
+        f"\n  line {e['line']}: {e['reason']}: {e['text']}" for e in facts["first_bad"]
+    )
+    raise DataError(
+        f"{path}: {bad} of {used} rows are bad, more than max_bad_fraction {max_bad_fraction:g} "
+        f"allows ({counts}); nothing was written{quotes}"
+    )
+
+
+def _lines(source: Source, rows: int, rejects: list[dict[str, Any]]) -> dict[str, Any]:
+    """Blank lines, and those that lie inside of quoted cells."""
+    total = blank = 0
+    at = {}
+    for number in range(len(source.files)):
+        offsets = [entry["at"] for entry in rejects if entry["file"] == number]
+        lines, blanks, found = count_lines(source, number, offsets)
+        total, blank = total + lines - source.has_header, blank + blanks
+        at |= {(number, offset): line for offset, line in found.items()}
+    if len(source.header) == 1:
+        blank = 0  # a blank line is a row whose one value is missing
+    within = total - blank - rows - sum(entry["lines"] for entry in rejects)
+    return {"blank_lines": blank, "lines_within_quotes": max(within, 0), "at": at}
+
+
+def _first_bad(
+    plan: Plan,
+    engine: DuckDBEngine,
+    k: int,
+    source: Source,
+    rejects: list[dict[str, Any]],
+    at: dict[tuple[int, int], int],
+) -> list[dict[str, Any]]:
+    """The first bad rows. Lines are those of the file where it is known, else rows from 1."""
+    quoted = [
+        {"line": at.get((e["file"], e["at"]), 0), "reason": e["reason"], "text": _quote(e["text"])}
+        for e in rejects[:_QUOTED]
+    ]
+    good = f"SELECT _row, _fault FROM row_{k} WHERE _kept AND _fault IS NOT NULL"
+    columns = [plan.dialect.column([f"raw {name}"]) for name in plan.columns(k)]
+    texts = ", ".join(f"coalesce(CAST({c} AS {plan.dialect.text_type}), '')" for c in columns)
+    faulty = engine.rows(
+        f"SELECT f._row, f._fault, concat_ws(',', {texts}) AS text FROM "
+        f"({good} ORDER BY _row LIMIT {_QUOTED}) f JOIN ({plan.texts(k)}) t ON t._row = f._row"
+    )
+    # A row is a line further for the header, and for every bad line before it.
+    shift = int(source.has_header and not source.is_parquet)
+    for entry in faulty:
+        quoted.append(
+            {
+                "line": entry["_row"] + shift if plan.dialect.row_is_number else 0,
+                "reason": entry["_fault"],
+                "text": _quote(entry["text"]),
+            }
+        )
+    return sorted(quoted, key=lambda entry: entry["line"])[:_QUOTED]
+
+
+def _bad_values(plan: Plan, engine: DuckDBEngine, k: int) -> dict[str, int]:
+    names = [f.name for f in plan.numeric_fields(k)]
+    if not names:
+        return {}
+    column = plan.dialect.column
+    sums = (
+        f"sum(CASE WHEN {column([f'_bad {n}'])} THEN 1 ELSE 0 END) AS {column([n])}" for n in names
+    )
+    (found,) = engine.rows(f"SELECT {', '.join(sums)} FROM row_{k} WHERE _kept")
+    return {name: int(n or 0) for name, n in found.items()}
+
+
+def _bad_examples(plan: Plan, engine: DuckDBEngine, k: int, field) -> list[str]:
+    raw, bad = (
+        plan.dialect.column([f"{w} {n}"]) for w, n in (("raw", field.source), ("_bad", field.name))
+    )
+    rows = engine.rows(
+        f"SELECT DISTINCT {raw} AS v FROM ({plan.texts(k)}) t JOIN row_{k} r ON r._row = t._row "
+        f"WHERE r.{bad} ORDER BY v LIMIT 3"
+    )
+    return [row["v"] for row in rows]
+
+
+def _quote(text: str) -> str:
+    text = text.rstrip("\r\n")
+    return text if len(text) <= _QUOTE_LENGTH else text[: _QUOTE_LENGTH - 1] + "…"

@@ -1,0 +1,112 @@
+"""The clocks of the tables: units, ranges, grains. A wrong one lets the label in."""
+
+import datetime
+import re
+from collections.abc import Sequence
+
+from diffumin_tf.errors import DataError
+from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.findings import Findings
+from diffumin_tf.prepare.sources import Source
+from diffumin_tf.prepare.spec import Events, Impressions
+from diffumin_tf.prepare.sql import Plan
+from diffumin_tf.prepare.sql_values import DATE_TIME, NUMBER, UNIT_MS
+
+_FIRST_YEAR, _LAST_YEAR = 1990, 2100  # a time outside of them is one in the wrong unit
+GRAINS = {"millisecond": 1, "second": 1000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
+
+
+def check_units(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source]) -> None:
+    """Refuses numbers as times without a unit, before any row is read.
+
+    Raises:
+        DataError: names the table, the column, a value, and the units that would fit.
+    """
+    for k, table in enumerate(plan.spec.tables):
+        if not isinstance(table, Impressions | Events) or table.time_unit:
+            continue
+        column = time_column(table)
+        raw = plan.dialect.column([f"raw {column}"])
+        query = f"SELECT {raw} AS v FROM ({plan.texts(k)}) t WHERE {raw} IS NOT NULL LIMIT 1000"
+        values = [row["v"].strip() for row in engine.rows(query)]
+        numbers = [v for v in values if re.fullmatch(NUMBER, v)]
+        dates = [v for v in values if re.fullmatch(DATE_TIME, v)]
+        if len(numbers) > len(dates):
+            raise DataError(
+                f"{sources[k].paths[0]}: {column!r} holds numbers such as {numbers[0]}; "
+                f"{_unit_for(float(numbers[0]))}"
+            )
+
+
+def _unit_for(value: float) -> str:
+    fitting = []
+    for unit, factor in UNIT_MS.items():
+        when = _datetime(value * factor)
+        if when and _FIRST_YEAR <= when.year <= _LAST_YEAR:
+            fitting.append(f'"time_unit": "{unit}" would make it {when:%Y-%m-%d %H:%M}')
+    return "; ".join(fitting) or 'say their "time_unit": "s", "ms", "us" or "ns"'
+
+
+def _datetime(ms: float) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromtimestamp(ms / 1000, datetime.timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def time_column(table: Impressions | Events) -> str:
+    return table.time if isinstance(table, Impressions) else table.order_by[0]
+
+
+def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: Findings) -> dict:
+    """Time range and grain of every table; the milliseconds after which its behaviours count.
+
+    A behaviour of a coarser clock than that of the impressions counts from the end of its second,
+    minute, hour or day.
+    """
+    grains, shifts = {}, {}
+    for k, table in enumerate(plan.spec.tables):
+        if not isinstance(table, Impressions | Events):
+            continue
+        offset = round(plan.spec.utc_offset_hours * 3_600_000)
+        whole = ", ".join(
+            f"min(CASE WHEN (_t + {local}) % {ms} = 0 THEN 1 ELSE 0 END) AS {name}{i}"
+            for name, ms in GRAINS.items()
+            for i, local in enumerate((0, offset if name == "day" else 0))
+        )
+        (row,) = engine.rows(
+            f"SELECT min(_t) AS first, max(_t) AS last, count(DISTINCT _t) AS n, {whole} "
+            f"FROM row_{k} WHERE _kept AND _fault IS NULL"
+        )
+        if row["first"] is None:
+            continue
+        grain = [name for name in GRAINS if row["n"] > 2 and (row[f"{name}0"] or row[f"{name}1"])]
+        grains[k] = grain[-1] if grain else "millisecond"
+        facts = found.facts["tables"][sources[k].name]
+        first, last = _datetime(row["first"]), _datetime(row["last"])
+        facts["time"] = {
+            "first": first.isoformat(timespec="seconds"),
+            "last": last.isoformat(timespec="seconds"),
+            "grain": grains[k],
+            "zone": table.time_zone,
+        }
+        if not _FIRST_YEAR <= first.year <= last.year <= _LAST_YEAR:
+            raw = row["first"] / UNIT_MS[table.time_unit or "ms"]
+            found.refuse(
+                "time_range",
+                f"{sources[k].paths[0]}: {time_column(table)!r} reaches from {first:%Y-%m-%d} to "
+                f"{last:%Y-%m-%d}; {_unit_for(raw) if table.time_unit else 'look at its dates'}",
+            )
+        elif last > datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1):
+            found.warn(f"{sources[k].name}: {time_column(table)!r} reaches to {last:%Y-%m-%d}")
+        if k and GRAINS[grains[k]] > GRAINS[grains.get(0, "millisecond")]:
+            if "coarse_clock" in plan.spec.allow:
+                found.facts["allowed"].append("coarse_clock")
+                continue
+            shifts[k] = GRAINS[grains[k]] - 1
+            found.warn(
+                f"{sources[k].name}: {time_column(table)!r} is in whole {grains[k]}s, the "
+                f"impressions' time in {grains[0]}s: a behaviour counts from the end of its "
+                f"{grains[k]}"
+            )
+    return shifts

@@ -1,0 +1,125 @@
+"""DuckDB, in this process: reads raw tables and runs the plan within a memory limit."""
+
+import os
+import posixpath
+import re
+from typing import Any
+
+import duckdb
+import pyarrow.dataset
+
+from diffumin_tf.errors import DataError
+from diffumin_tf.prepare.dialects import DIALECTS
+from diffumin_tf.prepare.sources import Source
+
+MEMORY_LIMIT = "1GB"
+_COUNTED = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
+_REASONS = {"INVALID ENCODING": "bytes that are not UTF-8"}
+
+
+class DuckDBEngine:
+    """An engine: makes `raw_<k>` of sources, and runs statements.
+
+    Args:
+        work: an empty folder on a local disk, for what does not fit into memory.
+        jobs: threads.
+    """
+
+    dialect = DIALECTS["duckdb"]
+
+    def __init__(self, work: str, jobs: int = 2, memory_limit: str = MEMORY_LIMIT) -> None:
+        self._connection = duckdb.connect(
+            posixpath.join(work, "tables.duckdb"),
+            config={"threads": jobs, "memory_limit": memory_limit, "temp_directory": work},
+        )
+        self.execute("SET TimeZone = 'UTC'")
+        self.execute("SET preserve_insertion_order = true")
+
+    def __enter__(self) -> "DuckDBEngine":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._connection.close()
+
+    def add(self, k: int, source: Source) -> None:
+        """Makes `raw_<k>`, whose `_row` counts from 1 in the order of the files."""
+        if source.is_parquet and "://" in source.files[0]:
+            system, _ = pyarrow.fs.FileSystem.from_uri(source.files[0])
+            files = [file.partition("://")[2] for file in source.files]
+            data = pyarrow.dataset.dataset(files, format="parquet", filesystem=system)
+            self._connection.register(f"remote_{k}", data.scanner().to_reader())
+            self.execute(f"CREATE TEMP TABLE copy_{k} AS SELECT * FROM remote_{k}")
+            scan = f"copy_{k}"
+        elif source.is_parquet:
+            scan = f"read_parquet({_texts(source.files)}, {_HIVE})"
+        else:
+            quote = "''" if source.quoting == "none" else "'\"'"
+            columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in source.header)
+            scan = (
+                f"read_csv({_texts(source.files)}, auto_detect = false, "
+                f"header = {source.has_header}, delim = {_text(source.delimiter)}, "
+                f"quote = {quote}, escape = {quote}, "
+                f"columns = {{{columns}}}, compression = '{source.compression}', "
+                f"max_line_size = 100000000, store_rejects = true, rejects_limit = 0, "
+                f"rejects_table = 'rejects_{k}', rejects_scan = 'scans_{k}', {_HIVE})"
+            )
+        numbered = f"SELECT row_number() OVER () AS _row, * FROM {scan}"
+        self.execute(self.dialect.create(f"raw_{k}", numbered, stored=False))
+
+    def execute(self, statement: str) -> duckdb.DuckDBPyConnection:
+        """Runs a statement; a DataError says what the engine could not do."""
+        try:
+            return self._connection.execute(statement)
+        except duckdb.OutOfMemoryException as error:
+            raise DataError(f"more memory is needed than memory_limit allows: {error}") from None
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            raise DataError(f"cannot be read: {error}") from None
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """The result of a query."""
+        result = self.execute(query)
+        names = [column[0] for column in result.description]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+    def arrays(self, query: str) -> dict[str, Any]:
+        """The result of a query as numpy arrays."""
+        return self.execute(query).fetchnumpy()
+
+    def rejects(self, k: int, source: Source) -> list[dict[str, Any]]:
+        """Records of CSV files that do not parse.
+
+        Returns:
+            For each the number of its `file`, the offset `at` which it begins in bytes, how many
+            `lines` it spans, the `reason`, and its `text`.
+        """
+        if source.is_parquet:
+            return []
+        found = self.rows(
+            f"SELECT file_path, line_byte_position AS at, any_value(error_type) AS kind, "
+            f"any_value(csv_line) AS text, any_value(error_message) AS message "
+            f"FROM rejects_{k} JOIN scans_{k} USING (scan_id, file_id) GROUP BY ALL ORDER BY ALL"
+        )
+        for entry in found:
+            counted = _COUNTED.search(entry["message"])
+            entry["reason"] = _REASONS.get(entry["kind"], f"not CSV: {entry['message']}")
+            if counted:
+                entry["reason"] = f"{counted[2]} columns instead of {counted[1]}"
+            entry["lines"] = entry["text"].rstrip("\r\n").count("\n") + 1
+            entry["file"] = source.files.index(entry["file_path"])
+        return found
+
+    def write(self, query: str, path: str) -> None:
+        """Writes the result of a query as one Parquet file."""
+        os.makedirs(posixpath.dirname(path), exist_ok=True)
+        self.execute(f"COPY ({query}) TO {_text(path)} (FORMAT parquet, COMPRESSION zstd)")
+
+
+_HIVE = "hive_partitioning = true, hive_types_autocast = false"
+
+
+def _text(text: str) -> str:
+    return DIALECTS["duckdb"].literal(text)
+
+
+def _texts(texts: list[str]) -> str:
+    return f"[{', '.join(map(_text, texts))}]"

@@ -1,0 +1,279 @@
+"""The files of a table: which there are, what they are, which columns they have."""
+
+import codecs
+import csv
+import dataclasses
+import glob
+import io
+import os
+import posixpath
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from diffumin_tf.errors import DataError, did_you_mean
+
+# What a file is shows in its first bytes, whatever its name says.
+_MAGIC = {b"PAR1": "parquet", b"\x1f\x8b": "gzip", b"PK": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
+_OTHERS = {b"ORC": "ORC", b"Obj\x01": "Avro", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Members of a zip that are no table: folders, hidden files, what macOS adds.
+_NO_TABLE = re.compile(r"^__MACOSX/|/$|(^|/)\.[^/]*$")
+_HIVE = re.compile(r"/([^/=]+)=([^/]*)(?=/)")
+_PIECE = 1 << 20
+
+# A RuntimeError is an encrypted member of a zip, or a compression that zipfile does not know.
+_UNREADABLE = (OSError, EOFError, RuntimeError, UnicodeError, zlib.error, zipfile.BadZipFile)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The files of one table, which are of one kind.
+
+    Attributes:
+        name: as in the spec.
+        paths: local paths, or URIs of Parquet files; as a person knows them.
+        files: what is read, one a path: the same, or a copy that is plain UTF-8.
+        is_parquet: CSV otherwise.
+        columns: types by name; those of a CSV and of Hive partitions are `string`.
+        header: the columns of a CSV file, without those of Hive partitions.
+        compression: of CSV files: "none", "gzip" or "zstd".
+    """
+
+    name: str
+    paths: list[str]
+    files: list[str]
+    is_parquet: bool
+    columns: dict[str, pa.DataType]
+    header: list[str]
+    has_header: bool = True
+    delimiter: str = ","
+    quoting: str = "minimal"
+    compression: str = "none"
+
+    def position(self, column: str) -> tuple[str, ...]:
+        """The steps to a column: its name, or those of a struct and its field for `a.b`.
+
+        Raises:
+            DataError: there is no such column.
+        """
+        if column in self.columns:
+            return (column,)
+        first, *rest = column.split(".")
+        kind = self.columns.get(first)
+        for step in rest if kind else ():
+            if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
+                break
+            kind = kind.field(step).type
+        else:
+            if rest and kind:
+                return (first, *rest)
+        there = did_you_mean(column, self.columns) or f"; it has {', '.join(self.columns)}"
+        raise DataError(f"{self.paths[0]}: column {column!r} is not there{there}")
+
+    def type_of(self, column: str) -> pa.DataType:
+        """The type of a column, or of a field of a struct."""
+        first, *rest = self.position(column)
+        kind = self.columns[first]
+        for step in rest:
+            kind = kind.field(step).type
+        return kind
+
+
+def find(folder: str, name: str) -> list[str]:
+    """The files that a spec's `file` names: one, those of a folder, or those of a glob.
+
+    Raises:
+        DataError: there is none; says where was looked.
+    """
+    path = posixpath.join(folder, name)
+    if "://" in path:
+        system, inside = pyarrow.fs.FileSystem.from_uri(path)
+        info = system.get_file_info(inside)
+        if info.type != pyarrow.fs.FileType.Directory:
+            return [path]
+        selector = pyarrow.fs.FileSelector(inside, recursive=True)
+        paths = [i.path for i in system.get_file_info(selector) if i.is_file]
+        scheme = path.partition("://")[0]
+        return _visible([f"{scheme}://{p}" for p in paths], path)
+    if os.path.isfile(path):
+        return [path]
+    inside = posixpath.join(glob.escape(path), "**") if os.path.isdir(path) else path
+    found = [f for f in sorted(glob.glob(inside, recursive=True)) if os.path.isfile(f)]
+    if not found and not os.path.isdir(path) and not glob.has_magic(path):
+        raise DataError(f"{os.path.abspath(path)}: No such file or directory")
+    return _visible(found, path)
+
+
+def _visible(paths: Sequence[str], where: str) -> list[str]:
+    """Without what engines leave beside the data: `_SUCCESS`, hidden files, checksums."""
+    kept = [p for p in paths if not posixpath.basename(p).startswith(("_", "."))]
+    if not kept:
+        raise DataError(f"{where}: no file is there")
+    return kept
+
+
+def open_source(
+    paths: Sequence[str],
+    name: str,
+    work: str,
+    delimiter: str | None = None,
+    quoting: str = "minimal",
+    header: Sequence[str] = (),
+) -> Source:
+    """Looks at the files of a table; unpacks into the folder `work` what no engine reads.
+
+    Args:
+        header: columns of CSV files that have no header line.
+
+    Raises:
+        DataError: a file cannot be read, is of another kind than the others or of one that is not
+            read at all, or has other columns than the first.
+    """
+    opened = []
+    for number, path in enumerate(paths):
+        try:
+            kind, file = _unpacked(
+                path, posixpath.join(work, f"{zlib.crc32(name.encode())}-{number}")
+            )
+            if kind == "parquet":
+                columns = _parquet_columns(path)
+                head = []
+            else:
+                head = list(header) or _header(path, file, kind, delimiter or _delimiter(path))
+                columns = dict.fromkeys(head, pa.string())
+        except (*_UNREADABLE, pa.ArrowException) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from None
+        columns |= {key: pa.string() for key, _ in _HIVE.findall(path)}
+        opened.append((kind, file, columns, head))
+    kind, _, columns, head = opened[0]
+    for path, (other, _, others, _) in zip(paths, opened, strict=True):
+        if other != kind or list(others) != list(columns):
+            differing = sorted(set(others) ^ set(columns)) or [other, kind]
+            raise DataError(
+                f"{path}: differs from {paths[0]} in {', '.join(differing)}; the files of one "
+                "table must be of one kind and have the same columns in the same order"
+            )
+    return Source(
+        name,
+        list(paths),
+        [file for _, file, _, _ in opened],
+        kind == "parquet",
+        columns,
+        head,
+        not header,
+        delimiter or _delimiter(paths[0]),
+        quoting,
+        kind,
+    )
+
+
+def count_lines(
+    source: Source, number: int, offsets: Sequence[int] = ()
+) -> tuple[int, int, dict[int, int]]:
+    """Goes through one of the CSV files.
+
+    Returns:
+        The number of its lines, of those that are blank, and the line (from 1) that begins at each
+        offset, in bytes of what is unpacked.
+    """
+    lines, blank, position, at = 0, 0, 0, {}
+    wanted, last = sorted(offsets), b"\n"
+    try:
+        for piece in _pieces(source.files[number], source.compression):
+            while wanted and wanted[0] <= position + len(piece):
+                offset = wanted.pop(0)
+                at[offset] = lines + piece.count(b"\n", 0, offset - position) + 1
+            lines += piece.count(b"\n")
+            blank += len(re.findall(rb"\n(?=\n)", (last + piece).replace(b"\r", b"")))
+            position, last = position + len(piece), piece[-1:]
+    except (*_UNREADABLE, pa.ArrowException) as error:
+        raise DataError(f"{source.paths[number]}: cannot be read: {error}") from None
+    return lines + (last != b"\n"), blank, at
+
+
+def _pieces(file: str, compression: str) -> Iterator[bytes]:
+    codec = None if compression == "none" else compression
+    with pa.input_stream(file, compression=codec) as stream:
+        while piece := stream.read(_PIECE):
+            yield piece
+
+
+def _unpacked(path: str, target: str) -> tuple[str, str]:
+    """The kind of a file (a compression, or "parquet"), and a file of that kind to read."""
+    with _open(path) as file:
+        first = file.read(8)
+    kind = next((k for magic, k in _MAGIC.items() if first.startswith(magic)), "none")
+    other = next((k for magic, k in _OTHERS.items() if first.startswith(magic)), None)
+    if other:
+        raise DataError(f"{path}: is {other}; give CSV (plain, gzip, zstd, zip) or Parquet")
+    if kind == "parquet":
+        return kind, path
+    if kind == "none" and path.endswith((".parquet", ".pq")):
+        raise DataError(f"{path}: is no Parquet file: it begins with {first!r}")
+    is_wide = first[:2] in _UTF16
+    if kind != "zip" and not is_wide and "://" not in path:
+        return kind, path
+    with _open(path) as file:
+        if kind == "zip":
+            archive = zipfile.ZipFile(io.BytesIO(file.read()) if "://" in path else path)
+            names = [name for name in archive.namelist() if not _NO_TABLE.search(name)]
+            if len(names) != 1:
+                raise DataError(f"{path}: must hold exactly one file, holds {names}")
+            file = archive.open(names[0])
+            kind, is_wide = "none", file.peek(2)[:2] in _UTF16
+        with open(target, "wb") as copy:
+            if is_wide:
+                text = io.TextIOWrapper(io.BufferedReader(file), "utf-16", newline="")
+                while piece := text.read(_PIECE):
+                    copy.write(piece.encode())
+            else:
+                shutil.copyfileobj(file, copy)
+    return kind, target
+
+
+def _open(path: str):
+    if "://" not in path:
+        return open(path, "rb")
+    system, inside = pyarrow.fs.FileSystem.from_uri(path)
+    return system.open_input_file(inside)
+
+
+def _parquet_columns(path: str) -> dict[str, pa.DataType]:
+    with _open(path) as file:
+        schema = pq.read_schema(file)
+    twice = [name for name in schema.names if schema.names.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}: column {twice[0]!r} stands twice")
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
+def _delimiter(path: str) -> str:
+    return "\t" if re.search(r"\.(tsv|tab)(\.|$)", path) else ","
+
+
+def _header(path: str, file: str, compression: str, delimiter: str) -> list[str]:
+    line = b""
+    for piece in _pieces(file, compression):
+        line += piece
+        if b"\n" in line:
+            break
+    text = line.removeprefix(codecs.BOM_UTF8).partition(b"\n")[0].decode(errors="replace")
+    names = next(csv.reader([text.rstrip("\r")], delimiter=delimiter), [])
+    if not names:
+        raise DataError(f"{path}: holds no header line")
+    if len(names) == 1:
+        for other in (c for c in ",\t;|" if c != delimiter and c in text):
+            raise DataError(
+                f'{path}: the header {text!r} has no {delimiter!r}; set "delimiter": {other!r}'
+            )
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}: column {twice[0]!r} stands twice in the header")
+    return names

@@ -1,0 +1,140 @@
+"""SQL expressions that make of a raw text what a column means: a key, a number, a time, a category.
+
+They take the name of a column that holds text, NULL where the value is missing, see `Values.text`.
+"""
+
+import dataclasses
+
+from diffumin_tf.prepare.dialects import DuckDB
+from diffumin_tf.prepare.spec import FieldRule, Label, RowFilter, TablesSpec
+
+DAY_MS = 86_400_000
+_YEAR_10000_MS = 253_402_300_800_000  # A time beyond it is one in the wrong unit.
+UNIT_MS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+
+NUMBER = "[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
+_LARGEST = 1e300  # of a number
+_WHOLE = "[+-]?[0-9]+[.]0*"
+_EXPONENT = "[+-]?[0-9]+([.][0-9]+)?[eE][+]?[0-9]+"
+_DATE = "[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
+_CLOCK = "[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?"
+_ZONE = "(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?|[A-Z][A-Za-z_]+/[A-Za-z_/]+)"
+DATE_TIME = f"{_DATE}([ T]{_CLOCK}( ?{_ZONE})?)?"
+_ZONED = f"{_DATE}[ T]{_CLOCK} ?{_ZONE}"
+# How logs write that there is no user or item, in lower case; besides the spec's `missing`.
+MISSING_WORDS = ("null", "none", "nil", "nan", "nat", "n/a", "#n/a", "<na>", "(null)", "\\n")
+MISSING_WORDS += ("undefined",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """The expressions for the columns of a spec's tables."""
+
+    spec: TablesSpec
+    dialect: DuckDB
+
+    def text(self, column: str) -> str:
+        """A raw column of any type as text, NULL where it is missing."""
+        d = self.dialect
+        text = f"CAST({column} AS {d.text_type})"
+        missing = ", ".join(map(d.literal, dict.fromkeys(["", "NaN", "nan", *self.spec.missing])))
+        return f"CASE WHEN {text} NOT IN ({missing}) THEN {text} END"
+
+    def key(self, text: str) -> str:
+        """A user or an item: whole numbers are written as such."""
+        if "missing_words" in self.spec.allow:
+            return self.whole(text)
+        words = ", ".join(map(self.dialect.literal, MISSING_WORDS))
+        return f"CASE WHEN lower(trim({text})) NOT IN ({words}) THEN {self.whole(text)} END"
+
+    def whole(self, text: str) -> str:
+        """`7.0` and `7e0` as `7`; other texts as they are."""
+        d = self.dialect
+        value = f"TRY_CAST({text} AS DOUBLE)"
+        return (
+            f"CASE WHEN {d.matches(text, _WHOLE)} THEN regexp_replace({text}, '[.]0*$', '') "
+            f"WHEN {d.matches(text, _EXPONENT)} AND floor({value}) = {value} "
+            f"AND abs({value}) < 9e18 THEN CAST(CAST({value} AS BIGINT) AS {d.text_type}) "
+            f"ELSE {text} END"
+        )
+
+    def number(self, text: str) -> str:
+        """A finite number, true as 1 and false as 0; NULL where the text is none."""
+        trimmed = f"trim({text})"
+        value = f"TRY_CAST({trimmed} AS DOUBLE)"
+        return (
+            f"CASE WHEN {self.dialect.matches(trimmed, NUMBER)} AND abs({value}) < {_LARGEST} "
+            f"THEN {value} WHEN lower({trimmed}) = 'true' THEN 1.0 "
+            f"WHEN lower({trimmed}) = 'false' THEN 0.0 END"
+        )
+
+    def bad_number(self, text: str) -> str:
+        return f"({text} IS NOT NULL AND {self.number(text)} IS NULL)"
+
+    def label(self, label: Label, text: str) -> str:
+        """1 or 0; NULL where the text says neither."""
+        value, least = self.number(text), label.at_least
+        if least is None:
+            return f"CASE WHEN {value} IN (0, 1) THEN CAST({value} AS INTEGER) END"
+        return f"CASE WHEN {value} >= {least!r} THEN 1 WHEN {value} < {least!r} THEN 0 END"
+
+    def time(self, text: str, unit: str | None, zone: str) -> str:
+        """Epoch milliseconds of a number in a unit, or of a date-time."""
+        d, trimmed = self.dialect, f"trim({text})"
+        cases = [
+            f"WHEN {d.matches(trimmed, _ZONED)} THEN {d.zoned_ms(d.with_colon(trimmed))}",
+            f"WHEN {d.matches(trimmed, DATE_TIME)} THEN {d.local_ms(trimmed, zone)}",
+        ]
+        if unit:
+            value = f"TRY_CAST({trimmed} AS DOUBLE) * {UNIT_MS[unit]!r}"
+            whole = f"CAST({'round' if unit == 's' else 'floor'}({value}) AS BIGINT)"
+            is_time = f"{value} BETWEEN 0 AND {_YEAR_10000_MS - 1}"
+            ms = f"CASE WHEN {is_time} THEN {whole} END"
+            cases.insert(0, f"WHEN {d.matches(trimmed, NUMBER)} THEN {ms}")
+        return f"CASE {' '.join(cases)} END"
+
+    def named_day(self, text: str) -> str:
+        """`yyyymmdd` or a date as the number yyyymmdd."""
+        d, day = self.dialect, self.whole(f"trim({text})")
+        digits = f"concat(substr({day}, 1, 4), '-', substr({day}, 5, 2), '-', substr({day}, 7, 2))"
+        date = (
+            f"CASE WHEN {d.matches(day, '[0-9]{8}')} THEN {digits} "
+            f"WHEN {d.matches(day, DATE_TIME)} THEN regexp_replace({day}, '[ T].*', '') END"
+        )
+        return as_day(f"TRY_CAST({date} AS DATE)")
+
+    def keeps(self, where: RowFilter, text: str) -> str:
+        wanted = where.equals
+        if isinstance(wanted, str) and wanted.lower() in ("true", "false"):
+            wanted = wanted.lower() == "true"
+        if not isinstance(wanted, str):
+            return f"coalesce({self.number(text)} = {float(wanted)!r}, FALSE)"
+        return f"coalesce({self.whole(text)} = {self.whole(self.dialect.literal(wanted))}, FALSE)"
+
+    def field(self, field: FieldRule, text: str) -> str:
+        """A text, a list of texts, or a number if the field is dense."""
+        d = self.dialect
+        if field.split or field.lists:
+            values = d.split(text, field.split) if field.split else text
+            return d.first(values) if field.take else values
+        if field.bucket:
+            return self._bucket(self.number(text), field.bucket)
+        if field.name in self.spec.dense_feature:
+            value = f"coalesce({self.number(text)}, 0.0)"
+            return f"ln(1 + greatest({value}, 0.0))" if field.log1p else value
+        return text
+
+    def _bucket(self, value: str, edges: str | list[float]) -> str:
+        text = self.dialect.text_type
+        if edges == "log2":  # the bits of ⌊1 + x⌋, less 1: exact on every engine
+            inside = f"CAST(floor(1 + least(greatest({value}, 0.0), 9e18)) AS BIGINT)"
+            bucket = f"length(bin({inside})) - 1"
+        else:
+            steps = (f"CASE WHEN {value} >= {edge!r} THEN 1 ELSE 0 END" for edge in edges)
+            bucket = " + ".join(steps) or "0"
+        return f"CASE WHEN {value} IS NOT NULL THEN CAST({bucket} AS {text}) END"
+
+
+def as_day(date: str) -> str:
+    """A date as the number yyyymmdd."""
+    return f"(year({date}) * 10000 + month({date}) * 100 + day({date}))"

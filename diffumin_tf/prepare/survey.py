@@ -1,0 +1,298 @@
+"""What the tables say about themselves and each other; what can only be a mistake is refused."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.findings import Findings
+from diffumin_tf.prepare.sources import Source
+from diffumin_tf.prepare.spec import Events
+from diffumin_tf.prepare.sql import Plan
+
+_LOW_MATCH = 0.5
+_EXAMPLES = 2
+_HEAVY, _ABSURD = 0.01, 0.2  # share of all events that one user has
+_FEW_USERS = 20  # of so few, one may have a large share
+_LOOKED_AT = 200_000  # impressions, for the candidate in its own history
+_PRINTED_LIST = r"[\[(] ?['\"0-9].*[])]"  # ['a', 'b'], as a program prints a list
+
+
+def filters_and_lines(
+    plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: Findings
+) -> None:
+    """Filters that keep nothing or everything, and lines that quotes swallowed."""
+    for k, table in enumerate(plan.spec.tables):
+        facts = found.facts["tables"][sources[k].name]
+        within = facts.get("lines_within_quotes", 0)
+        if within > plan.spec.max_bad_fraction * facts["rows"]:
+            found.refuse(
+                "swallowed_lines",
+                f"{sources[k].paths[0]}: {within} of {within + facts['rows']} lines lie inside of "
+                'quoted cells; if no cell is quoted, set "quoting": "none"',
+            )
+        elif within:
+            found.warn(f"{sources[k].name}: {within} lines lie inside of quoted cells")
+        if isinstance(table, Events) and table.keep_where:
+            where = f"keep_where {table.keep_where.column!r} equals {table.keep_where.equals!r}"
+            kept = facts["rows"] - facts["dropped_by_filter"] - facts["bad"]
+            if not kept:
+                raw = plan.dialect.column([f"raw {table.keep_where.column}"])
+                values = engine.rows(
+                    f"SELECT DISTINCT {raw} AS v FROM ({plan.texts(k)}) t "
+                    f"WHERE {raw} IS NOT NULL ORDER BY v LIMIT 5"
+                )
+                there = ", ".join(repr(row["v"]) for row in values) or "nothing"
+                line = f"{sources[k].paths[0]}: {where} keeps no row; the column holds {there}"
+                found.refuse("filter_keeps_nothing", line)
+            elif not facts["dropped_by_filter"]:
+                found.warn(f"{sources[k].name}: {where} keeps every row")
+
+
+def printed_lists(
+    plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: Findings
+) -> None:
+    """Cells such as `['a', 'b']`, which would be one category, or be split at the wrong places."""
+    for k, table in enumerate(plan.spec.tables):
+        for field in table.fields:
+            if not plan.spec.uses(field) or field.time or field.bucket or field.lists:
+                continue
+            raw = plan.dialect.column([f"raw {field.source}"])
+            query = f"SELECT {raw} AS v FROM ({plan.texts(k)}) t WHERE {raw} IS NOT NULL LIMIT 1000"
+            values = [row["v"] for row in engine.rows(query)]
+            printed = [v for v in values if re.fullmatch(_PRINTED_LIST, v)]
+            if len(printed) > len(values) / 2:
+                found.refuse(
+                    "printed_lists",
+                    f"{sources[k].paths[0]}: {field.source!r} holds printed lists such as "
+                    f"{printed[0]!r}; write the values with a separator, or as a list of Parquet",
+                )
+
+
+def matches(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: Findings) -> None:
+    """How many of the values on one side of every join and shared id space stand on the other."""
+    spec = plan.spec
+    shown, names = spec.impressions, [source.name for source in sources]
+    past = [1 + k for k in range(len(spec.events))]
+    good = "WHERE _kept AND _fault IS NULL"
+    if spec.users:
+        there = f"{names[spec.tables.index(spec.users)]}.{spec.users.key}"
+        _match(
+            plan, engine, found, f"{names[0]}.{shown.user}", "_u", "shown", there, "_key", "person"
+        )
+    if spec.items:
+        there = f"{names[spec.tables.index(spec.items)]}.{spec.items.key}"
+        tables = [(f"{names[0]}.{shown.item}", "shown")]
+        tables += [(f"{names[k]}.{spec.tables[k].item}", f"row_{k} {good}") for k in past]
+        for here, rows in tables:
+            _match(plan, engine, found, here, "_i", rows, there, "_key", "item")
+    for k in past:
+        table = spec.tables[k]
+        for here, there, key in ((shown.user, table.user, "_u"), (shown.item, table.item, "_i")):
+            sides = (
+                f"{names[0]}.{here}",
+                key,
+                "shown",
+                f"{names[k]}.{there}",
+                key,
+                f"row_{k} {good}",
+            )
+            # Another table of events may be the one that has them.
+            _match(
+                plan,
+                engine,
+                found,
+                *sides,
+                alone=len(past) == 1 and not spec.impressions_are_events,
+            )
+    for k, mine, j, theirs in _shared_fields(plan):
+        column = plan.dialect.column
+        here, there = f"{names[k]}.{mine}", f"{names[j]}.{theirs}"
+        sides = (
+            here,
+            column([mine]),
+            f"row_{k} {good}",
+            there,
+            column([theirs]),
+            f"row_{j} {good}",
+        )
+        _match(plan, engine, found, *sides, alone=False)
+
+
+def _shared_fields(plan: Plan):
+    """Fields of events and of the candidate that share an id space: (k, field, j, field)."""
+    spec = plan.spec
+    candidate = [
+        (j, f)
+        for j, table in enumerate(spec.tables)
+        for f in table.fields
+        if j not in range(1, 1 + len(spec.events)) and f.name in spec.cat_feature and not f.several
+    ]
+    for k, table in enumerate(spec.events, 1):
+        for field in table.fields:
+            for j, other in candidate:
+                if field.name in spec.behaviour and spec.space(field.name) == spec.space(
+                    other.name
+                ):
+                    yield k, field.name, j, other.name
+
+
+def _match(
+    plan: Plan,
+    engine: DuckDBEngine,
+    found: Findings,
+    here: str,
+    mine: str,
+    rows: str,
+    there: str,
+    theirs: str,
+    others: str,
+    alone: bool = True,
+) -> None:
+    """Counts the rows whose value `mine` is among the values `theirs` of the other side."""
+    with_values = (
+        f"WITH h AS (SELECT {mine} AS v, count(*) AS n FROM {rows} GROUP BY {mine}), "
+        f"t AS (SELECT DISTINCT {theirs} AS v FROM {others}) "
+    )
+    (row,) = engine.rows(
+        f"{with_values} SELECT sum(n) AS total, sum(CASE WHEN t.v IS NOT NULL THEN n END) AS met "
+        "FROM h LEFT JOIN t ON t.v = h.v WHERE h.v IS NOT NULL"
+    )
+    total, met = int(row["total"] or 0), int(row["met"] or 0)
+    fact = {"what": f"{here} in {there}", "found": met, "of": total, "rate": met / max(total, 1)}
+    found.facts["joins"].append(fact)
+    if not total or fact["rate"] >= _LOW_MATCH:
+        return
+    unmatched = "SELECT {0}.v FROM {0} LEFT JOIN {1} ON {1}.v = {0}.v WHERE {1}.v IS NULL"
+    lists = {"examples": unmatched.format("h", "t"), "examples_there": unmatched.format("t", "h")}
+    for key, query in lists.items():
+        listed = engine.rows(
+            f"{with_values} {query} AND v IS NOT NULL ORDER BY 1 LIMIT {_EXAMPLES}"
+        )
+        fact[key] = [row["v"] for row in listed]
+    texts = [", ".join(map(repr, fact[key])) or "none" for key in lists]
+    line = (
+        f"{fact['what']}: {met:,} of {total:,} rows match ({fact['rate']:.1%}); here for example "
+        f"{texts[0]}, there {texts[1]}"
+    )
+    if met or not alone:
+        found.warn(line)
+    else:
+        found.refuse("no_match", f"{line}; write both alike")
+
+
+def labels_and_users(plan: Plan, engine: DuckDBEngine, name: str, found: Findings) -> None:
+    """One label alone, repeated impressions, users with a large share of all behaviours."""
+    (row,) = engine.rows(
+        "SELECT count(*) AS n, sum(_label) AS clicks, count(DISTINCT _u) AS users FROM shown"
+    )
+    if row["clicks"] in (0, row["n"]):
+        line = f"{name}: every label is {int(row['clicks'] > 0)} ({row['n']:,} impressions)"
+        found.refuse("one_label", line)
+    (twice,) = engine.rows(
+        "SELECT sum(n - 1) AS n FROM (SELECT count(*) AS n FROM shown GROUP BY _u, _i, _t) s"
+    )
+    if twice["n"]:
+        found.facts["tables"][name]["duplicates"] = int(twice["n"])
+        found.warn(f"{name}: {int(twice['n']):,} impressions repeat user, item and time of another")
+    (total,) = engine.rows("SELECT count(*) AS n, count(DISTINCT _u) AS users FROM event")
+    most = max(_HEAVY, 10 / max(total["users"], 1))  # of few users, each has more than 1 %
+    heavy = engine.rows(
+        "SELECT _u, count(*) AS n FROM event GROUP BY _u "
+        f"HAVING count(*) > {most * total['n']} ORDER BY n DESC, _u LIMIT 20"
+    )
+    if total["users"] < _FEW_USERS:
+        return
+    found.facts["heavy_users"] = [
+        {"user": row["_u"], "events": row["n"] / total["n"]} for row in heavy
+    ]
+    for row in (row for row in heavy if row["n"] > _ABSURD * total["n"]):
+        found.refuse(
+            "heavy_user",
+            f"user {row['_u']!r} has {row['n'] / total['n']:.0%} of all behaviours; if that stands "
+            f'for no user, "missing": [{row["_u"]!r}] says so',
+        )
+
+
+def histories(plan: Plan, engine: DuckDBEngine, found: Findings) -> None:
+    """Empty histories, and candidates that stand in their own history."""
+    (row,) = engine.rows(
+        "SELECT count(*) AS n, sum(CASE WHEN _seen = 0 THEN 1 ELSE 0 END) AS empty FROM sample"
+    )
+    share = found.facts["empty_histories"] = int(row["empty"] or 0) / max(row["n"], 1)
+    if share == 1:
+        found.refuse(
+            "empty_histories", "no impression has a behaviour before it: compare users and clocks"
+        )
+    elif share > _LOW_MATCH:
+        found.warn(f"{share:.0%} of the impressions have an empty history")
+    buckets = max(1, -(-row["n"] // _LOOKED_AT))
+    some = f"WHERE {plan.dialect.bucket_of('_u', str(buckets))} = 0"
+    before = (
+        "OVER (PARTITION BY _u, _i ORDER BY _t, _past "
+        "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
+    )
+    same = f"_same >= _seen - {plan.spec.max_len}"
+    looked = engine.arrays(
+        f"SELECT _label AS clicked, CASE WHEN {same} THEN 1 ELSE 0 END AS own, "
+        f"CASE WHEN {same} THEN _t - _same_t ELSE 0 END AS lag FROM (SELECT *, "
+        f"max(_n) {before} AS _same, max(CASE WHEN _past = 1 THEN _t END) {before} AS _same_t "
+        f"FROM (SELECT _u, _i, _t, _label, _seen, 0 AS _past, NULL AS _n FROM sample {some} "
+        f"UNION ALL SELECT _u, _i, _t, NULL, NULL, 1, _n FROM event {some}) b) c WHERE _past = 0"
+    )
+    clicked, own, lag = (np.asarray(looked[name]) for name in ("clicked", "own", "lag"))
+    if len(own):
+        _own_item(clicked == 1, own == 1, lag / 1000, found)
+
+
+def _own_item(clicked: np.ndarray, own: np.ndarray, lag: np.ndarray, found: Findings) -> None:
+    """Judges whether candidates stand in their own history because a clock is wrong.
+
+    Args:
+        clicked, own: bool [n].
+        lag: float64 [n], seconds since the behaviour.
+    """
+    shares = {
+        "clicked": float(own[clicked].mean()) if clicked.any() else 0.0,
+        "not_clicked": float(own[~clicked].mean()) if (~clicked).any() else 0.0,
+    }
+    facts = found.facts["own_item"] = {**shares, "measured_on": len(own)}
+    if not own.any():
+        return
+    lags = lag[own]
+    median = facts["median_lag_seconds"] = float(np.median(lags))
+    # Who comes back to an item does so after any time; a wrong clock is off by the same each time.
+    alike = float((np.abs(lags - median) <= 1 + 0.001 * median).mean())
+    leaks = shares["clicked"] - shares["not_clicked"] >= 0.3
+    leaks &= shares["clicked"] >= 2 * shares["not_clicked"]
+    line = (
+        f"the candidate stands in its own history in {shares['clicked']:.0%} of the clicked "
+        f"impressions and in {shares['not_clicked']:.0%} of the others, {median:,.0f} s before "
+        "(median)"
+    )
+    if leaks or (alike >= 0.5 and own.mean() >= 0.2):
+        found.refuse(
+            "own_item",
+            f"{line}: does the click itself lie in the past, by its time_unit or time_zone?",
+        )
+    elif shares["clicked"] > 1.5 * shares["not_clicked"] + 0.05:
+        found.warn(line)
+
+
+def days(plan: Plan, engine: DuckDBEngine, found: Findings) -> None:
+    """Examples and clicks by day, and how many candidates and users were never seen before it."""
+    both = "SELECT {0}, _t FROM shown UNION ALL SELECT {0}, _t FROM event"
+    first = f"SELECT {{0}}, min(_t) AS t FROM ({both}) f GROUP BY {{0}}"
+    rows = engine.rows(
+        f"WITH i AS ({first.format('_i')}), u AS ({first.format('_u')}), "
+        "d AS (SELECT _day, min(_t) AS t FROM sample GROUP BY _day) "
+        "SELECT s._day, avg(CASE WHEN i.t >= d.t THEN 1.0 ELSE 0.0 END) AS candidates, "
+        "avg(CASE WHEN u.t >= d.t THEN 1.0 ELSE 0.0 END) AS users FROM sample s "
+        "JOIN d ON d._day = s._day JOIN i ON i._i = s._i JOIN u ON u._u = s._u "
+        "GROUP BY s._day ORDER BY s._day"
+    )
+    found.facts["new"] = {
+        f"{row['_day']:08d}": {key: float(row[key]) for key in ("candidates", "users")}
+        for row in rows
+    }
