@@ -3,6 +3,7 @@
 import os
 import posixpath
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -11,6 +12,7 @@ import pyarrow.dataset
 from diffumin_tf.errors import DataError
 from diffumin_tf.prepare.dialects import DIALECTS
 from diffumin_tf.prepare.sources import Source
+from diffumin_tf.prepare.sql import Piece, Plan
 
 MEMORY_LIMIT = "1GB"
 _COUNTED = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
@@ -26,6 +28,7 @@ class DuckDBEngine:
     """
 
     dialect = DIALECTS["duckdb"]
+    most_buckets = 1024
 
     def __init__(self, work: str, jobs: int = 2, memory_limit: str = MEMORY_LIMIT) -> None:
         self._connection = duckdb.connect(
@@ -108,10 +111,18 @@ class DuckDBEngine:
             entry["file"] = source.files.index(entry["file_path"])
         return found
 
-    def write(self, query: str, path: str) -> None:
-        """Writes the result of a query as one Parquet file."""
-        os.makedirs(posixpath.dirname(path), exist_ok=True)
-        self.execute(f"COPY ({query}) TO {_text(path)} (FORMAT parquet, COMPRESSION zstd)")
+    def write(self, plan: Plan, pieces: Sequence[Piece], folder: str) -> list[str]:
+        """Writes the joined form of each piece as a Parquet file; returns the files."""
+        os.makedirs(folder, exist_ok=True)
+        files = []
+        for piece in pieces:
+            bucket = f"_bucket BETWEEN {piece.low} AND {piece.high}"
+            where = f"_day BETWEEN {piece.first} AND {piece.last} AND {bucket}"
+            name = f"{piece.first}-{piece.last}-{piece.low:04d}.parquet"
+            files.append(posixpath.join(folder, name))
+            query = plan.joined(where, bucket)
+            self.execute(f"COPY ({query}) TO {_text(files[-1])} (FORMAT parquet, COMPRESSION zstd)")
+        return files
 
 
 _HIVE = "hive_partitioning = true, hive_types_autocast = false"

@@ -186,7 +186,7 @@ def count_lines(
     lines, blank, position, at = 0, 0, 0, {}
     wanted, last = sorted(offsets), b"\n"
     try:
-        for piece in _pieces(source.files[number], source.compression):
+        for piece in pieces(source.files[number], source.compression):
             while wanted and wanted[0] <= position + len(piece):
                 offset = wanted.pop(0)
                 at[offset] = lines + piece.count(b"\n", 0, offset - position) + 1
@@ -198,7 +198,7 @@ def count_lines(
     return lines + (last != b"\n"), blank, at
 
 
-def _pieces(file: str, compression: str) -> Iterator[bytes]:
+def pieces(file: str, compression: str) -> Iterator[bytes]:
     codec = None if compression == "none" else compression
     with pa.input_stream(file, compression=codec) as stream:
         while piece := stream.read(_PIECE):
@@ -260,7 +260,7 @@ def _delimiter(path: str) -> str:
 
 def _header(path: str, file: str, compression: str, delimiter: str) -> list[str]:
     line = b""
-    for piece in _pieces(file, compression):
+    for piece in pieces(file, compression):
         line += piece
         if b"\n" in line:
             break

@@ -15,6 +15,7 @@ No row ever holds a list for an impression, so heavy users cost what their behav
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from diffumin_tf.prepare.dialects import DuckDB
 from diffumin_tf.prepare.spec import Events, FieldRule, Impressions, SideTable, TablesSpec
@@ -23,6 +24,15 @@ from diffumin_tf.prepare.sql_values import DAY_MS, Values, as_day
 Position = Callable[[int, str], tuple[str, ...]]  # of a column of the k-th table
 
 _LONGEST_BLOCK = 1024  # behaviours
+
+
+class Piece(NamedTuple):
+    """What one file of the joined form holds: days, and buckets of users, both inclusive."""
+
+    first: str
+    last: str
+    low: int
+    high: int
 
 
 @dataclasses.dataclass(frozen=True)

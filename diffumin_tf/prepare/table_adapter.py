@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import posixpath
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,11 +11,11 @@ from diffumin_tf.prepare import accounts, clocks, sources, survey
 from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.findings import Findings
 from diffumin_tf.prepare.spec import TablesSpec
-from diffumin_tf.prepare.sql import Plan
+from diffumin_tf.prepare.sql import Piece, Plan
 
 _BUCKET_ROWS = 100_000  # impressions and behaviours of the users that share a bucket
-_MOST_BUCKETS = 1024
-_PART_SAMPLES, _PART_VALUES = 250_000, 8_000_000  # of a part at most: what is in memory at once
+# Of a part at most: what is in memory at once.
+_PART_SAMPLES, _PART_VALUES = 250_000, 8_000_000
 _HOUR_MS = 3_600_000
 
 
@@ -51,7 +50,7 @@ class Join:
         shifts = clocks.clocks(plan, engine, self._sources, found)
         survey.matches(plan, engine, self._sources, found)
         rows = sum(t["rows"] for t in found.facts["tables"].values() if "time" in t)
-        self._buckets = min(max(rows // _BUCKET_ROWS, 1), _MOST_BUCKETS)
+        self._buckets = min(max(rows // _BUCKET_ROWS, 1), engine.most_buckets)
         for statement in plan.join(shifts, self._buckets):
             engine.execute(statement)
         self.days = self._sizes()
@@ -127,16 +126,9 @@ class Join:
 
     def write(self, days: list[str], folder: str) -> list[str]:
         """Writes the joined form of some days; returns the files."""
-        files = []
-        for first, last, low, high in self._pieces(days):
-            bucket = f"_bucket BETWEEN {low} AND {high}"
-            where = f"_day BETWEEN {first} AND {last} AND {bucket}"
-            path = posixpath.join(folder, f"{first}-{last}-{low:04d}.parquet")
-            self._engine.write(self.plan.joined(where, bucket), path)
-            files.append(path)
-        return files
+        return self._engine.write(self.plan, list(self._pieces(days)), folder)
 
-    def _pieces(self, days: list[str]) -> Iterator[tuple[str, str, int, int]]:
+    def _pieces(self, days: list[str]) -> Iterator[Piece]:
         """First and last day, first and last bucket of each file: several small days, or a part."""
         together: list[str] = []
         samples = values = 0
@@ -146,7 +138,7 @@ class Join:
             parts = min(parts, self._buckets)
             full = samples + n > _PART_SAMPLES or values + size > _PART_VALUES or parts > 1
             if together and full:
-                yield together[0], together[-1], 0, self._buckets - 1
+                yield Piece(together[0], together[-1], 0, self._buckets - 1)
                 together, samples, values = [], 0, 0
             if parts == 1:
                 together.append(day)
@@ -154,9 +146,9 @@ class Join:
                 continue
             edges = [self._buckets * i // parts for i in range(parts + 1)]
             for low, high in itertools.pairwise(edges):
-                yield day, day, low, high - 1
+                yield Piece(day, day, low, high - 1)
         if together:
-            yield together[0], together[-1], 0, self._buckets - 1
+            yield Piece(together[0], together[-1], 0, self._buckets - 1)
 
 
 def open_sources(spec: TablesSpec, input_dir: str, work: str) -> list[sources.Source]:
