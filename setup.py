@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 EXPERIMENTS = sorted({path.parent for path in (ROOT / "exp").rglob("*.json")})
 SERVING = ["pyyaml>=6,<7"]
+SPARK = ["pyspark>=4,<5"]
 
 setup(
     name="diffumin_tf",
@@ -33,6 +34,7 @@ setup(
         "numpy>=1.26,<3",
         "pandas>=2.2,<4",
         "pyarrow>=15,<27",
+        "duckdb>=1.4,<3",
         "absl-py>=2.1,<3",
         "pydantic>=2.7,<3",
         "jinja2>=3.1,<4",
@@ -40,12 +42,14 @@ setup(
     ],
     extras_require={
         "serving": SERVING,
+        "spark": SPARK,
         "test": [
             "pytest>=8,<10",
             "pytest-xdist>=3.7,<4",
             "ruff>=0.17,<0.18",
             "import-linter>=2.17,<3",
             *SERVING,
+            *SPARK,
         ],
     },
     entry_points={"console_scripts": ["diffumin = diffumin_tf.cli:run"]},

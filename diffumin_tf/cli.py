@@ -35,11 +35,21 @@ def _prepare(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("output", None, "Folder for <yyyymmdd>/part-*.", values)
     flags.DEFINE_integer("jobs", None, "Processes; as many as are worth it.", 1, flag_values=values)
     flags.DEFINE_string("slice", None, "k/n: only every n-th file; a last run makes days.", values)
-    parse(values, "diffumin prepare", argv, ("spec", "output"))
+    flags.DEFINE_enum("engine", "duckdb", ["duckdb", "spark"], "What joins tables.", values)
+    flags.DEFINE_string("master", None, "With --engine spark: its master.", values)
+    flags.DEFINE_string("memory_limit", "1GB", "Of DuckDB; the rest goes to the disk.", values)
+    flags.DEFINE_enum("print_sql", None, ["duckdb", "spark"], "Only print the join.", values)
+    parse(values, "diffumin prepare", argv, ("spec",))
     part = _slice(values.slice or "1/1")
-    from diffumin_tf.prepare.command import prepare
+    from diffumin_tf.prepare.command import prepare, print_sql
 
-    manifest = prepare(values.spec, values.input, values.output, values.jobs, part)
+    if values.print_sql:
+        print(print_sql(values.spec, values.print_sql, values.input))
+        return
+    if values.output is None:
+        raise UsageError("diffumin prepare: --output is required")
+    engine = values.engine, values.master, values.memory_limit
+    manifest = prepare(values.spec, values.input, values.output, values.jobs, part, *engine)
     if manifest is None:
         print(f"slice {values.slice} is encoded; when all are, run once without --slice")
         return

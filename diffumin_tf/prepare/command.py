@@ -5,19 +5,23 @@ from typing import Any
 
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.lock import exclusive
+from diffumin_tf.prepare.duckdb_engine import MEMORY_LIMIT
 from diffumin_tf.prepare.eleme import prepare_eleme
 from diffumin_tf.prepare.joined import WHOLE, prepare_joined
-from diffumin_tf.prepare.spec import ElemeSpec, JoinedSpec, SyntheticSpec, load_spec
+from diffumin_tf.prepare.spec import ElemeSpec, JoinedSpec, SyntheticSpec, TablesSpec, load_spec
 from diffumin_tf.prepare.synthetic import prepare_synthetic
-from diffumin_tf.prepare.table_adapter import prepare_tables
+from diffumin_tf.prepare.table_adapter import prepare_tables, sql_of
 
 
 def prepare(
     spec_path: str,
     input_dir: str | None,
     output_dir: str,
-    jobs: int | None = 1,
+    jobs: int | None = None,
     part: tuple[int, int] = WHOLE,
+    engine: str = "duckdb",
+    master: str | None = None,
+    memory_limit: str = MEMORY_LIMIT,
 ) -> dict[str, Any] | None:
     """Makes `<output_dir>/<yyyymmdd>/part-*`, `data_struct.json` and `manifest.json`.
 
@@ -30,6 +34,9 @@ def prepare(
         jobs: processes that write records; None for as many as are worth it.
         part: (k, n) encodes every n-th file of an adapter `joined` from the k-th on and makes no
             day, so that many machines may share an output.
+        engine: joins the tables of an adapter `tables`: "duckdb" here, or "spark".
+        master: URL of a Spark master; this machine without one.
+        memory_limit: of DuckDB, as in "4GB"; what does not fit goes to the disk.
 
     Returns:
         The manifest: spec, rows read and written, days, history lengths, bad lines. None for a
@@ -52,5 +59,25 @@ def prepare(
             return prepare_synthetic(spec, output_dir)
         if isinstance(spec, JoinedSpec):
             return prepare_joined(spec, input_dir, output_dir, jobs, part)
-        adapter = prepare_eleme if isinstance(spec, ElemeSpec) else prepare_tables
-        return adapter(spec, input_dir, output_dir)
+        if isinstance(spec, ElemeSpec):
+            return prepare_eleme(spec, input_dir, output_dir)
+        return prepare_tables(spec, input_dir, output_dir, engine, master, jobs, memory_limit)
+
+
+def print_sql(spec_path: str, engine: str, input_dir: str | None = None) -> str:
+    """The statements that join the tables of a spec on an engine.
+
+    Raw tables are the relations `raw_0`, `raw_1`, … in the order impressions, events, users,
+    items, with a column `_row` that orders their rows.
+
+    Args:
+        input_dir: where the tables lie; without it every column is taken to be named as in the
+            spec, not a field of a struct, and every behaviour to count from its time.
+
+    Raises:
+        ConfigError: the spec is no spec of tables.
+    """
+    spec = load_spec(spec_path)
+    if not isinstance(spec, TablesSpec):
+        raise ConfigError(f"{spec_path}: adapter {spec.adapter!r} has no join")
+    return sql_of(spec, engine, input_dir)

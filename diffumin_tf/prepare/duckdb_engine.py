@@ -63,7 +63,7 @@ class DuckDBEngine:
                 f"header = {source.has_header}, delim = {_text(source.delimiter)}, "
                 f"quote = {quote}, escape = {quote}, "
                 f"columns = {{{columns}}}, compression = '{source.compression}', "
-                f"max_line_size = 100000000, store_rejects = true, rejects_limit = 0, "
+                f"store_rejects = true, rejects_limit = 0, "
                 f"rejects_table = 'rejects_{k}', rejects_scan = 'scans_{k}', {_HIVE})"
             )
         numbered = f"SELECT row_number() OVER () AS _row, * FROM {scan}"

@@ -18,8 +18,15 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from diffumin_tf.prepare.dialects import DuckDB
-from diffumin_tf.prepare.spec import Events, FieldRule, Impressions, SideTable, TablesSpec
-from diffumin_tf.prepare.sql_values import DAY_MS, Values, as_day
+from diffumin_tf.prepare.spec import (
+    Events,
+    FieldRule,
+    Impressions,
+    RowFilter,
+    SideTable,
+    TablesSpec,
+)
+from diffumin_tf.prepare.sql_values import DAY_MS, Values, as_day, filter_value
 
 Position = Callable[[int, str], tuple[str, ...]]  # of a column of the k-th table
 
@@ -152,8 +159,27 @@ class Plan:
         fields = filter(self.spec.uses, self.spec.tables[k].fields)
         return [f for f in fields if f.bucket or f.name in self.spec.dense_feature]
 
+    def _numbers(self, k: int) -> list[str]:
+        """The columns of the k-th table that are read as numbers."""
+        table = self.spec.tables[k]
+        names = [field.source for field in self.numeric_fields(k)]
+        where = self._filter_of(table)
+        if where and not isinstance(filter_value(where), str):
+            names.append(where.column)
+        if isinstance(table, Impressions):
+            names.append(table.label.column)
+        if isinstance(table, Events):
+            names += table.order_by[1:]
+        return list(dict.fromkeys(names))
+
+    def _filter_of(self, table: Impressions | Events | SideTable) -> RowFilter | None:
+        if isinstance(table, Events):
+            return table.keep_where
+        as_events = self.spec.impressions_are_events
+        return as_events.keep_where if as_events and isinstance(table, Impressions) else None
+
     def _rows_of(self, k: int, table: Impressions | Events | SideTable) -> str:
-        values, raw = Values(self.spec, self.dialect), self._raw
+        values, raw, number = Values(self.spec, self.dialect), self._raw, self._number
         columns, derived = {"_row": "_row", "_kept": "TRUE"}, {}
         if isinstance(table, SideTable):
             columns["_key"] = values.key(raw(table.key))
@@ -172,25 +198,51 @@ class Plan:
                 "_i IS NULL": f"{table.item} is missing",
                 "_t IS NULL": f"{time} is no {kind}",
             }
+        where = self._filter_of(table)
+        kept = where and values.keeps(where, raw(where.column), number(where.column))
         if isinstance(table, Events):
-            if table.keep_where:
-                columns["_kept"] = values.keeps(table.keep_where, raw(table.keep_where.column))
+            columns["_kept"] = kept or "TRUE"
             for j, column in enumerate(table.order_by[1:]):
-                columns[f"_tie{j}"] = values.number(raw(column))
+                columns[f"_tie{j}"] = number(column)
                 faults[f"_tie{j} IS NULL"] = f"{column} is no number"
         if isinstance(table, Impressions):
+            columns["_event"] = kept or str(bool(self.spec.impressions_are_events)).upper()
             self._of_impressions(values, columns, derived, faults)
         for field in filter(self.spec.uses, table.fields):
             if field.time:
                 derived[field.name] = self._clock(field.time)
                 continue
-            columns[field.name] = values.field(field, raw(field.source))
-            if field.bucket or field.name in self.spec.dense_feature:
-                columns[f"_bad {field.name}"] = values.bad_number(raw(field.source))
+            columns[field.name] = values.field(field, raw(field.source), number(field.source))
+            if field in self.numeric_fields(k):
+                is_bad = f"{raw(field.source)} IS NOT NULL AND {number(field.source)} IS NULL"
+                columns[f"_bad {field.name}"] = f"({is_bad})"
         cases = " ".join(f"WHEN {w} THEN {self.dialect.literal(why)}" for w, why in faults.items())
-        query = f"SELECT {self._named(columns)}\n  FROM ({self.texts(k)})"
+        query = f"SELECT {self._named(columns)}\n  FROM ({self._parsed(k)})"
         query = f"SELECT *, {self._named(derived)}\n  FROM ({query})" if derived else query
         return f"SELECT *, CASE {cases} END AS _fault\nFROM ({query})"
+
+    def _of_impressions(self, values: Values, columns: dict, derived: dict, faults: dict) -> None:
+        shown = self.spec.impressions
+        columns["_label"] = values.label(shown.label, self._number(shown.label.column))
+        what = "neither 0 nor 1" if shown.label.at_least is None else "no number"
+        faults["_label IS NULL"] = f"label {shown.label.column} is {what}"
+        if shown.day:
+            columns["_day"] = as_day("_date")
+            faults["_day IS NULL"] = f"{shown.day} is no day"
+        else:
+            derived["_day"] = as_day(self.dialect.date(f"floor({self._local} / {DAY_MS}.0)"))
+
+    def _parsed(self, k: int) -> str:
+        """A query: the texts of the k-th table, and the numbers and dates among them."""
+        values = Values(self.spec, self.dialect)
+        columns = {f"number {n}": values.number(self._raw(n)) for n in self._numbers(k)}
+        if k == 0 and self.spec.impressions.day:
+            columns["_date"] = values.date(self._raw(self.spec.impressions.day))
+        more = f", {self._named(columns)}" if columns else ""
+        return f"SELECT *{more}\n  FROM ({self.texts(k)})"
+
+    def _number(self, column: str) -> str:
+        return self.dialect.column([f"number {column}"])
 
     def _raw(self, column: str) -> str:
         return self.dialect.column([f"raw {column}"])
@@ -205,25 +257,6 @@ class Plan:
             as_list = f"CAST({found} AS {d.list_type})"
             columns[f"raw {name}"] = as_list if name in lists else values.text(found)
         return f"SELECT {self._named(columns)}\n  FROM raw_{k}"
-
-    def _of_impressions(self, values: Values, columns: dict, derived: dict, faults: dict) -> None:
-        shown, as_events, raw = (
-            self.spec.impressions,
-            self.spec.impressions_are_events,
-            self._raw,
-        )
-        columns["_label"] = values.label(shown.label, raw(shown.label.column))
-        what = "neither 0 nor 1" if shown.label.at_least is None else "no number"
-        faults["_label IS NULL"] = f"label {shown.label.column} is {what}"
-        columns["_event"] = "TRUE" if as_events else "FALSE"
-        if as_events and as_events.keep_where:
-            column = as_events.keep_where.column
-            columns["_event"] = values.keeps(as_events.keep_where, raw(column))
-        if shown.day:
-            columns["_day"] = values.named_day(raw(shown.day))
-            faults["_day IS NULL"] = f"{shown.day} is no day"
-        else:
-            derived["_day"] = as_day(self.dialect.date(f"floor({self._local} / {DAY_MS}.0)"))
 
     def _clock(self, part: str) -> str:
         """The local hour, or the weekday with Monday as 0, as text."""

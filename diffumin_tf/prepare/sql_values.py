@@ -68,15 +68,12 @@ class Values:
             f"WHEN lower({trimmed}) = 'false' THEN 0.0 END"
         )
 
-    def bad_number(self, text: str) -> str:
-        return f"({text} IS NOT NULL AND {self.number(text)} IS NULL)"
-
-    def label(self, label: Label, text: str) -> str:
-        """1 or 0; NULL where the text says neither."""
-        value, least = self.number(text), label.at_least
-        if least is None:
-            return f"CASE WHEN {value} IN (0, 1) THEN CAST({value} AS INTEGER) END"
-        return f"CASE WHEN {value} >= {least!r} THEN 1 WHEN {value} < {least!r} THEN 0 END"
+    def label(self, label: Label, number: str) -> str:
+        """1 or 0; NULL where the number says neither."""
+        if label.at_least is None:
+            return f"CASE WHEN {number} IN (0, 1) THEN CAST({number} AS INTEGER) END"
+        least = repr(label.at_least)
+        return f"CASE WHEN {number} >= {least} THEN 1 WHEN {number} < {least} THEN 0 END"
 
     def time(self, text: str, unit: str | None, zone: str) -> str:
         """Epoch milliseconds of a number in a unit, or of a date-time."""
@@ -93,46 +90,52 @@ class Values:
             cases.insert(0, f"WHEN {d.matches(trimmed, NUMBER)} THEN {ms}")
         return f"CASE {' '.join(cases)} END"
 
-    def named_day(self, text: str) -> str:
-        """`yyyymmdd` or a date as the number yyyymmdd."""
-        d, day = self.dialect, self.whole(f"trim({text})")
+    def date(self, text: str) -> str:
+        """The date of `yyyymmdd`, of a date or of a date-time."""
+        d, day = self.dialect, f"trim({text})"
         digits = f"concat(substr({day}, 1, 4), '-', substr({day}, 5, 2), '-', substr({day}, 7, 2))"
         date = (
-            f"CASE WHEN {d.matches(day, '[0-9]{8}')} THEN {digits} "
+            f"CASE WHEN {d.matches(day, '[0-9]{8}([.]0*)?')} THEN {digits} "
             f"WHEN {d.matches(day, DATE_TIME)} THEN regexp_replace({day}, '[ T].*', '') END"
         )
-        return as_day(f"TRY_CAST({date} AS DATE)")
+        return f"TRY_CAST({date} AS DATE)"
 
-    def keeps(self, where: RowFilter, text: str) -> str:
-        wanted = where.equals
-        if isinstance(wanted, str) and wanted.lower() in ("true", "false"):
-            wanted = wanted.lower() == "true"
+    def keeps(self, where: RowFilter, text: str, number: str) -> str:
+        """Whether a row passes a filter, never NULL."""
+        wanted = filter_value(where)
         if not isinstance(wanted, str):
-            return f"coalesce({self.number(text)} = {float(wanted)!r}, FALSE)"
+            return f"coalesce({number} = {wanted!r}, FALSE)"
         return f"coalesce({self.whole(text)} = {self.whole(self.dialect.literal(wanted))}, FALSE)"
 
-    def field(self, field: FieldRule, text: str) -> str:
+    def field(self, field: FieldRule, text: str, number: str) -> str:
         """A text, a list of texts, or a number if the field is dense."""
         d = self.dialect
         if field.split or field.lists:
             values = d.split(text, field.split) if field.split else text
             return d.first(values) if field.take else values
         if field.bucket:
-            return self._bucket(self.number(text), field.bucket)
-        if field.name in self.spec.dense_feature:
-            value = f"coalesce({self.number(text)}, 0.0)"
-            return f"ln(1 + greatest({value}, 0.0))" if field.log1p else value
-        return text
+            return self._bucket(number, field.bucket)
+        if field.log1p:
+            return f"CASE WHEN {number} > 0 THEN ln(1 + {number}) WHEN {number} <= 0 THEN 0.0 END"
+        return number if field.name in self.spec.dense_feature else text
 
-    def _bucket(self, value: str, edges: str | list[float]) -> str:
+    def _bucket(self, number: str, edges: str | list[float]) -> str:
         text = self.dialect.text_type
         if edges == "log2":  # the bits of ⌊1 + x⌋, less 1: exact on every engine
-            inside = f"CAST(floor(1 + least(greatest({value}, 0.0), 9e18)) AS BIGINT)"
+            inside = f"CAST(floor(1 + least(greatest({number}, 0.0), 9e18)) AS BIGINT)"
             bucket = f"length(bin({inside})) - 1"
         else:
-            steps = (f"CASE WHEN {value} >= {edge!r} THEN 1 ELSE 0 END" for edge in edges)
+            steps = (f"CASE WHEN {number} >= {edge!r} THEN 1 ELSE 0 END" for edge in edges)
             bucket = " + ".join(steps) or "0"
-        return f"CASE WHEN {value} IS NOT NULL THEN CAST({bucket} AS {text}) END"
+        return f"CASE WHEN {number} IS NOT NULL THEN CAST({bucket} AS {text}) END"
+
+
+def filter_value(where: RowFilter) -> str | float:
+    """What a filter compares with: a text, or a number, as which true is 1."""
+    wanted = where.equals
+    if isinstance(wanted, str) and wanted.lower() in ("true", "false"):
+        return float(wanted.lower() == "true")
+    return wanted if isinstance(wanted, str) else float(wanted)
 
 
 def as_day(date: str) -> str:

@@ -16,7 +16,8 @@ _EXAMPLES = 2
 _HEAVY, _ABSURD = 0.01, 0.2  # share of all events that one user has
 _FEW_USERS = 20  # of so few, one may have a large share
 _LOOKED_AT = 200_000  # impressions, for the candidate in its own history
-_PRINTED_LIST = r"[\[(] ?['\"0-9].*[])]"  # ['a', 'b'], as a program prints a list
+# ['a', 'b'], ("a",) or [1, 2], as a program prints a list; "[30,60)" is a range.
+_PRINTED_LIST = r"[\[(] ?(['\"].*['\"],?|-?[0-9.]+(,? -?[0-9.]+)+) ?[\])]"
 
 
 def filters_and_lines(

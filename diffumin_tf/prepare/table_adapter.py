@@ -1,167 +1,78 @@
 """The adapter `tables`: a log of impressions + events + side tables → day partitions."""
 
-import hashlib
-import itertools
-from collections.abc import Iterator
-
-import numpy as np
+import posixpath
+import tempfile
+from typing import Any
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.prepare import accounts, clocks, sources, survey
-from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
-from diffumin_tf.prepare.findings import Findings
-from diffumin_tf.prepare.spec import TablesSpec
-from diffumin_tf.prepare.sql import Piece, Plan
-
-_BUCKET_ROWS = 100_000  # impressions and behaviours of the users that share a bucket
-# Of a part at most: what is in memory at once.
-_PART_SAMPLES, _PART_VALUES = 250_000, 8_000_000
-_HOUR_MS = 3_600_000
+from diffumin_tf.prepare import joined
+from diffumin_tf.prepare.dialects import DIALECTS
+from diffumin_tf.prepare.duckdb_engine import MEMORY_LIMIT, DuckDBEngine
+from diffumin_tf.prepare.jobs import sensible_jobs
+from diffumin_tf.prepare.join import Join, open_sources
+from diffumin_tf.prepare.partitions import Partitions
+from diffumin_tf.prepare.spec import JoinedSpec, TablesSpec
+from diffumin_tf.prepare.sql import Plan
 
 
-class Join:
-    """The tables of a spec, read and looked at by an engine, and joined by it.
+def prepare_tables(
+    spec: TablesSpec,
+    input_dir: str,
+    output_dir: str,
+    engine: str = "duckdb",
+    master: str | None = None,
+    jobs: int | None = None,
+    memory_limit: str = MEMORY_LIMIT,
+) -> dict[str, Any]:
+    """Joins the tables on an engine and writes the records; returns the manifest.
 
-    Attributes:
-        facts: what was found out about the data.
-        days: impressions, and values of histories, by day (yyyymmdd).
-
-    Raises:
-        DataError: a table cannot be used, or holds what can only be a mistake.
+    Complete days of the same spec are kept if all that their samples are made of is as it was.
     """
-
-    def __init__(self, spec: TablesSpec, input_dir: str, engine: DuckDBEngine, work: str) -> None:
-        self._spec, self._engine = spec, engine
-        self._sources = open_sources(spec, input_dir, work)
-        self.plan = plan = Plan(
-            spec, engine.dialect, lambda k, column: self._sources[k].position(column)
-        )
-        for k, source in enumerate(self._sources):
-            engine.add(k, source)
-        found = Findings(spec.allow)
-        self.facts = found.facts
-        clocks.check_units(plan, engine, self._sources)
-        survey.printed_lists(plan, engine, self._sources, found)
-        for statement in plan.rows():
-            engine.execute(statement)
-        for k, source in enumerate(self._sources):
-            found.facts["tables"][source.name] = accounts.account(plan, engine, k, source)
-        survey.filters_and_lines(plan, engine, self._sources, found)
-        shifts = clocks.clocks(plan, engine, self._sources, found)
-        survey.matches(plan, engine, self._sources, found)
-        rows = sum(t["rows"] for t in found.facts["tables"].values() if "time" in t)
-        self._buckets = min(max(rows // _BUCKET_ROWS, 1), engine.most_buckets)
-        for statement in plan.join(shifts, self._buckets):
-            engine.execute(statement)
-        self.days = self._sizes()
-        survey.labels_and_users(plan, engine, self._sources[0].name, found)
-        survey.histories(plan, engine, found)
-        survey.days(plan, engine, found)
-
-    def _sizes(self) -> dict[str, tuple[int, int]]:
-        length = f"max(_seen) - greatest(min(_seen) - {self._spec.max_len}, 0)"
-        rows = self._engine.rows(
-            "SELECT _day, sum(n) AS samples, sum(length) AS behaviours FROM (SELECT _day, "
-            f"count(*) AS n, {length} AS length FROM sample GROUP BY _u, _day) g "
-            "GROUP BY _day ORDER BY _day"
-        )
-        if not rows:
-            raise DataError(
-                f"{self._sources[0].paths[0]}: no impression lies within the days {self._spec.days}"
+    encoded = joined_spec(spec)
+    with tempfile.TemporaryDirectory(prefix="diffumin-prepare-") as work:
+        folder = posixpath.join(work, "joined")
+        with make_engine(engine, work, master, jobs, memory_limit) as running:
+            join = Join(spec, input_dir, running, work)
+            digests = join.digests()
+            output = Partitions(output_dir, joined.schema(encoded), spec, digests.get)
+            left = [day for day in join.days if day not in output.entries]
+            if left:
+                join.write(left, folder)
+        if left:
+            output = joined.encode(
+                encoded, folder, output_dir, jobs=jobs, digests=digests, made_by=spec
             )
-        fields = len(self._spec.behaviour)
-        return {
-            f"{row['_day']:08d}": (int(row["samples"]), int(row["behaviours"]) * fields)
-            for row in rows
-        }
-
-    def digests(self) -> dict[str, str]:
-        """For each day a digest of all that its samples are made of."""
-        plan, d, column = self.plan, self.plan.dialect, self.plan.dialect.column
-        spec = self._spec
-        names = (
-            ["s._row", "s._u", "s._i", "s._t", "s._label"]
-            if d.row_is_number
-            else ["s._u", "s._i", "s._t", "s._label"]
-        )
-        joins = ""
-        own = [f.name for f in spec.impressions.fields]
-        for name, key, table in (("item", "_i", spec.items), ("person", "_u", spec.users)):
-            if table:
-                joins += f" LEFT JOIN {name} ON {name}._key = s.{key}"
-        names += [f"s.{column([n])}" for n in own if n in plan.features]
-        for alias, table in (("item", spec.items), ("person", spec.users)):
-            names += [
-                f"{alias}.{column([f.name])}"
-                for f in (table.fields if table else ())
-                if f.name in plan.features
-            ]
-        shown = self._engine.rows(
-            f"SELECT _day, sum({d.digest(names)}) AS sum, max(_t) AS last FROM sample s{joins} "
-            "GROUP BY _day ORDER BY _day"
-        )
-        event = d.digest(["_u", "_t", "_n", *plan.behaviours.values()])
-        by_hour = self._engine.arrays(
-            f"SELECT hour, CAST(sum(dig) % 1000000007 AS BIGINT) AS sum FROM (SELECT "
-            f"CAST(floor(_t / {_HOUR_MS}.0) AS BIGINT) AS hour, {event} AS dig FROM event) e "
-            "GROUP BY hour ORDER BY hour"
-        )
-        within = {
-            row["_day"]: int(row["sum"])
-            for row in self._engine.rows(
-                f"SELECT d._day, sum({event}) AS sum FROM "
-                "(SELECT _day, max(_t) AS last FROM sample GROUP BY _day) d JOIN event ON "
-                f"CAST(floor(event._t / {_HOUR_MS}.0) AS BIGINT) = "
-                f"CAST(floor(d.last / {_HOUR_MS}.0) AS BIGINT) AND event._t < d.last GROUP BY d._day"
-            )
-        }
-        hours = np.asarray(by_hour["hour"])
-        sums = np.concatenate([[0], np.cumsum(np.asarray(by_hour["sum"], object))])
-        digests = {}
-        for row in shown:
-            before = sums[np.searchsorted(hours, row["last"] // _HOUR_MS)]
-            content = f"{row['sum']} {before} {within.get(row['_day'], 0)}"
-            digests[f"{row['_day']:08d}"] = hashlib.sha256(content.encode()).hexdigest()
-        return digests
-
-    def write(self, days: list[str], folder: str) -> list[str]:
-        """Writes the joined form of some days; returns the files."""
-        return self._engine.write(self.plan, list(self._pieces(days)), folder)
-
-    def _pieces(self, days: list[str]) -> Iterator[Piece]:
-        """First and last day, first and last bucket of each file: several small days, or a part."""
-        together: list[str] = []
-        samples = values = 0
-        for day in days:
-            n, size = self.days[day]
-            parts = max(self._spec.parts, -(-n // _PART_SAMPLES), -(-size // _PART_VALUES))
-            parts = min(parts, self._buckets)
-            full = samples + n > _PART_SAMPLES or values + size > _PART_VALUES or parts > 1
-            if together and full:
-                yield Piece(together[0], together[-1], 0, self._buckets - 1)
-                together, samples, values = [], 0, 0
-            if parts == 1:
-                together.append(day)
-                samples, values = samples + n, values + size
-                continue
-            edges = [self._buckets * i // parts for i in range(parts + 1)]
-            for low, high in itertools.pairwise(edges):
-                yield Piece(day, day, low, high - 1)
-        if together:
-            yield Piece(together[0], together[-1], 0, self._buckets - 1)
+    return output.finish(data=join.facts)
 
 
-def open_sources(spec: TablesSpec, input_dir: str, work: str) -> list[sources.Source]:
-    """The files of every table of a spec."""
-    return [
-        sources.open_source(
-            sources.find(input_dir, table.file), table.file, work, table.delimiter, table.quoting
-        )
-        for table in spec.tables
-    ]
+def sql_of(spec: TablesSpec, engine: str, input_dir: str | None) -> str:
+    """The statements of the join for people to read and to run themselves."""
+    position = Plan.position
+    with tempfile.TemporaryDirectory(prefix="diffumin-prepare-") as work:
+        if input_dir:
+            found = open_sources(spec, input_dir, work)
+            position = lambda k, column: found[k].position(column)  # noqa: E731
+    plan = Plan(spec, DIALECTS[engine], position)
+    lines = [f"-- raw_{k}: {table.file}" for k, table in enumerate(spec.tables)]
+    statements = [*plan.rows(), *plan.join({}), plan.joined()]
+    return "\n".join([*lines, *(f"{statement};\n" for statement in statements)])
 
 
-def joined_spec(spec: TablesSpec):
+def make_engine(
+    name: str, work: str, master: str | None, jobs: int | None, memory_limit: str
+) -> DuckDBEngine:
+    """An engine by its name."""
+    jobs = jobs or sensible_jobs(1 << 10, 1 << 40)
+    if name == "duckdb":
+        return DuckDBEngine(work, jobs, memory_limit)
+    try:
+        from diffumin_tf.prepare.spark_engine import SparkEngine
+    except ImportError:
+        raise DataError("engine spark: pip install 'diffumin_tf[spark]'") from None
+    return SparkEngine(work, jobs, master)
+
+
+def joined_spec(spec: TablesSpec) -> JoinedSpec:
     """How the joined form of a spec's tables is encoded."""
     return JoinedSpec(
         adapter="joined",
@@ -179,4 +90,5 @@ def joined_spec(spec: TablesSpec):
         missing=spec.missing,
         utc_offset_hours=spec.utc_offset_hours,
         compression=spec.compression,
+        allow=[kind for kind in spec.allow if kind == "time_range"],
     )

@@ -1,0 +1,185 @@
+"""The tables of a spec, read, looked at and joined by an engine."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from diffumin_tf.errors import ConfigError, DataError
+from diffumin_tf.prepare import accounts, clocks, sources, survey
+from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.findings import Findings
+from diffumin_tf.prepare.spec import TablesSpec
+from diffumin_tf.prepare.sql import Piece, Plan
+
+_BUCKET_ROWS = 100_000  # impressions and behaviours of the users that share a bucket
+# Of a part at most: what is in memory at once.
+_PART_SAMPLES, _PART_VALUES = 250_000, 3_000_000
+_HOUR_MS = 3_600_000
+
+
+class Join:
+    """The tables of a spec, read and looked at by an engine, and joined by it.
+
+    Attributes:
+        facts: what was found out about the data.
+        days: impressions, and values of histories, by day (yyyymmdd).
+
+    Raises:
+        DataError: a table cannot be used, or holds what can only be a mistake.
+    """
+
+    def __init__(self, spec: TablesSpec, input_dir: str, engine: DuckDBEngine, work: str) -> None:
+        self._spec, self._engine = spec, engine
+        self._sources = open_sources(spec, input_dir, work)
+        self.plan = plan = Plan(
+            spec, engine.dialect, lambda k, column: self._sources[k].position(column)
+        )
+        for k, source in enumerate(self._sources):
+            _check_lists(plan, k, source)
+            engine.add(k, source)
+        found = Findings(spec.allow)
+        self.facts = found.facts
+        clocks.check_units(plan, engine, self._sources)
+        survey.printed_lists(plan, engine, self._sources, found)
+        for statement in plan.rows():
+            engine.execute(statement)
+        for k, source in enumerate(self._sources):
+            found.facts["tables"][source.name] = accounts.account(plan, engine, k, source)
+        survey.filters_and_lines(plan, engine, self._sources, found)
+        shifts = clocks.clocks(plan, engine, self._sources, found)
+        survey.matches(plan, engine, self._sources, found)
+        rows = sum(t["rows"] for t in found.facts["tables"].values() if "time" in t)
+        self._buckets = min(max(rows // _BUCKET_ROWS, 1), engine.most_buckets)
+        for statement in plan.join(shifts, self._buckets):
+            engine.execute(statement)
+        self.days = self._sizes()
+        survey.labels_and_users(plan, engine, self._sources[0].name, found)
+        survey.histories(plan, engine, found)
+        survey.days(plan, engine, found)
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        length = f"max(_seen) - greatest(min(_seen) - {self._spec.max_len}, 0)"
+        rows = self._engine.rows(
+            "SELECT _day, sum(n) AS samples, sum(length) AS behaviours FROM (SELECT _day, "
+            f"count(*) AS n, {length} AS length FROM sample GROUP BY _u, _day) g "
+            "GROUP BY _day ORDER BY _day"
+        )
+        if not rows:
+            raise DataError(
+                f"{self._sources[0].paths[0]}: no impression lies within the days {self._spec.days}"
+            )
+        fields = len(self._spec.behaviour)
+        return {
+            f"{row['_day']:08d}": (int(row["samples"]), int(row["behaviours"]) * fields)
+            for row in rows
+        }
+
+    def digests(self) -> dict[str, str]:
+        """For each day a digest of all that its samples are made of."""
+        plan, d, column = self.plan, self.plan.dialect, self.plan.dialect.column
+        spec = self._spec
+        names = (
+            ["s._row", "s._u", "s._i", "s._t", "s._label"]
+            if d.row_is_number
+            else ["s._u", "s._i", "s._t", "s._label"]
+        )
+        joins = ""
+        own = [f.name for f in spec.impressions.fields]
+        for name, key, table in (("item", "_i", spec.items), ("person", "_u", spec.users)):
+            if table:
+                joins += f" LEFT JOIN {name} ON {name}._key = s.{key}"
+        names += [f"s.{column([n])}" for n in own if n in plan.features]
+        for alias, table in (("item", spec.items), ("person", spec.users)):
+            names += [
+                f"{alias}.{column([f.name])}"
+                for f in (table.fields if table else ())
+                if f.name in plan.features
+            ]
+        shown = self._engine.rows(
+            f"SELECT _day, sum({d.digest(names)}) AS sum, max(_t) AS last FROM sample s{joins} "
+            "GROUP BY _day ORDER BY _day"
+        )
+        event = d.digest(["_u", "_t", "_n", *plan.behaviours.values()])
+        by_hour = self._engine.arrays(
+            f"SELECT hour, CAST(sum(dig) % 1000000007 AS BIGINT) AS sum FROM (SELECT "
+            f"CAST(floor(_t / {_HOUR_MS}.0) AS BIGINT) AS hour, {event} AS dig FROM event) e "
+            "GROUP BY hour ORDER BY hour"
+        )
+        within = {
+            row["_day"]: int(row["sum"])
+            for row in self._engine.rows(
+                f"SELECT d._day, sum({event}) AS sum FROM "
+                "(SELECT _day, max(_t) AS last FROM sample GROUP BY _day) d JOIN event ON "
+                f"CAST(floor(event._t / {_HOUR_MS}.0) AS BIGINT) = "
+                f"CAST(floor(d.last / {_HOUR_MS}.0) AS BIGINT) AND event._t < d.last "
+                "GROUP BY d._day"
+            )
+        }
+        hours = np.asarray(by_hour["hour"])
+        sums = np.concatenate([[0], np.cumsum(np.asarray(by_hour["sum"], object))])
+        digests = {}
+        for row in shown:
+            before = sums[np.searchsorted(hours, row["last"] // _HOUR_MS)]
+            content = f"{row['sum']} {before} {within.get(row['_day'], 0)}"
+            digests[f"{row['_day']:08d}"] = hashlib.sha256(content.encode()).hexdigest()
+        return digests
+
+    def write(self, days: list[str], folder: str) -> list[str]:
+        """Writes the joined form of some days; returns the files."""
+        return self._engine.write(self.plan, list(self._pieces(days)), folder)
+
+    def _pieces(self, days: list[str]) -> Iterator[Piece]:
+        """First and last day, first and last bucket of each file: several small days, or a part."""
+        together: list[str] = []
+        samples = values = 0
+        for day in days:
+            n, size = self.days[day]
+            parts = max(self._spec.parts, -(-n // _PART_SAMPLES), -(-size // _PART_VALUES))
+            parts = min(parts, self._buckets)
+            full = samples + n > _PART_SAMPLES or values + size > _PART_VALUES or parts > 1
+            if together and full:
+                yield Piece(together[0], together[-1], 0, self._buckets - 1)
+                together, samples, values = [], 0, 0
+            if parts == 1:
+                together.append(day)
+                samples, values = samples + n, values + size
+                continue
+            edges = [self._buckets * i // parts for i in range(parts + 1)]
+            for low, high in itertools.pairwise(edges):
+                yield Piece(day, day, low, high - 1)
+        if together:
+            yield Piece(together[0], together[-1], 0, self._buckets - 1)
+
+
+def open_sources(spec: TablesSpec, input_dir: str, work: str) -> list[sources.Source]:
+    """The files of every table of a spec."""
+    return [
+        sources.open_source(
+            sources.find(input_dir, table.file), table.file, work, table.delimiter, table.quoting
+        )
+        for table in spec.tables
+    ]
+
+
+def _check_lists(plan: Plan, k: int, source: sources.Source) -> None:
+    """Columns of lists are named as such in the spec, and no others."""
+    lists = {f.source for f in plan.spec.tables[k].fields if f.lists}
+    for column in plan.columns(k):
+        kind = source.type_of(column)
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        if is_list and column not in lists:
+            raise ConfigError(
+                f"{source.paths[0]}: column {column!r} holds lists; a field of several values says "
+                f'{{"name": "{column}", "lists": true}}'
+            )
+        if not is_list and column in lists:
+            raise ConfigError(f"{source.paths[0]}: column {column!r} holds {kind}, not lists")
+        if pa.types.is_struct(kind) or pa.types.is_map(kind):
+            inner = f"; name a field of it, such as {column}.{kind.field(0).name}"
+            raise ConfigError(
+                f"{source.paths[0]}: column {column!r} holds {kind}"
+                f"{inner if pa.types.is_struct(kind) else ''}"
+            )
