@@ -52,10 +52,13 @@ class Join:
         shifts = clocks.clocks(plan, engine, self._sources, found)
         survey.matches(plan, engine, self._sources, found)
         rows = sum(t["rows"] for t in found.facts["tables"].values() if "time" in t)
-        self._buckets = min(max(rows // _BUCKET_ROWS, 1), engine.most_buckets)
+        self._buckets = min(max(rows // _BUCKET_ROWS, spec.parts), engine.most_buckets)
         for statement in plan.join(shifts, self._buckets):
             engine.execute(statement)
         self.days = self._sizes()
+        if spec.days:
+            (row,) = engine.rows("SELECT count(*) AS n FROM shown")
+            found.facts["outside_of_days"] = row["n"] - sum(n for n, _ in self.days.values())
         survey.labels_and_users(plan, engine, self._sources[0].name, found)
         survey.histories(plan, engine, found)
         survey.days(plan, engine, found)

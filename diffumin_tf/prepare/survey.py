@@ -15,6 +15,7 @@ _LOW_MATCH = 0.5
 _EXAMPLES = 2
 _HEAVY, _ABSURD = 0.01, 0.2  # share of all events that one user has
 _FEW_USERS = 20  # of so few, one may have a large share
+_FEW_ROWS = 20  # so few say nothing
 _LOOKED_AT = 200_000  # impressions, for the candidate in its own history
 # ['a', 'b'], ("a",) or [1, 2], as a program prints a list; "[30,60)" is a range.
 _PRINTED_LIST = r"[\[(] ?(['\"].*['\"],?|-?[0-9.]+(,? -?[0-9.]+)+) ?[\])]"
@@ -188,7 +189,7 @@ def labels_and_users(plan: Plan, engine: DuckDBEngine, name: str, found: Finding
     (row,) = engine.rows(
         "SELECT count(*) AS n, sum(_label) AS clicks, count(DISTINCT _u) AS users FROM shown"
     )
-    if row["clicks"] in (0, row["n"]):
+    if row["n"] >= _FEW_ROWS and row["clicks"] in (0, row["n"]):
         line = f"{name}: every label is {int(row['clicks'] > 0)} ({row['n']:,} impressions)"
         found.refuse("one_label", line)
     (twice,) = engine.rows(
@@ -259,7 +260,7 @@ def _own_item(clicked: np.ndarray, own: np.ndarray, lag: np.ndarray, found: Find
         "not_clicked": float(own[~clicked].mean()) if (~clicked).any() else 0.0,
     }
     facts = found.facts["own_item"] = {**shares, "measured_on": len(own)}
-    if not own.any():
+    if own.sum() < _FEW_ROWS:
         return
     lags = lag[own]
     median = facts["median_lag_seconds"] = float(np.median(lags))

@@ -26,7 +26,7 @@ bob,7,{T0 + 4},0,
 }
 SPEC = {
     "impressions": {
-        **{"file": "shown.csv", "user": "uid", "item": "vid", "time": "ms"},
+        **{"file": "shown.csv", "user": "uid", "item": "vid", "time": "ms", "time_unit": "ms"},
         "label": {"column": "click"},
         "outcomes": ["watched"],
         "fields": ["tab", "watched"] + [{"name": n, "time": n} for n in ("hour", "weekday")],
@@ -34,7 +34,13 @@ SPEC = {
     "impressions_are_events": {"keep_where": {"column": "watched", "equals": 1}},
     "events": [
         {
-            **{"file": "earlier.csv", "user": "who", "item": "what", "order_by": ["ms", "no"]},
+            **{
+                "file": "earlier.csv",
+                "user": "who",
+                "item": "what",
+                "order_by": ["ms", "no"],
+                "time_unit": "ms",
+            },
             "fields": ["watched"],
         }
     ],

@@ -74,7 +74,7 @@ def test_the_files_of_eleme_become_lists_by_day(load):
         ("max_len", "10", ["max_len", "'10'"]),
         ("max_bad_fraction", 2, ["max_bad_fraction", "2"]),
         ("adapter", "elem", ["adapter", "'elem'", "'eleme'"]),
-        ("impressions.time_unit", "us", ["impressions.time_unit", "'us'", "'ms'"]),
+        ("impressions.time_unit", "min", ["impressions.time_unit", "'min'", "'ms'"]),
         ("days", ["20220425", "20220431"], ["days.1", "'20220431'", "yyyymmdd"]),
         ("cat_feature", ["uid", "autor"], ["cat_feature", "'autor'", "'author'"]),
         ("cat_feature", ["uid", "uid"], ["cat_feature", "'uid'", "twice"]),

@@ -44,9 +44,9 @@ def test_ties_follow_the_order_columns_then_the_tables_then_the_lines(tmp_path):
     shown = [(T0 + t, 1, 0, 0, n) for n, t in enumerate(rng.integers(0, 5, 60))]
     lines = [f"u{n % 3},e{n},{t},{a},{b}" for t, _, a, b, n in events]
     (tmp_path / "events.csv").write_text("\n".join(["u,v,t,a,b", *lines]))
-    lines = [f"u{n % 3},s{n},{t},1" for t, _, _, _, n in shown]
+    lines = [f"u{n % 3},s{n},{t},{n % 2}" for t, _, _, _, n in shown]
     (tmp_path / "shown.csv").write_text("\n".join(["u,v,t,click", *lines]))
-    table = {"user": "u", "item": "v"}
+    table = {"user": "u", "item": "v", "time_unit": "ms"}
     spec = {
         "impressions": {**table, "file": "shown.csv", "time": "t", "label": {"column": "click"}},
         "impressions_are_events": {},
@@ -86,7 +86,7 @@ def test_records_keep_the_order_of_the_file_and_the_manifest_counts_its_rows(tab
     # Only impressions that `keep_where` keeps are behaviours.
     assert second[1]["vid_list"] == ids("vid", "3", "1", "2")
     rows = {"users.csv": 2, "items.csv": 3, "shown.csv": 6, "earlier.csv": 5}
-    assert manifest["rows_in"] == rows
+    assert {file: t["rows"] for file, t in manifest["data"]["tables"].items()} == rows
     with open(f"{tables[2]}/manifest.json") as file:
         assert json.load(file) == manifest
 
@@ -126,7 +126,7 @@ def test_the_day_may_come_from_a_column_and_days_bound_what_is_written(tables, t
     spec = {**SPEC, "impressions": impressions, "days": ["20220502", "20220503"]}
     manifest = prepare(write_spec(tmp_path, spec), *tables[1:])
     assert list(manifest["days"]) == ["20220502", "20220503"]
-    assert manifest["dropped_rows"] == {"impressions outside of days": 4}
+    assert manifest["data"]["outside_of_days"] == 4
     # Impressions of days that are not written are still behaviours.
     assert read_samples(tables[2], "20220503")[0]["vid_list"][0] == ids("vid", "1")[0]
 
@@ -142,7 +142,7 @@ def test_days_are_local_days_and_one_of_them_must_have_impressions(tables, tmp_p
 @pytest.mark.parametrize(
     ("file", "line", "reason"),
     [
-        ("shown.csv", "ann,1,soon,home,1,1", "ms is no number"),
+        ("shown.csv", "ann,1,soon,home,1,1", "ms is no time in ms since 1970"),
         ("shown.csv", f"ann,1,{T0}000,home,1,1", "ms is no time in ms since 1970"),
         ("shown.csv", f"ann,1,{T0},home,2,1", "label click is neither 0 nor 1"),
         ("shown.csv", f"ann,1,{T0},home,,1", "label click is neither 0 nor 1"),
@@ -150,8 +150,6 @@ def test_days_are_local_days_and_one_of_them_must_have_impressions(tables, tmp_p
         ("shown.csv", f"ann,1,{T0},home,1", "5 columns instead of 6"),
         ("earlier.csv", f"ann,1,{T0},last,1", "no is no number"),
         ("users.csv", "ann,rome,1", "uid stands twice"),
-        ("users.csv", "eve,rome,many", "fans is no number"),
-        ("items.csv", "4,z,t,long", "length is no number"),
     ],
 )
 def test_bad_lines_are_counted_up_to_the_limit_and_fail_above_it(
@@ -160,13 +158,13 @@ def test_bad_lines_are_counted_up_to_the_limit_and_fail_above_it(
     with open(tmp_path / "in" / file, "a") as table:
         table.write(line + "\n")
     lines = FILES[file].count("\n")
-    with pytest.raises(DataError, match=f"{file}: 1 of {lines} lines(.|\n)*line {lines + 1}: "):
+    with pytest.raises(DataError, match=f"{file}: 1 of {lines} rows(.|\n)*line {lines + 1}: "):
         prepare(*tables)
     assert visible_files(tables[2]) == {}
     tolerant = write_spec(tmp_path, {**SPEC, "max_bad_fraction": 0.5})
-    account = prepare(tolerant, *tables[1:])["bad_lines"][file]
-    assert account["by_reason"] == {reason: 1}
-    assert account["first"] == [{"line": lines + 1, "reason": reason, "text": line}]
+    account = prepare(tolerant, *tables[1:])["data"]["tables"][file]
+    assert account["bad_by_reason"] == {reason: 1}
+    assert account["first_bad"] == [{"line": lines + 1, "reason": reason, "text": line}]
 
 
 @pytest.mark.parametrize("file", sorted(FILES))
