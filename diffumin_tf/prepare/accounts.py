@@ -109,7 +109,9 @@ def _first_bad(
         for e in rejects[:_QUOTED]
     ]
     good = f"SELECT _row, _fault FROM row_{k} WHERE _kept AND _fault IS NOT NULL"
-    columns = [plan.dialect.column([f"raw {name}"]) for name in plan.columns(k)]
+    there = list(source.columns)
+    in_file = sorted(plan.columns(k), key=lambda name: there.index(source.position(name)[0]))
+    columns = [plan.dialect.column([f"raw {name}"]) for name in in_file]
     texts = ", ".join(f"coalesce(CAST({c} AS {plan.dialect.text_type}), '')" for c in columns)
     faulty = engine.rows(
         f"SELECT f._row, f._fault, concat_ws(',', {texts}) AS text FROM "

@@ -166,12 +166,13 @@ def _match(
     found.facts["joins"].append(fact)
     if not total or fact["rate"] >= _LOW_MATCH:
         return
-    unmatched = "SELECT {0}.v FROM {0} LEFT JOIN {1} ON {1}.v = {0}.v WHERE {1}.v IS NULL"
+    unmatched = (
+        "SELECT {0}.v FROM {0} LEFT JOIN {1} ON {1}.v = {0}.v "
+        "WHERE {1}.v IS NULL AND {0}.v IS NOT NULL"
+    )
     lists = {"examples": unmatched.format("h", "t"), "examples_there": unmatched.format("t", "h")}
     for key, query in lists.items():
-        listed = engine.rows(
-            f"{with_values} {query} AND v IS NOT NULL ORDER BY 1 LIMIT {_EXAMPLES}"
-        )
+        listed = engine.rows(f"{with_values} {query} ORDER BY 1 LIMIT {_EXAMPLES}")
         fact[key] = [row["v"] for row in listed]
     texts = [", ".join(map(repr, fact[key])) or "none" for key in lists]
     line = (

@@ -12,7 +12,8 @@ from diffumin_tf.input.fingerprint import fingerprint
 
 _TYPES = pa.types
 _WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
-_EXPONENT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?[eE]\+?[0-9]+")
+# As programs print large numbers: 1e+10, 1.0E10. An id such as 12e4 is none.
+_EXPONENT = re.compile(r"[+-]?[0-9]\.[0-9]+[eE]\+?[0-9]+|[+-]?[0-9][eE]\+[0-9]+")
 _LARGEST = 9e18  # of a whole number; one beyond it is no 64-bit id
 _ODD = frozenset(".eE")  # only a text that has one of these is not canonical
 _DAY = re.compile(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})")

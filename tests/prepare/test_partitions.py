@@ -1,5 +1,6 @@
 """Days are whole or absent, kept where they are complete, and never taken from elsewhere."""
 
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -8,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.input.records import PartWriter
 from diffumin_tf.prepare.command import prepare
+from diffumin_tf.prepare.partitions import Partitions
 from tests.prepare.prepared import read_samples, visible_files
 from tests.prepare.small_tables import SPEC, write_spec
 
@@ -26,10 +27,12 @@ def test_the_manifest_tells_what_happened(tables):
 
 def test_parts_and_compression_change_the_files_but_not_the_samples(tables, tmp_path):
     prepare(*tables)
-    spec = write_spec(tmp_path, {**SPEC, "parts": 2, "compression": "GZIP"})
+    spec = write_spec(tmp_path, {**SPEC, "parts": 3, "compression": "GZIP"})
     prepare(spec, tables[1], str(tmp_path / "gz"))
     names = sorted(os.listdir(tmp_path / "gz" / "20220425"))
-    assert names == ["_SUCCESS.json", "part-00000.gz", "part-00001.gz"]
+    # Users are dealt to the parts, so that one may go without.
+    assert names[0] == "_SUCCESS.json"
+    assert names[1:] == [f"part-{n:05d}.gz" for n in range(len(names) - 1)]
     plain, packed = (read_samples(o, "20220425") for o in (tables[2], tmp_path / "gz"))
     assert sorted(map(str, plain)) == sorted(map(str, packed))
 
@@ -73,35 +76,38 @@ def test_a_day_made_from_something_else_is_refused_and_kept(tables, change, trou
     assert visible_files(tables[2]) == before
 
 
-def test_what_a_killed_run_leaves_are_whole_days_and_can_be_completed(
-    tables, tmp_path, monkeypatch
-):
+def test_what_a_killed_run_leaves_are_whole_days_and_can_be_completed(tables, monkeypatch):
     spec, folder, output = tables
-    write, killed = PartWriter.write, tmp_path / "killed"
+    prepare(*tables)
+    whole = visible_files(output)
+    shutil.rmtree(output)
+    done = Partitions._done
 
-    def write_and_copy(self, serialised):
-        write(self, serialised)
-        if os.path.exists(f"{output}/20220425"):  # in the middle of the second day
-            shutil.copytree(output, killed)
+    def killed_on_the_second_day(self, staging, day, *others):
+        if day == "20220426":
+            os._exit(9)
+        done(self, staging, day, *others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PartWriter, "write", write_and_copy)
-        prepare(*tables)
-    assert {name.split("/")[0] for name in visible_files(killed)} == {"20220425"}
-    assert len(read_samples(killed, "20220425")) == 4
-    assert ".20220426.incomplete" in os.listdir(killed)
-    prepare(spec, folder, str(killed))
-    assert visible_files(killed) == visible_files(output)
-    assert not [name for name in os.listdir(killed) if "incomplete" in name]
+        patch.setattr(Partitions, "_done", killed_on_the_second_day)
+        process = multiprocessing.get_context("fork").Process(target=prepare, args=tables)
+        process.start()
+        process.join()
+    assert process.exitcode == 9
+    assert {name.split("/")[0] for name in visible_files(output)} == {"20220425"}
+    assert len(read_samples(output, "20220425")) == 4
+    prepare(*tables)
+    assert visible_files(output) == whole
+    assert sorted(n for n in os.listdir(output) if n.startswith(".")) in ([], [".lock"])
 
 
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tables, monkeypatch):
     writer = tf.io.TFRecordWriter
     with monkeypatch.context() as patch:
         patch.setattr(tf.io, "TFRecordWriter", lambda path, *args: writer("/dev/full", *args))
-        with pytest.raises(DataError, match="20220425: no space left on the disk"):
+        with pytest.raises(DataError, match="out/.*: no space left on the disk"):
             prepare(*tables)
-    assert sorted(os.listdir(tables[2])) == ["data_struct.json"]
+    assert visible_files(tables[2]) == {}
     assert prepare(*tables)["rows_written"] == 6
 
 
