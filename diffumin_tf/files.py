@@ -87,8 +87,7 @@ def staged_directory(final: str) -> Iterator[str]:
     try:
         gfile.makedirs(parent or ".")
     except tf.errors.OpError as error:
-        where = from_where(parent)
-        raise DataError(f"{parent}{where}: cannot be made: {error.message}") from None
+        raise DataError(f"{final}{from_where(final)}: cannot be made: {error.message}") from None
     is_local = "://" not in final
     lock = posixpath.join(parent, f".{name}.lock")
     with held(lock, final, "process") if is_local else contextlib.nullcontext():

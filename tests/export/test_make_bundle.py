@@ -141,7 +141,7 @@ def test_the_same_again_is_the_same_and_names_no_path_of_the_machine(export, bun
         (["--publish=localhost"], "--publish: must be an address"),
         (["--publish=fe80::1%eth0"], "--publish: must be an address"),
         (["--output=/"], "/: exists already"),
-        (["--output=FILE/b"], "--output: FILE/b: "),
+        (["--output=FILE/b"], "FILE/b: cannot be made"),
         (["--export=none"], "none: cannot be read"),
         (["--export=."], ".: no versions"),
     ],
