@@ -28,6 +28,7 @@ LOST = (
 _BATCHES = (1024, 32, 1)  # a failure is looked for in ever smaller ones
 # A record on disk: length (uint64), checksum of the length, data, checksum of the data.
 _LENGTH_BYTES, _FRAME_BYTES = 8, 16
+_GZIP = b"\x1f\x8b"
 _LOCAL_PIECE_BYTES, _REMOTE_PIECE_BYTES = 1 << 13, 1 << 22
 
 
@@ -172,7 +173,12 @@ def frames(file: str) -> tuple[int, str]:
             field = piece[offset - start : offset - start + _LENGTH_BYTES]
             needed, left = _FRAME_BYTES + int.from_bytes(field, "little"), size - offset
             if needed > left:
-                return count, f"{left:,} bytes are left, but the next one takes {needed:,}"
+                zipped = (
+                    "; it begins as a gzip file: name it .gz"
+                    if not count and piece[:2] == _GZIP
+                    else ""
+                )
+                return count, f"{left:,} bytes are left, but the next one takes {needed:,}{zipped}"
             offset += needed
             count += 1
     return count, ""

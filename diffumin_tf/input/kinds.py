@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from diffumin_tf.config.schema import GROUPS, DataStruct
 from diffumin_tf.errors import DataError, did_you_mean
 from diffumin_tf.input.columns import Features
-from diffumin_tf.input.damage import DAMAGE, frames, lost_files_named
+from diffumin_tf.input.damage import DAMAGE, FileCheck, frames, lost_files_named
 from diffumin_tf.input.parsing import FIRST, first_records
 
 
@@ -36,6 +36,9 @@ def with_kinds(schema: DataStruct, files: Sequence[str]) -> DataStruct:
                 _check_kind(schema, name, kinds[name], f"{where}: key {name!r} holds {value}")
         if kinds.keys() >= wanted.keys():
             break
+    if not count:
+        FileCheck(schema).look(files)  # names what is damaged so that its length shows it
+        raise DataError(f"{files[0]}: no record can be read in {len(files)} files")
     for name in wanted:
         if name not in kinds:
             held = ", ".join(sorted(keys))

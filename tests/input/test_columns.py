@@ -1,6 +1,7 @@
 """Records with a key for each column: the same batches as `prepare`'s, and one clear error."""
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -156,6 +157,16 @@ def test_kinds_are_found_behind_missing_values_and_damage_and_may_be_said(column
     assert DataStruct.from_dict(schema.to_dict()).kinds == schema.kinds
     said = DataStruct.from_dict({**COLUMNS, "kind": {"hour": "int64"}})
     assert with_kinds(said, files).kinds["hour"] == "int64"
+
+
+def test_where_no_record_can_be_read_the_reason_is_named(columns, data, tmp_path):
+    (zipped,) = write_parts(tmp_path / "a", map(example_of, rows_of(columns, data)), 1, "GZIP")
+    os.rename(zipped, zipped.removesuffix(".gz"))
+    with pytest.raises(DataError, match="a/part-00000: torn .* begins as a gzip file: name it .gz"):
+        with_kinds(columns, [zipped.removesuffix(".gz")])
+    (tmp_path / "part-0").touch()
+    with pytest.raises(DataError, match="part-0: no record can be read in 1 files"):
+        with_kinds(columns, [str(tmp_path / "part-0")])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.run.find import find_experiment
@@ -161,3 +162,34 @@ def test_an_experiment_is_found_by_its_path_or_its_name(exp, tmp_path, monkeypat
     assert find_experiment("mine") == "./exp/user1/mine"
     with pytest.raises(ConfigError, match="--exp 'Elem': no task_conf.json in Elem, .*user1/Elem"):
         find_experiment("Elem")
+
+
+def test_a_glob_keeps_the_days_of_each_split_apart(exp, tmp_path):
+    lines = []
+    data = f"{tmp_path}/data/*/part-*"
+    create_run(str(exp), str(tmp_path / "run"), [f"train_data_path={data}"], lines.append)
+    days = {"train": (1, 2), "valid": (3, 3), "test": (4, 4)}
+    for split, (first, last) in days.items():
+        (line,) = (line for line in lines if line.startswith(f"{split}: "))
+        assert f"{tmp_path}/data/2024010{first}/part-00000 … " in line
+        assert line.endswith(f"{tmp_path}/data/2024010{last}/part-00001")
+
+
+def test_what_looks_like_a_mistake_in_the_first_records_is_said_of_each_split(exp, tmp_path):
+    lines = []
+    for day in (tmp_path / "data").iterdir():
+        for file in day.glob("part-*"):
+            samples = [
+                tf.train.Example.FromString(sample)
+                for sample in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+            ]
+            with tf.io.TFRecordWriter(str(file)) as writer:
+                for sample in samples:
+                    sample.features.feature["item_list"].Clear()
+                    writer.write(sample.SerializeToString())
+    create_run(str(exp), str(tmp_path / "run"), [], lines.append)
+    assert [line.split(":")[0] for line in lines if "key 'item_list' is empty in" in line] == [
+        "train",
+        "valid",
+        "test",
+    ]
