@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
@@ -16,6 +17,7 @@ from diffumin_tf.input.parsing import first_records, misfit, parse
 
 _RAW_IDS = 2**31  # fingerprints are below it once in four billion
 _MANY = 0.1  # of the records
+_ENOUGH = 32  # records, of which not all agree by chance
 _WORDS = frozenset(("null", "none", "nan", "na", "n/a", "nil", "undefined", r"\n", "-", "(null)"))
 _ZERO = "holds 0, and {count:,} times in {first}: that is a missing value; where 0 is an id, add 1"
 
@@ -97,6 +99,24 @@ def _labels(first: First) -> Finds:
         yield 0, "the label", f"is {labels[0]} in all of {first}"
 
 
+def _label_again(first: First) -> Finds:
+    """Columns of two values that tell the label."""
+    label, layout = first.raw["label"], first.layout
+    if len(label) < _ENOUGH or len(np.unique(label)) == 1:
+        return
+    columns = [("cat_feature", n) for n in layout.fields] + [
+        ("dense_feature", n) for n in layout.dense
+    ]
+    for group, name in columns:
+        values = first.raw[group][:, first.schema.position(group, name)]
+        clicked, other = np.unique(values[label == 1]), np.unique(values[label == 0])
+        if len(clicked) == len(other) == 1 and clicked != other:
+            what = (
+                f"is {clicked[0]} where the label is 1, and {other[0]} elsewhere, in all of {first}"
+            )
+            yield 0, first.key(name, group), f"{what}: known before the impression?"
+
+
 def _users(first: First) -> Finds:
     name, schema = first.user_column, first.schema
     groups = [g for g in ("auxiliary_info", "cat_feature") if name in getattr(schema, g)]
@@ -105,6 +125,9 @@ def _users(first: First) -> Finds:
     users = first.raw[groups[0]][:, schema.position(groups[0], name)]
     if len(np.unique(users)) == 1:
         yield 0, first.key(name, groups[0]), f"is {users[0]}, one user, in all of {first}"
+    elif (missing := np.flatnonzero(users == 0)).size > _MANY * len(users):
+        what = f"is missing (0) in {missing.size:,} of {first}, which all count as one user"
+        yield missing[0], first.key(name, groups[0]), what
     if schema.kinds.get(name) == "float":
         yield 0, first.key(name), "holds floats, which tell users apart up to 2^24 only"
 
@@ -163,7 +186,7 @@ def _never_matched(first: First) -> Finds:
     for field, history in pairs:
         (ids, records), past = first.ids(field), first.ids(history)[0]
         ids, records, past = ids[ids > 0], records[ids > 0], past[past > 0]
-        if ids.size and past.size and not np.isin(ids, past).any():
+        if ids.size and past.size and not pd.Index(past).isin(ids).any():
             what = f"holds {ids[0]}; neither it nor another of its ids is in {first.key(history)}"
             yield records[0], first.key(field), f"{what} of {first}, where {past[0]} is"
 
@@ -224,6 +247,7 @@ def _as_written(first: First) -> Finds:
 
 _LOOKS = (
     _labels,
+    _label_again,
     _users,
     _equal_records,
     _nothing,

@@ -118,6 +118,20 @@ FAULTS = {
         lambda d: dense(d, slice(None), 0.0),
         "record 0: key 'dense_feature', column 'price' is 0.0 in all of the first 64 records",
     ),
+    "the label among the features": (
+        lambda d: dense(d, slice(None), d.label[:, None] * 5.0),
+        "record 0: key 'dense_feature', column 'price' is 5.0 where the label is 1, and 0.0 else",
+    ),
+    "an id as the label": (
+        lambda d: changed(d, hour=300 + d.label),
+        "record 0: key 'cat_feature', column 'hour' is 301 where the label is 1, and 300 elsewhere",
+    ),
+    "users who are missing": (
+        lambda d: dataclasses.replace(
+            d, auxiliary_info=d.auxiliary_info * (np.arange(COUNT)[:, None] > 9)
+        ),
+        r"record 0: key 'auxiliary_info', column 'user_id' is missing \(0\) in 10 of the first 64",
+    ),
     "one label": (
         lambda d: dataclasses.replace(d, label=np.ones(COUNT, np.int64)),
         "record 0: the label is 1 in all of the first 64 records",
