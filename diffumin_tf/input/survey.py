@@ -18,7 +18,10 @@ from diffumin_tf.input.parsing import first_records, misfit, parse
 _RAW_IDS = 2**31  # fingerprints are below it once in four billion
 _MANY = 0.1  # of the records
 _ENOUGH = 32  # records, of which not all agree by chance
-_WORDS = frozenset(("null", "none", "nan", "na", "n/a", "nil", "undefined", r"\n", "-", "(null)"))
+# How logs write that a value is missing, besides those that are read as such.
+_WORDS = frozenset(
+    (b"null", b"none", b"nil", b"na", b"nat", b"n/a", b"<na>", b"undefined", b"\\n", b"(null)")
+)
 _ZERO = "holds 0, and {count:,} times in {first}: that is a missing value; where 0 is an id, add 1"
 
 Finds = Iterator[tuple[int, str, str]]  # record among the first, where in it, and what is there
@@ -231,7 +234,7 @@ def _as_written(first: First) -> Finds:
         feature = tf.train.Example.FromString(sample).features.feature
         for name in (name for name in schema.categorical if name in feature):
             for text in feature[name].bytes_list.value:
-                if text.lower().decode(errors="replace") in _WORDS or text != text.strip():
+                if text.lower().strip() in _WORDS or text != text.strip():
                     texts.setdefault(name, (record, text))
             if name in schema.ragged and (numbers := feature[name].int64_list.value):
                 filled[name] += 1

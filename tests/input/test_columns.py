@@ -3,6 +3,7 @@
 import math
 import os
 
+import duckdb
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +13,10 @@ from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.input import parsing, records
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.dataset import Batches
+from diffumin_tf.input.fingerprint import fingerprint
 from diffumin_tf.input.kinds import with_kinds
+from diffumin_tf.prepare.dialects import DuckDB
+from diffumin_tf.prepare.sql_values import Values
 from tests.column_records import COLUMNS, example_of, fingerprinted, rows_of
 from tests.input.part_files import flip_data, frame_of, small_path, write_parts
 from tests.small_log import samples
@@ -79,10 +83,21 @@ def test_a_whole_number_is_one_id_however_it_is_written_and_zero_is_one_too(colu
         one(columns, item=3, user=3)["cat_feature"][0, 0]
         != one(columns, item=3)["cat_feature"][0, 1]
     )
-    for missing in (None, math.nan, ""):
+    for missing in (None, math.nan, "", "nan", "NaN"):
         assert one(columns, item=missing)["cat_feature"][0, 1] == 0
     assert one(columns, user_id="ann", click=1)["auxiliary_info"][0, 0] > 0
     assert one(columns, price=3)["dense_feature"][0, 0] == 3.0
+
+
+def test_texts_are_read_as_prepare_reads_them(columns):
+    texts = ["7", "7.0", "+7.0", "-7.", "007", "7.50", "1.0E10", "1e+10", "1.25E1", "12e4", "a.0"]
+    texts += ["1.2345678E7", "9.3E18", "1e+400", "7e0", " 7"]
+    whole = Values(None, DuckDB()).whole("text")
+    query = f"SELECT {whole} FROM (SELECT unnest(?) AS text)"
+    as_prepared = [text for (text,) in duckdb.execute(query, [texts]).fetchall()]
+    ids = [int(one(columns, item=text)["cat_feature"][0, 1]) for text in texts]
+    assert ids == fingerprint("item", as_prepared).tolist()
+    assert len(set(ids)) < len(texts)
 
 
 def test_an_empty_list_is_a_missing_value(columns):
