@@ -1,5 +1,6 @@
 """The command line: `diffumin prepare | train | daily | evaluate | predict | export | …`."""
 
+import posixpath
 import re
 import shlex
 import sys
@@ -41,6 +42,7 @@ def _prepare(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_enum("print_sql", None, ["duckdb", "spark"], "Only print the join.", values)
     parse(values, "diffumin prepare", argv, ("spec",))
     part = _slice(values.slice or "1/1")
+    from diffumin_tf.prepare import report
     from diffumin_tf.prepare.command import prepare, print_sql
 
     if values.print_sql:
@@ -53,8 +55,8 @@ def _prepare(values: flags.FlagValues, argv: Sequence[str]) -> None:
     if manifest is None:
         print(f"slice {values.slice} is encoded; when all are, run once without --slice")
         return
-    for day, entry in sorted(manifest["days"].items()):
-        print(f"{day}: {entry['examples']:,} examples, click rate {entry['click_rate']:.4f}")
+    print("\n".join(report.lines(report.facts_of(manifest))))
+    print(f"page: {posixpath.join(values.output, report.PAGE)}")
 
 
 def _slice(text: str) -> tuple[int, int]:

@@ -80,13 +80,21 @@ def test_predict_writes_a_line_a_sample(model, tmp_path, capsys):
 
 def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
     handed = []
-    days = {"20240102": {"examples": 1200, "click_rate": 0.25}}
+    manifest = {
+        "days": {"20240102": {"examples": 1200, "clicks": 300, "click_rate": 0.25}},
+        "history_length": {"mean": 1.5},
+        "empty_histories": 0.25,
+        "missing": {},
+        "data": {"warnings": ["the sky is grey"]},
+    }
     monkeypatch.setattr(
-        "diffumin_tf.prepare.command.prepare", lambda *args: handed.append(args) or {"days": days}
+        "diffumin_tf.prepare.command.prepare", lambda *args: handed.append(args) or manifest
     )
     monkeypatch.setattr("diffumin_tf.run.demo.demo", lambda *args: handed.append(args))
     assert cli.main(["prepare", "--spec", "s", "--input", "i", "--output", "o"]) == 0
-    assert "20240102: 1,200 examples, click rate 0.2500" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "1,200 impressions, click rate 0.2500\nwarning: the sky is grey\n" in shown
+    assert "page: o/report.html\n" in shown
     slice_of_files = ["--jobs", "3", "--slice", "2/4"]
     assert (
         cli.main(["prepare", "--spec", "s", "--input", "i", "--output", "o", *slice_of_files]) == 0

@@ -8,7 +8,7 @@ from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.sources import Source, count_lines
 from diffumin_tf.prepare.sql import Plan
 
-_QUOTED = 5  # bad lines
+QUOTED = 5  # bad lines
 _QUOTE_LENGTH = 120
 
 
@@ -42,7 +42,7 @@ def account(plan: Plan, engine: DuckDBEngine, k: int, source: Source) -> dict[st
         facts["first_bad"] = _first_bad(plan, engine, k, source, rejects, lines.get("at", {}))
     bad_values = _bad_values(plan, engine, k)
     facts["bad_values"] = {name: n for name, n in bad_values.items() if n}
-    _check(source.paths[0], facts, spec.max_bad_fraction, facts["dropped_by_filter"])
+    check(source.paths[0], facts, spec.max_bad_fraction, facts["dropped_by_filter"])
     for name, n in facts["bad_values"].items():
         if n > spec.max_bad_fraction * rows:
             field = next(f for f in table.fields if f.name == name)
@@ -63,7 +63,16 @@ def role(plan: Plan, k: int) -> str:
     return "users" if spec.tables[k] is spec.users else "items"
 
 
-def _check(path: str, facts: dict[str, Any], max_bad_fraction: float, dropped: int) -> None:
+def check(path: str, facts: dict[str, Any], max_bad_fraction: float, dropped: int = 0) -> None:
+    """Fails where a table has no rows, no good one, or too many bad ones.
+
+    Args:
+        facts: "rows", "bad", "bad_by_reason" and "first_bad" of the table.
+        dropped: rows that do not count.
+
+    Raises:
+        DataError: one message with the counts and the quoted lines.
+    """
     rows, bad = facts["rows"], facts["bad"]
     if not rows:
         raise DataError(f"{path}: holds no rows")
@@ -72,11 +81,14 @@ def _check(path: str, facts: dict[str, Any], max_bad_fraction: float, dropped: i
         return
     counts = ", ".join(f"{reason}: {n}" for reason, n in facts["bad_by_reason"].items())
     quotes = "".join(
-        f"\n  line {e['line']}: {e['reason']}: {e['text']}" for e in facts["first_bad"]
+        f"\n  {place} {e[place]}: {e['reason']}: {e['text']}"
+        for e in facts["first_bad"]
+        for place in ("line", "row")
+        if place in e
     )
     raise DataError(
         f"{path}: {bad} of {used} rows are bad, more than max_bad_fraction {max_bad_fraction:g} "
-        f"allows ({counts}); nothing was written{quotes}"
+        f"allows ({counts}); nothing of it was kept{quotes}"
     )
 
 
@@ -105,8 +117,8 @@ def _first_bad(
 ) -> list[dict[str, Any]]:
     """The first bad rows. Lines are those of the file where it is known, else rows from 1."""
     quoted = [
-        {"line": at.get((e["file"], e["at"]), 0), "reason": e["reason"], "text": _quote(e["text"])}
-        for e in rejects[:_QUOTED]
+        {"line": at.get((e["file"], e["at"]), 0), "reason": e["reason"], "text": quote(e["text"])}
+        for e in rejects[:QUOTED]
     ]
     good = f"SELECT _row, _fault FROM row_{k} WHERE _kept AND _fault IS NOT NULL"
     there = list(source.columns)
@@ -115,7 +127,7 @@ def _first_bad(
     texts = ", ".join(f"coalesce(CAST({c} AS {plan.dialect.text_type}), '')" for c in columns)
     faulty = engine.rows(
         f"SELECT f._row, f._fault, concat_ws(',', {texts}) AS text FROM "
-        f"({good} ORDER BY _row LIMIT {_QUOTED}) f JOIN ({plan.texts(k)}) t ON t._row = f._row"
+        f"({good} ORDER BY _row LIMIT {QUOTED}) f JOIN ({plan.texts(k)}) t ON t._row = f._row"
     )
     # A row is a line further for the header, and for every bad line before it.
     shift = int(source.has_header and not source.is_parquet)
@@ -124,10 +136,10 @@ def _first_bad(
             {
                 "line": entry["_row"] + shift if plan.dialect.row_is_number else 0,
                 "reason": entry["_fault"],
-                "text": _quote(entry["text"]),
+                "text": quote(entry["text"]),
             }
         )
-    return sorted(quoted, key=lambda entry: entry["line"])[:_QUOTED]
+    return sorted(quoted, key=lambda entry: entry["line"])[:QUOTED]
 
 
 def _bad_values(plan: Plan, engine: DuckDBEngine, k: int) -> dict[str, int]:
@@ -153,6 +165,7 @@ def _bad_examples(plan: Plan, engine: DuckDBEngine, k: int, field) -> list[str]:
     return [row["v"] for row in rows]
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """A line, shortened."""
     text = text.rstrip("\r\n")
     return text if len(text) <= _QUOTE_LENGTH else text[: _QUOTE_LENGTH - 1] + "…"

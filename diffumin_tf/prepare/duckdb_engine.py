@@ -1,12 +1,14 @@
 """DuckDB, in this process: reads raw tables and runs the plan within a memory limit."""
 
+import contextlib
 import os
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.dataset
 
 from diffumin_tf.errors import DataError
@@ -71,12 +73,13 @@ class DuckDBEngine:
 
     def execute(self, statement: str) -> duckdb.DuckDBPyConnection:
         """Runs a statement; a DataError says what the engine could not do."""
-        try:
+        with _refusals():
             return self._connection.execute(statement)
-        except duckdb.OutOfMemoryException as error:
-            raise DataError(f"more memory is needed than memory_limit allows: {error}") from None
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            raise DataError(f"cannot be read: {error}") from None
+
+    def batches(self, query: str, size: int) -> Iterator[pa.RecordBatch]:
+        """The result of a query, in order, `size` rows at a time, most of it never in memory."""
+        with _refusals():
+            yield from self._connection.sql(query).arrow(size)
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """The result of a query."""
@@ -123,6 +126,16 @@ class DuckDBEngine:
             query = plan.joined(where, bucket)
             self.execute(f"COPY ({query}) TO {_text(files[-1])} (FORMAT parquet, COMPRESSION zstd)")
         return files
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise DataError(f"more memory is needed than memory_limit allows: {error}") from None
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        raise DataError(f"cannot be read: {error}") from None
 
 
 _HIVE = "hive_partitioning = true, hive_types_autocast = false"

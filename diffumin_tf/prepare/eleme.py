@@ -1,11 +1,12 @@
 """The adapter `eleme`: the public Ele.me files (39 columns, no header) → day partitions."""
 
-import csv
+import dataclasses
 import functools
 import glob
 import os
 import posixpath
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,10 +18,13 @@ import pyarrow.compute as pc
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.records import SampleColumns
-from diffumin_tf.prepare import columns
+from diffumin_tf.prepare.accounts import check
+from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.faulty_rows import FaultyRows
 from diffumin_tf.prepare.partitions import Partitions, inputs_digest
+from diffumin_tf.prepare.sources import Source, open_source, repeats_header
 from diffumin_tf.prepare.spec import ElemeSpec
-from diffumin_tf.prepare.tables import BadLines, Chunk, missing_as_empty, read_table
+from diffumin_tf.prepare.values import is_empty, missing_as_empty, parse_numbers, value_ids
 
 COLUMNS = tuple(
     "clicked user_id gender visit_city avg_price is_supervip ctr_30 ord_30 total_amt_30 shop_id "
@@ -63,11 +67,10 @@ def prepare_eleme(spec: ElemeSpec, input_dir: str, output_dir: str) -> dict[str,
     output = Partitions(output_dir, DataStruct.from_dict(SCHEMA), spec, inputs.get)
     for day, names in files.items():
         output.add(day, functools.partial(_samples, spec, input_dir, names))
-    bad_lines = {}
+    tables = {}
     for entry in output.entries.values():
-        bad_lines |= entry.pop("bad_lines")
-    rows_in = {file: account["lines"] for file, account in bad_lines.items()}
-    return output.finish(rows_in=rows_in, dropped_rows={}, bad_lines=bad_lines)
+        tables |= entry.pop("tables")
+    return output.finish({"tables": tables})
 
 
 def _day_files(spec: ElemeSpec, input_dir: str) -> dict[str, list[str]]:
@@ -86,69 +89,91 @@ def _day_files(spec: ElemeSpec, input_dir: str) -> dict[str, list[str]]:
 def _samples(
     spec: ElemeSpec, folder: str, names: Sequence[str], details: dict[str, Any]
 ) -> Iterator[SampleColumns]:
-    accounts = details["bad_lines"] = {}
+    tables = details["tables"] = {}
     for name in names:
-        bad = BadLines(posixpath.join(folder, name), spec.max_bad_fraction)
-        dialect = {"header": COLUMNS, "quoting": csv.QUOTE_NONE, "missing": spec.missing}
-        for chunk in read_table(COLUMNS, bad, chunk_rows=_CHUNK_ROWS, **dialect):
-            yield _columns(chunk.without(_faults(chunk, spec.missing), bad), spec)
-        bad.check()
-        accounts[name] = bad.to_dict()
+        path = posixpath.join(folder, name)
+        with tempfile.TemporaryDirectory(prefix="diffumin-prepare-") as work:
+            source = open_source([path], name, work, ",", "none", COLUMNS)
+            # A first line that repeats the names of the columns is none of the rows.
+            if not source.is_parquet and repeats_header(source):
+                source = dataclasses.replace(source, has_header=True)
+            faulty = FaultyRows()
+            with DuckDBEngine(work) as engine:
+                for rows, texts in _chunks(engine, source):
+                    present = [missing_as_empty(column, spec.missing) for column in texts.columns]
+                    cells = pa.RecordBatch.from_arrays(present, COLUMNS)
+                    good = faulty.sort_out(rows, texts, _faults(cells, spec.missing))
+                    yield _columns(cells.filter(good), spec)
+                rejects = engine.rejects(0, source)
+            tables[name] = faulty.account(source, rejects)
+        check(path, tables[name], spec.max_bad_fraction)
 
 
-def _faults(chunk: Chunk, missing: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    label = columns.numbers(chunk.columns["clicked"])
+def _chunks(engine: DuckDBEngine, source: Source) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    """Rows of a file: their numbers from 1, and their texts, `""` where there is none."""
+    engine.add(0, source)
+    columns = (engine.dialect.column(source.position(name)) for name in COLUMNS)
+    texts = (f"coalesce(CAST({column} AS VARCHAR), '')" for column in columns)
+    query = f"SELECT _row, {', '.join(texts)} FROM raw_0"
+    for batch in engine.batches(query, _CHUNK_ROWS):
+        rows, *cells = batch.columns
+        yield rows.to_numpy(), pa.RecordBatch.from_arrays(cells, COLUMNS)
+
+
+def _faults(cells: pa.RecordBatch, missing: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    label = parse_numbers(cells["clicked"])
     yield "label clicked is neither 0 nor 1", ~np.isin(label, (0, 1))
     for name in DENSE:
-        yield f"{name} is no number", columns.not_numbers(chunk.columns[name])
-    lengths = _lengths(chunk)
+        yield f"{name} is no number", _is_no_number(cells[name])
+    lengths = _lengths(cells)
     # A cell that is missing as a whole fits lists of any length.
     unequal = (lengths > 0) & (lengths != lengths.max(axis=0))
     yield "lists of unequal length", unequal.any(axis=0)
     for name in BUCKETED_LISTS:
-        entries = pc.split_pattern(chunk.columns[name], _SEPARATOR)
-        wrong = columns.not_numbers(missing_as_empty(entries.flatten(), missing))
+        entries = pc.split_pattern(cells[name], _SEPARATOR)
+        wrong = _is_no_number(missing_as_empty(entries.flatten(), missing))
         rows = pc.list_parent_indices(entries).to_numpy()[wrong]
-        yield f"{name} holds an entry that is no number", np.isin(np.arange(len(chunk)), rows)
+        yield f"{name} holds an entry that is no number", np.isin(np.arange(len(cells)), rows)
 
 
-def _columns(chunk: Chunk, spec: ElemeSpec) -> SampleColumns:
-    """The samples of a chunk of good lines."""
-    texts = chunk.columns
-    ids = {name: columns.text_ids(name, texts[name]) for name in CATEGORICAL}
-    seconds = np.nan_to_num(columns.numbers(texts["times"]))
+def _columns(cells: pa.RecordBatch, spec: ElemeSpec) -> SampleColumns:
+    """The samples of good rows."""
+    ids = {name: value_ids(name, cells[name], spec.missing) for name in CATEGORICAL}
+    seconds = np.nan_to_num(parse_numbers(cells["times"]))
     known = (seconds >= _EPOCH_SECONDS[0]) & (seconds < _EPOCH_SECONDS[1])
     time = np.where(known, seconds, 0).astype(np.int64)
-    dense = [columns.numbers(texts[name]).astype(np.float32) for name in DENSE]
+    dense = [parse_numbers(cells[name]).astype(np.float32) for name in DENSE]
     return SampleColumns(
-        label=columns.numbers(texts["clicked"]).astype(np.int64),
+        label=parse_numbers(cells["clicked"]).astype(np.int64),
         auxiliary_info=np.stack([ids["user_id"], time], axis=1),
         cat_feature=np.stack([ids[name] for name in CATEGORICAL], axis=1),
         dense_feature=np.stack(dense, axis=1),
-        sequences=_sequences(chunk, spec),
+        sequences=_sequences(cells, spec),
     )
 
 
-def _sequences(chunk: Chunk, spec: ElemeSpec) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _sequences(cells: pa.RecordBatch, spec: ElemeSpec) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The behaviours by list, most recent first, without those that every list misses."""
     # A missing cell becomes as many missing entries as the row's other lists have.
-    lengths = np.maximum(_lengths(chunk).max(axis=0), 1)
+    lengths = np.maximum(_lengths(cells).max(axis=0), 1)
     all_missing = pc.binary_repeat(_SEPARATOR, pa.array(lengths - 1))
     entries = {}
     for name in LISTS:
-        cells = pc.if_else(pc.equal(chunk.columns[name], ""), all_missing, chunk.columns[name])
-        flat = pc.split_pattern(cells, _SEPARATOR).flatten()
-        entries[name] = missing_as_empty(flat, spec.missing)
+        filled = pc.if_else(pc.equal(cells[name], ""), all_missing, cells[name])
+        entries[name] = pc.split_pattern(filled, _SEPARATOR).flatten()
+    numbers = {
+        name: parse_numbers(missing_as_empty(entries[name], spec.missing))
+        for name in BUCKETED_LISTS
+    }
     ids = {}
     for name, space in SCHEMA["id_space"].items():
-        if name in BUCKETED_LISTS:
-            buckets = columns.buckets(columns.numbers(entries[name]))
-            ids[name] = columns.integer_ids(space, buckets)
+        if name in numbers:
+            buckets = np.floor(np.log2(1 + np.maximum(numbers[name], 0)))
+            ids[name] = value_ids(space, pa.array(buckets))
         else:
-            ids[name] = columns.text_ids(space, entries[name])
-    age = columns.numbers(entries["timediff_list"])
+            ids[name] = value_ids(space, entries[name], spec.missing)
     known = np.any(list(ids.values()), axis=0)
-    kept, splits = _newest_first(age, lengths, spec.list_order, known)
+    kept, splits = _newest_first(numbers["timediff_list"], lengths, spec.list_order, known)
     return {name: (ids[name][kept], splits) for name in LISTS}
 
 
@@ -180,8 +205,12 @@ def _newest_first(
     return order, np.searchsorted(row[order], np.arange(len(lengths) + 1))
 
 
-def _lengths(chunk: Chunk) -> np.ndarray:
+def _lengths(cells: pa.RecordBatch) -> np.ndarray:
     """Entries of every list int64 [lists, n]; 0 where it is missing as a whole."""
-    cells = [chunk.columns[name] for name in LISTS]
-    counts = [pc.count_substring(cell, _SEPARATOR).to_numpy() + 1 for cell in cells]
-    return np.where([columns.is_missing(cell) for cell in cells], 0, counts)
+    lists = [cells[name] for name in LISTS]
+    counts = [pc.count_substring(texts, _SEPARATOR).to_numpy() + 1 for texts in lists]
+    return np.where([is_empty(texts) for texts in lists], 0, counts)
+
+
+def _is_no_number(texts: pa.Array) -> np.ndarray:
+    return np.isnan(parse_numbers(texts)) & ~is_empty(texts)

@@ -38,7 +38,12 @@ def prepare_joined(
 ) -> dict[str, Any] | None:
     """Writes the records of a `JoinedSpec`; returns the manifest, None after a slice."""
     output = encode(spec, input_dir, output_dir, jobs=jobs, part=part)
-    return output and output.finish()
+    if output is None:
+        return None
+    files = {name for made_from in output.inputs.values() for name in made_from}
+    rows = sum(entry["examples"] for entry in output.entries.values())
+    facts = {"role": "impressions", "files": len(files), "rows": rows}
+    return output.finish({"tables": {spec.files: facts}})
 
 
 def encode(

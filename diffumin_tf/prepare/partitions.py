@@ -5,7 +5,7 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +14,7 @@ from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.files import staged_directory, write_json
 from diffumin_tf.input.records import SUCCESS_FILE, PartWriter, SampleColumns, encode
-from diffumin_tf.prepare import day_entry
+from diffumin_tf.prepare import day_entry, report
 from diffumin_tf.prepare.spec import JoinedSpec, RecordSpec
 
 FORMAT_VERSION = 2  # Part of the key: raise it when the same spec would give other records.
@@ -23,7 +23,7 @@ _DAY = re.compile(r"(\d{8})/?")
 
 
 class Partitions:
-    """The output folder: `<yyyymmdd>/part-*`, `data_struct.json`, `manifest.json`.
+    """The output folder: `<yyyymmdd>/part-*`, `data_struct.json`, `manifest.json`, `report.html`.
 
     Args:
         inputs: gives the digest of a day's input; None for a day that the input does not have.
@@ -82,7 +82,20 @@ class Partitions:
                 tf.io.gfile.rename(path, posixpath.join(staging, name))
             self._done(staging, day, entry, inputs)
 
-    def summary(self) -> dict[str, Any]:
+    def finish(self, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Writes the manifest of all days, and its page; returns the manifest.
+
+        Args:
+            data: what was found out about the raw tables, see `report`.
+        """
+        summary, data = self._summary(), dict(data or {})
+        data["warnings"] = [*data.get("warnings", ()), *_warnings(summary)]
+        manifest = {"spec": self._spec.model_dump(), **summary, "data": data}
+        write_json(posixpath.join(self.directory, "manifest.json"), manifest)
+        report.write_page(report.facts_of(manifest), posixpath.join(self.directory, report.PAGE))
+        return manifest
+
+    def _summary(self) -> dict[str, Any]:
         """What the manifest says of the records of all days."""
         days = {day: dict(self.entries[day]) for day in sorted(self.entries)}
         total = day_entry.combined(days.values())
@@ -92,15 +105,10 @@ class Partitions:
             "rows_written": total["examples"],
             "click_rate": total["click_rate"],
             "history_length": day_entry.length_quantiles(total["history_lengths"]),
+            "empty_histories": total["history_lengths"].get("0", 0) / total["examples"],
             "missing": day_entry.shares(total["missing"]),
             "days": days,
         }
-
-    def finish(self, **facts: Any) -> dict[str, Any]:
-        """Writes and returns the manifest of all days, with further content."""
-        manifest = {"spec": self._spec.model_dump(), **facts, **self.summary()}
-        write_json(posixpath.join(self.directory, "manifest.json"), manifest)
-        return manifest
 
     def _staged(self, day: str):
         try:
@@ -132,6 +140,17 @@ class Partitions:
             else:
                 return inputs, entry
         raise DataError(f"{path}: {trouble}; remove it or choose another output")
+
+
+def _warnings(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What no data should be like, whatever made it."""
+    if summary["click_rate"] in (0, 1):
+        yield f"every label is {summary['click_rate']:.0f}"
+    if summary["empty_histories"] == 1:
+        yield "every history is empty"
+    for name, share in summary["missing"].items():
+        if share == 1:
+            yield f"{name} is missing in every sample"
 
 
 def inputs_digest(folder: str, names: Sequence[str]) -> str:

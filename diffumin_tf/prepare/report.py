@@ -19,17 +19,27 @@ from diffumin_tf.prepare.report_words import (
     total_of_days,
 )
 
+PAGE = "report.html"
 _WIDTH = 100  # columns of the screen
 _MOST = 10  # of a kind on the screen
 _LOW_RATE = 0.5  # a join below it shows examples
 _MUCH_MISSING = 0.05
 
 
+# Of the records: `manifest.json` has them beside "data", which is about the raw tables.
+_OF_RECORDS = ("history_length", "empty_histories", "missing", "days")
+
+
+def facts_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a manifest says of the data."""
+    return {**manifest["data"], **{key: manifest[key] for key in _OF_RECORDS}}
+
+
 def lines(facts: Mapping[str, Any]) -> list[str]:
     """What the screen shows at the end of `prepare`, warnings last.
 
     Args:
-        facts: what `manifest.json` has under "data"; what is not known is absent.
+        facts: as of `facts_of`; what is not known is absent.
 
     Returns:
         Lines of at most 100 columns; warnings are a line each, however long.

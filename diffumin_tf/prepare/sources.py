@@ -174,6 +174,16 @@ def open_source(
     )
 
 
+def repeats_header(source: Source) -> bool:
+    """Whether the first of the CSV files, said to have no header line, has one after all."""
+    try:
+        first = next(pieces(source.files[0], source.compression), b"")
+    except (*_UNREADABLE, pa.ArrowException) as error:
+        raise DataError(f"{source.paths[0]}: cannot be read: {error}") from None
+    line = first.removeprefix(codecs.BOM_UTF8).partition(b"\n")[0].rstrip(b"\r")
+    return line == source.delimiter.join(source.header).encode()
+
+
 def count_lines(
     source: Source, number: int, offsets: Sequence[int] = ()
 ) -> tuple[int, int, dict[int, int]]:

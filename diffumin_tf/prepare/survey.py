@@ -223,7 +223,7 @@ def histories(plan: Plan, engine: DuckDBEngine, found: Findings) -> None:
     (row,) = engine.rows(
         "SELECT count(*) AS n, sum(CASE WHEN _seen = 0 THEN 1 ELSE 0 END) AS empty FROM sample"
     )
-    share = found.facts["empty_histories"] = int(row["empty"] or 0) / max(row["n"], 1)
+    share = int(row["empty"] or 0) / max(row["n"], 1)
     if share == 1:
         found.refuse(
             "empty_histories", "no impression has a behaviour before it: compare users and clocks"

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.files import staged_file
 from diffumin_tf.input.records import SampleColumns
-from diffumin_tf.prepare.columns import integer_ids
 from diffumin_tf.prepare.partitions import Partitions, digest
 from diffumin_tf.prepare.spec import SyntheticSpec
+from diffumin_tf.prepare.values import value_ids
 from diffumin_tf.synthetic.log import LONGEST_HISTORY, SyntheticLog, generate
 
 SCHEMA: dict[str, Any] = {
@@ -53,9 +54,9 @@ def prepare_synthetic(spec: SyntheticSpec, output_dir: str) -> dict[str, Any]:
             np.save(file, log().true_probability[rows])
         details["best_reachable_auc"] = log().best_reachable_auc(day)
         item_ids = {
-            "item_id_list": integer_ids("target_poi", items.shop),
-            "third_id_list": integer_ids("target_third_id", items.category),
-            "aor_id_list": integer_ids("target_aor_id", items.aoi),
+            "item_id_list": _ids("target_poi", items.shop),
+            "third_id_list": _ids("target_third_id", items.category),
+            "aor_id_list": _ids("target_aor_id", items.aoi),
         }
         for block in np.split(rows, range(_BLOCK_ROWS, len(rows), _BLOCK_ROWS)):
             yield _columns(log(), item_ids, block)
@@ -70,13 +71,13 @@ def _columns(log: SyntheticLog, item_ids: dict[str, np.ndarray], rows: np.ndarra
     user, item = log.user[rows], log.item[rows]
     behaviours, splits = log.history.gather(user)
     past = log.history.item[behaviours]
-    user_id = integer_ids("user_id", user)
+    user_id = _ids("user_id", user)
     categories = [
         user_id,
-        integer_ids("user_city", log.users.city[user]),
-        integer_ids("user_activity", log.users.activity[user]),
+        _ids("user_city", log.users.city[user]),
+        _ids("user_activity", log.users.activity[user]),
         *(ids[item] for ids in item_ids.values()),
-        *(integer_ids(name, getattr(log, name)[rows]) for name in ("hour", "weekday", "position")),
+        *(_ids(name, getattr(log, name)[rows]) for name in ("hour", "weekday", "position")),
     ]
     dense = [log.mean_price[user], log.items.log_popularity[item]]
     return SampleColumns(
@@ -86,3 +87,7 @@ def _columns(log: SyntheticLog, item_ids: dict[str, np.ndarray], rows: np.ndarra
         dense_feature=np.stack(dense, 1).astype(np.float32),
         sequences={name: (ids[past], splits) for name, ids in item_ids.items()},
     )
+
+
+def _ids(space: str, numbers: np.ndarray) -> np.ndarray:
+    return value_ids(space, pa.array(numbers))

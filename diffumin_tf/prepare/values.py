@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -82,6 +83,29 @@ def numbers(values: pa.Array) -> np.ndarray:
     return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
 
 
+def parse_numbers(texts: pa.Array) -> np.ndarray:
+    """Texts [n] as float64 [n]; NaN where one is empty or no finite number."""
+    encoded = texts.dictionary_encode()
+    present = pc.if_else(pc.equal(encoded.dictionary, ""), None, encoded.dictionary)
+    try:
+        parsed = numbers(present)
+    except pa.ArrowInvalid:  # Some text is no number: the slow way finds out which.
+        parsed = pd.to_numeric(np.array(present.to_pylist(), object), errors="coerce")
+    parsed = np.asarray(parsed, np.float64)
+    return np.where(np.isfinite(parsed), parsed, np.nan)[encoded.indices.to_numpy()]
+
+
+def missing_as_empty(texts: pa.Array, missing: Sequence[str]) -> pa.Array:
+    """The texts with `""` for every one that means a missing value."""
+    absent = pc.is_in(texts, value_set=pa.array(["", "NaN", "nan", *missing], pa.string()))
+    return pc.if_else(absent, "", texts)
+
+
+def is_empty(texts: pa.Array) -> np.ndarray:
+    """Whether a text is `""`, bool [n]."""
+    return pc.equal(texts, "").to_numpy(zero_copy_only=False)
+
+
 def days(values: pa.Array) -> np.ndarray:
     """Days as numbers yyyymmdd, int64 [n]; 0 where a value is no day.
 
@@ -105,7 +129,9 @@ def day(text: str) -> int:
 
 def _ids(space: str, texts: list[str], missing: Sequence[str]) -> np.ndarray:
     none = {"", "NaN", "nan", *missing, *map(canonical, missing)}
-    return fingerprint(space, ["" if text in none else text for text in texts])
+    if not none.isdisjoint(texts):
+        texts = ["" if text in none else text for text in texts]
+    return fingerprint(space, texts)
 
 
 def _texts(distinct: pa.Array) -> list[str]:

@@ -1,14 +1,19 @@
 """The Ele.me adapter on lines of our own making."""
 
+import gzip
+import io
 import itertools
 import json
 import os
 import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
+from diffumin_tf.prepare import faulty_rows
 from diffumin_tf.prepare.command import prepare
 from diffumin_tf.prepare.eleme import COLUMNS, LISTS, SCHEMA
 from tests.prepare.prepared import ids, read_samples, visible_files
@@ -111,8 +116,8 @@ def test_longer_lists_keep_their_50_most_recent(tmp_path):
 
 
 def test_a_line_of_column_names_is_passed_over(tmp_path):
-    samples, manifest = prepare_day(tmp_path, ",".join(COLUMNS), line())
-    assert len(samples) == 1 and manifest["rows_in"] == {"eleme_20220407.csv": 1}
+    samples, manifest = prepare_day(tmp_path, HEADER, line())
+    assert len(samples) == 1 and manifest["data"]["tables"]["eleme_20220407.csv"]["rows"] == 1
 
 
 BAD = {
@@ -132,18 +137,33 @@ def test_bad_lines_are_counted_and_quoted_and_the_good_ones_keep_their_order(tmp
     lines = itertools.chain.from_iterable(pairs)
     samples, manifest = prepare_day(tmp_path, *lines, max_bad_fraction=0.5)
     assert [sample["auxiliary_info"][0] for sample in samples] == ids("user_id", *users)
-    account = manifest["bad_lines"]["eleme_20220407.csv"]
-    assert (account["lines"], account["bad"]) == (2 * len(BAD), len(BAD))
-    assert account["by_reason"] == dict.fromkeys(BAD, 1)
-    assert [entry["line"] for entry in account["first"]] == [2, 4, 6, 8, 10]
-    assert all(entry["text"].startswith(("0,", "yes,")) for entry in account["first"])
+    account = manifest["data"]["tables"]["eleme_20220407.csv"]
+    assert (account["rows"], account["bad"]) == (2 * len(BAD), len(BAD))
+    assert account["bad_by_reason"] == dict.fromkeys(BAD, 1)
+    assert [entry["line"] for entry in account["first_bad"]] == [2, 4, 6, 8, 10]
+    assert all(entry["text"].startswith(("0,", "yes,")) for entry in account["first_bad"])
+
+
+def test_a_blank_line_is_no_row_and_leaves_only_the_row_of_a_fault_known(tmp_path):
+    lines = [line(), "", line(clicked="yes")]
+    samples, manifest = prepare_day(tmp_path, *lines, max_bad_fraction=0.5)
+    account = manifest["data"]["tables"]["eleme_20220407.csv"]
+    assert (len(samples), account["rows"], account["blank_lines"]) == (1, 2, 1)
+    (fault,) = account["first_bad"]
+    assert fault.keys() == {"row", "reason", "text"} and fault["row"] == 2
+
+
+def test_a_line_that_got_lost_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(faulty_rows, "count_lines", lambda *args: (3, 0, {}))
+    with pytest.raises(DataError, match="eleme_20220407.csv: 1 of 3 lines were not read"):
+        prepare_day(tmp_path, line(), line())
 
 
 def test_too_many_bad_lines_leave_no_partition_of_that_day(tmp_path):
     write_day(tmp_path, "20220407", [line()] * 3)
     folder = write_day(tmp_path, "20220408", [line(), *BAD.values()])
     spec, output = eleme_spec(tmp_path, max_bad_fraction=0.5), str(tmp_path / "out")
-    with pytest.raises(DataError, match="eleme_20220408.csv: 7 of 8 lines are bad") as raised:
+    with pytest.raises(DataError, match="eleme_20220408.csv: 7 of 8 rows are bad") as raised:
         prepare(spec, folder, output)
     assert str(raised.value).count("\n  line ") == 5
     assert sorted(os.listdir(output)) == ["20220407", "data_struct.json"]
@@ -159,6 +179,71 @@ def test_a_day_may_be_a_zip_or_several_files(tmp_path):
     assert examples == {"20220407": 2, "20220408": 1}
     users = [s["auxiliary_info"][0] for s in read_samples(tmp_path / "out", "20220407")]
     assert users == ids("user_id", "b", "a")
+
+
+def test_what_no_log_should_be_like_is_a_warning(tmp_path):
+    _, manifest = prepare_day(tmp_path, line(brand_id="-1", **dict.fromkeys(LISTS, "")))
+    assert manifest["data"]["warnings"] == [
+        "every label is 0",
+        "every history is empty",
+        "brand_id is missing in every sample",
+        "total_amt_30 is missing in every sample",
+    ]
+
+
+LINES = [line(user_id="7.0", visit_city="罗马"), line(user_id="b", clicked="1")]
+HEADER = ",".join(COLUMNS)
+TEXT = "".join(f"{text}\n" for text in LINES)
+
+
+def parquet(**columns):
+    rows = [dict(zip(COLUMNS, text.split(","), strict=True)) for text in LINES]
+    table = {name: [row[name] for row in rows] for name in COLUMNS} | columns
+    content = io.BytesIO()
+    pq.write_table(pa.table({name: texts for name, texts in table.items() if texts}), content)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.csv", TEXT.encode()),
+        ("bom.csv", TEXT.encode("utf-8-sig")),
+        ("crlf.csv", f"{HEADER}\n{TEXT}".replace("\n", "\r\n").encode("utf-8-sig")),
+        ("d.csv.gz", gzip.compress(TEXT.encode())),
+        ("d.parquet", parquet(total_amt_30=[None, None], clicked=[0, 1], more=["x", "y"])),
+    ],
+)
+def test_every_format_gives_the_same_samples(tmp_path, name, content):
+    expected, _ = prepare_day(tmp_path, *LINES)
+    assert expected[0]["auxiliary_info"][:1] == ids("user_id", "7")
+    (tmp_path / "in" / name).write_bytes(content)
+    spec = eleme_spec(tmp_path, files={"20220408": name})
+    manifest = prepare(spec, str(tmp_path / "in"), str(tmp_path / "other"))
+    assert read_samples(tmp_path / "other", "20220408") == expected
+    assert manifest["data"]["tables"][name]["rows"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.csv", b"", "empty.csv: holds no rows"),
+        ("header.csv", HEADER.encode(), "header.csv: holds no rows"),
+        ("cut.csv.gz", gzip.compress(TEXT.encode() * 9999)[:-20], "cannot be read.*cut.csv.gz"),
+        ("bad.parquet", b"PAR1 no", "bad.parquet: cannot be read"),
+        (
+            "less.parquet",
+            parquet(hours=None, hour=["1", "2"]),
+            "less.parquet: column 'hours' is not there; did you mean 'hour'",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_error_that_names_it(tmp_path, name, content, message):
+    folder = write_day(tmp_path, "1", [])
+    (tmp_path / "in" / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        prepare(eleme_spec(tmp_path, files={"20220407": name}), folder, str(tmp_path / "out"))
+    assert visible_files(tmp_path / "out") == {}
 
 
 @pytest.mark.parametrize(

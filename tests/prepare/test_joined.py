@@ -95,6 +95,8 @@ def test_the_manifest_counts_what_is_missing(log):
     manifest = prepare(*log)
     samples = [s for day in manifest["days"] for s in read_samples(log[2], day)]
     assert manifest["rows_written"] == len(samples)
+    table = {"role": "impressions", "files": 4, "rows": len(samples)}
+    assert manifest["data"] == {"tables": {"**/*.parquet": table}, "warnings": []}
     ids_seen = [i for sample in samples for i in sample["brand_list"]]
     assert manifest["missing"]["brand_list"] == ids_seen.count(0) / len(ids_seen)
     assert manifest["missing"]["tags"] == sum(not s["tags"] for s in samples) / len(samples)
@@ -108,7 +110,7 @@ def test_a_file_is_a_part_and_the_work_folder_goes(log):
     prepare(*log)
     names = {name for name in visible_files(log[2]) if "SUCCESS" not in name}
     assert names == {f"2022050{day}/part-0000{part}" for day in (1, 2) for part in (0, 1)}
-    others = {"data_struct.json", "manifest.json"}
+    others = {"data_struct.json", "manifest.json", "report.html"}
     assert set(os.listdir(log[2])) == {"20220501", "20220502", *others}
     schema = DataStruct.load(f"{log[2]}/data_struct.json")
     assert schema.multi_feature == ("tags", "genres") and schema.id_space("brand_list") == "maker"

@@ -22,7 +22,10 @@ def test_the_manifest_tells_what_happened(tables):
     # Histories of 3, 1, 3, 3, 0 and 3 behaviours.
     expected = {"mean": 13 / 6, "min": 0, "p10": 0, "p25": 1, "p50": 3, "max": 3}
     assert manifest["history_length"].items() >= expected.items()
+    assert manifest["empty_histories"] == 1 / 6
     assert manifest["spec"]["max_len"] == 3
+    page = pathlib.Path(tables[2], "report.html").read_text()
+    assert "shown.csv" in page and "20220425" in page and "16.7 %" in page
 
 
 def test_parts_and_compression_change_the_files_but_not_the_samples(tables, tmp_path):
