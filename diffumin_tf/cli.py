@@ -38,8 +38,9 @@ def _prepare(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("slice", None, "k/n: only every n-th file; a last run makes days.", values)
     flags.DEFINE_enum("engine", "duckdb", ["duckdb", "spark"], "What joins tables.", values)
     flags.DEFINE_string("master", None, "With --engine spark: its master.", values)
-    flags.DEFINE_string("memory_limit", "1GB", "Of DuckDB; the rest goes to the disk.", values)
+    flags.DEFINE_string("memory_limit", "800MB", "Of DuckDB; the rest goes to the disk.", values)
     flags.DEFINE_enum("print_sql", None, ["duckdb", "spark"], "Only print the join.", values)
+    flags.DEFINE_bool("join_only", False, "Write the joined form, not yet records.", values)
     parse(values, "diffumin prepare", argv, ("spec",))
     part = _slice(values.slice or "1/1")
     from diffumin_tf.prepare import report
@@ -50,8 +51,12 @@ def _prepare(values: flags.FlagValues, argv: Sequence[str]) -> None:
         return
     if values.output is None:
         raise UsageError("diffumin prepare: --output is required")
-    engine = values.engine, values.master, values.memory_limit
+    engine = values.engine, values.master, values.memory_limit, values.join_only
     manifest = prepare(values.spec, values.input, values.output, values.jobs, part, *engine)
+    if values.join_only:
+        spec = f"--spec {values.output}/prepare.json --input {values.output}"
+        print(f"joined; encode it with: diffumin prepare {spec} --output …")
+        return
     if manifest is None:
         print(f"slice {values.slice} is encoded; when all are, run once without --slice")
         return

@@ -95,13 +95,16 @@ def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "1,200 impressions, click rate 0.2500\nwarning: the sky is grey\n" in shown
     assert "page: o/report.html\n" in shown
-    slice_of_files = ["--jobs", "3", "--slice", "2/4"]
+    slice_of_files = ["--jobs=3", "--slice=2/4", "--engine=spark", "--memory_limit=2GB"]
     assert (
         cli.main(["prepare", "--spec", "s", "--input", "i", "--output", "o", *slice_of_files]) == 0
     )
     assert cli.main(["demo"]) == 0
     assert cli.main(["demo", "--exp=X", "--model_dir=o", "--set=epoch=1"]) == 0
-    assert handed[:2] == [("s", "i", "o", None, (1, 1)), ("s", "i", "o", 3, (2, 4))]
+    assert handed[:2] == [
+        ("s", "i", "o", None, (1, 1), "duckdb", None, "800MB", False),
+        ("s", "i", "o", 3, (2, 4), "spark", None, "2GB", False),
+    ]
     assert handed[2:] == [("Eleme_DiffuMIN", "runs/demo", []), ("X", "o", ["epoch=1"])]
 
 
@@ -168,7 +171,8 @@ def test_wrong_usage_is_exit_code_2(capsys, arguments, message):
 
 CLUSTER = ["job_name", "task_index", "chief_hosts", "worker_hosts", "ps_hosts"]
 FLAGS = {
-    "prepare": ["spec", "input", "output", "jobs", "slice"],
+    "prepare": ["spec", "input", "output", "jobs", "slice", "engine", "master", "memory_limit"]
+    + ["print_sql", "join_only"],
     "train": ["exp", "model_dir", "set", *CLUSTER],
     "daily": ["exp", "model_dir", "set", "first", "last", *CLUSTER],
     "evaluate": ["model_dir", "split", "set", "expect", "row"],

@@ -86,9 +86,11 @@ def check(path: str, facts: dict[str, Any], max_bad_fraction: float, dropped: in
         for place in ("line", "row")
         if place in e
     )
+    unquoted = any(reason.startswith("not CSV") for reason in facts["bad_by_reason"])
+    hint = '; if no cell is quoted, set "quoting": "none"' if unquoted else ""
     raise DataError(
         f"{path}: {bad} of {used} rows are bad, more than max_bad_fraction {max_bad_fraction:g} "
-        f"allows ({counts}); nothing of it was kept{quotes}"
+        f"allows ({counts}){hint}; nothing of it was kept{quotes}"
     )
 
 

@@ -1,16 +1,19 @@
 """Raw tables → day partitions of records: the entry point of `diffumin prepare`."""
 
 import contextlib
+import functools
+import os
 from typing import Any
 
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.lock import exclusive
+from diffumin_tf.paths import from_where
 from diffumin_tf.prepare.duckdb_engine import MEMORY_LIMIT
 from diffumin_tf.prepare.eleme import prepare_eleme
 from diffumin_tf.prepare.joined import WHOLE, prepare_joined
 from diffumin_tf.prepare.spec import ElemeSpec, JoinedSpec, SyntheticSpec, TablesSpec, load_spec
 from diffumin_tf.prepare.synthetic import prepare_synthetic
-from diffumin_tf.prepare.table_adapter import prepare_tables, sql_of
+from diffumin_tf.prepare.table_adapter import join_tables, open_engine, prepare_tables, sql_of
 
 
 def prepare(
@@ -22,6 +25,7 @@ def prepare(
     engine: str = "duckdb",
     master: str | None = None,
     memory_limit: str = MEMORY_LIMIT,
+    join_only: bool = False,
 ) -> dict[str, Any] | None:
     """Makes `<output_dir>/<yyyymmdd>/part-*`, `data_struct.json` and `manifest.json`.
 
@@ -37,6 +41,7 @@ def prepare(
         engine: joins the tables of an adapter `tables`: "duckdb" here, or "spark".
         master: URL of a Spark master; this machine without one.
         memory_limit: of DuckDB, as in "4GB"; what does not fit goes to the disk.
+        join_only: writes the joined form instead, with a `prepare.json` that encodes it.
 
     Returns:
         The manifest: spec, rows read and written, days, history lengths, bad lines. None for a
@@ -52,6 +57,10 @@ def prepare(
         raise ConfigError(f"{spec_path}: adapter {spec.adapter!r} takes no --slice")
     if not input_dir and not isinstance(spec, SyntheticSpec):
         raise ConfigError(f"{spec_path}: adapter {spec.adapter!r} reads files; give their --input")
+    if join_only and not isinstance(spec, TablesSpec):
+        raise ConfigError(f"{spec_path}: adapter {spec.adapter!r} has no join")
+    if input_dir and "://" not in input_dir and not os.path.isdir(input_dir):
+        raise ConfigError(f"--input {input_dir!r}{from_where(input_dir)} is no folder")
     # Slices may work side by side: each file's parts are held by themselves.
     alone = exclusive(output_dir, "prepare") if part == WHOLE else contextlib.nullcontext()
     with alone:
@@ -61,7 +70,10 @@ def prepare(
             return prepare_joined(spec, input_dir, output_dir, jobs, part)
         if isinstance(spec, ElemeSpec):
             return prepare_eleme(spec, input_dir, output_dir)
-        return prepare_tables(spec, input_dir, output_dir, engine, master, jobs, memory_limit)
+        make_engine = functools.partial(open_engine, engine, master, jobs, memory_limit)
+        if join_only:
+            return join_tables(spec, input_dir, output_dir, make_engine)
+        return prepare_tables(spec, input_dir, output_dir, make_engine, jobs)
 
 
 def print_sql(spec_path: str, engine: str, input_dir: str | None = None) -> str:

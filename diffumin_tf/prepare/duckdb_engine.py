@@ -16,7 +16,7 @@ from diffumin_tf.prepare.dialects import DIALECTS
 from diffumin_tf.prepare.sources import Source
 from diffumin_tf.prepare.sql import Piece, Plan
 
-MEMORY_LIMIT = "1GB"
+MEMORY_LIMIT = "800MB"
 _COUNTED = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 _REASONS = {"INVALID ENCODING": "bytes that are not UTF-8"}
 

@@ -2,27 +2,29 @@
 
 import posixpath
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 from diffumin_tf.errors import DataError
+from diffumin_tf.files import write_json
 from diffumin_tf.prepare import joined
 from diffumin_tf.prepare.dialects import DIALECTS
-from diffumin_tf.prepare.duckdb_engine import MEMORY_LIMIT, DuckDBEngine
+from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.jobs import sensible_jobs
 from diffumin_tf.prepare.join import Join, open_sources
 from diffumin_tf.prepare.partitions import Partitions
 from diffumin_tf.prepare.spec import JoinedSpec, TablesSpec
 from diffumin_tf.prepare.sql import Plan
 
+MakeEngine = Callable[[str], DuckDBEngine]  # of a folder for what does not fit into memory
+
 
 def prepare_tables(
     spec: TablesSpec,
     input_dir: str,
     output_dir: str,
-    engine: str = "duckdb",
-    master: str | None = None,
-    jobs: int | None = None,
-    memory_limit: str = MEMORY_LIMIT,
+    make_engine: MakeEngine,
+    jobs: int | None,
 ) -> dict[str, Any]:
     """Joins the tables on an engine and writes the records; returns the manifest.
 
@@ -31,8 +33,8 @@ def prepare_tables(
     encoded = joined_spec(spec)
     with tempfile.TemporaryDirectory(prefix="diffumin-prepare-") as work:
         folder = posixpath.join(work, "joined")
-        with make_engine(engine, work, master, jobs, memory_limit) as running:
-            join = Join(spec, input_dir, running, work)
+        with make_engine(work) as engine:
+            join = Join(spec, input_dir, engine, work)
             digests = join.digests()
             output = Partitions(output_dir, joined.schema(encoded), spec, digests.get)
             left = [day for day in join.days if day not in output.entries]
@@ -43,6 +45,20 @@ def prepare_tables(
                 encoded, folder, output_dir, jobs=jobs, digests=digests, made_by=spec
             )
     return output.finish(data=join.facts)
+
+
+def join_tables(
+    spec: TablesSpec, input_dir: str, output_dir: str, make_engine: MakeEngine
+) -> dict[str, Any]:
+    """Writes the joined form of the tables and the spec that encodes it; returns the facts."""
+    with tempfile.TemporaryDirectory(prefix="diffumin-prepare-") as work:
+        with make_engine(work) as engine:
+            join = Join(spec, input_dir, engine, work)
+            join.write(list(join.days), posixpath.join(output_dir, "joined"))
+    encoded = joined_spec(spec).model_dump(mode="json")
+    write_json(posixpath.join(output_dir, "prepare.json"), encoded)
+    write_json(posixpath.join(output_dir, "report.json"), join.facts)
+    return join.facts
 
 
 def sql_of(spec: TablesSpec, engine: str, input_dir: str | None) -> str:
@@ -58,10 +74,10 @@ def sql_of(spec: TablesSpec, engine: str, input_dir: str | None) -> str:
     return "\n".join([*lines, *(f"{statement};\n" for statement in statements)])
 
 
-def make_engine(
-    name: str, work: str, master: str | None, jobs: int | None, memory_limit: str
+def open_engine(
+    name: str, master: str | None, jobs: int | None, memory_limit: str, work: str
 ) -> DuckDBEngine:
-    """An engine by its name."""
+    """An engine by its name, which may use the folder `work`."""
     jobs = jobs or sensible_jobs(1 << 10, 1 << 40)
     if name == "duckdb":
         return DuckDBEngine(work, jobs, memory_limit)

@@ -11,9 +11,9 @@ import pytest
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
-from diffumin_tf.prepare.command import prepare
+from diffumin_tf.prepare.command import prepare, print_sql
 from tests.prepare.prepared import ids, read_samples, visible_files
-from tests.prepare.small_tables import FILES, SPEC, T0, write_spec
+from tests.prepare.small_tables import DAY, FILES, SPEC, T0, write_spec
 
 
 def test_a_record_holds_joined_features_and_the_point_in_time_history(tables):
@@ -172,3 +172,54 @@ def test_a_missing_table_is_one_clear_error(tables, tmp_path, file):
     os.remove(tmp_path / "in" / file)
     with pytest.raises(DataError, match=f"{file}: No such file"):
         prepare(*tables)
+
+
+def grown(folder, *lines, table="shown.csv"):
+    with open(f"{folder}/{table}", "a") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+
+
+def test_a_log_that_grew_by_a_day_gives_that_day_and_leaves_the_others_alone(tables):
+    prepare(*tables)
+    before = visible_files(tables[2])
+    grown(tables[1], f"bob,3,{T0 + 2 * DAY},feed,1,1", f"ann,2,{T0 + 2 * DAY + 9},feed,0,0")
+    grown(tables[1], f"bob,1,{T0 + 2 * DAY - 1},5,1", table="earlier.csv")
+    manifest = prepare(*tables)
+    assert list(manifest["days"]) == ["20220425", "20220426", "20220427"]
+    after = visible_files(tables[2])
+    assert {name: content for name, content in after.items() if name in before} == before
+    assert read_samples(tables[2], "20220427")[0]["vid_list"][0] == ids("vid", "1")[0]
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("shown.csv", f"bob,3,{T0 + 6},feed,1,1"),  # one more impression of a complete day
+        ("earlier.csv", f"bob,3,{T0 + 1},5,1"),  # a behaviour that it would see
+        ("items.csv", "9,z,t9,5"),  # an item that it shows
+    ],
+)
+def test_a_complete_day_whose_past_changed_is_refused(tables, table, line):
+    prepare(*tables)
+    before = visible_files(tables[2])
+    grown(tables[1], line, table=table)
+    with pytest.raises(DataError, match="2022042[56]: comes from other inputs; remove it"):
+        prepare(*tables)
+    assert visible_files(tables[2]) == before
+
+
+def test_the_joined_form_alone_encodes_to_the_same_samples(tables, tmp_path):
+    prepare(*tables)
+    prepare(*tables[:2], str(tmp_path / "form"), join_only=True)
+    spec = str(tmp_path / "form" / "prepare.json")
+    prepare(spec, str(tmp_path / "form"), str(tmp_path / "encoded"))
+    for day in ("20220425", "20220426"):
+        assert read_samples(tmp_path / "encoded", day) == read_samples(tables[2], day)
+
+
+def test_the_printed_sql_names_every_table_and_every_step(tables):
+    for engine in ("duckdb", "spark"):
+        text = print_sql(tables[0], engine)
+        for name in ("-- raw_0: shown.csv", "-- raw_3: items.csv", "event AS", "block AS"):
+            assert name in text
+        assert print_sql(tables[0], engine, tables[1]) == text
