@@ -18,7 +18,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["diffumin_tf*", "handle_layer*"]),
-    package_data={"diffumin_tf.prepare": ["*.html"]},
+    package_data={"diffumin_tf.prepare.report": ["*.html"]},
     data_files=[
         (
             f"share/diffumin_tf/{folder.relative_to(ROOT).as_posix()}",

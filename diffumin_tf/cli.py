@@ -43,8 +43,8 @@ def _prepare(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_bool("join_only", False, "Write the joined form, not yet records.", values)
     parse(values, "diffumin prepare", argv, ("spec",))
     part = _slice(values.slice or "1/1")
-    from diffumin_tf.prepare import report
     from diffumin_tf.prepare.command import prepare, print_sql
+    from diffumin_tf.prepare.report import screen as report
 
     if values.print_sql:
         print(print_sql(values.spec, values.print_sql, values.input))

@@ -8,12 +8,12 @@ from typing import Any
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.lock import exclusive
 from diffumin_tf.paths import from_where
-from diffumin_tf.prepare.duckdb_engine import MEMORY_LIMIT
 from diffumin_tf.prepare.eleme import prepare_eleme
-from diffumin_tf.prepare.joined import WHOLE, prepare_joined
+from diffumin_tf.prepare.joined.adapter import WHOLE, prepare_joined
 from diffumin_tf.prepare.spec import ElemeSpec, JoinedSpec, SyntheticSpec, TablesSpec, load_spec
 from diffumin_tf.prepare.synthetic import prepare_synthetic
-from diffumin_tf.prepare.table_adapter import join_tables, open_engine, prepare_tables, sql_of
+from diffumin_tf.prepare.tables.adapter import join_tables, open_engine, prepare_tables, sql_of
+from diffumin_tf.prepare.tables.duckdb_engine import MEMORY_LIMIT
 
 
 def prepare(

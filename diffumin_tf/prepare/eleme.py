@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.records import SampleColumns
-from diffumin_tf.prepare.accounts import check
-from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.faulty_rows import FaultyRows
 from diffumin_tf.prepare.partitions import Partitions, inputs_digest
-from diffumin_tf.prepare.sources import Source, open_source, repeats_header
 from diffumin_tf.prepare.spec import ElemeSpec
+from diffumin_tf.prepare.tables.accounts import check
+from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.tables.sources import Source, open_source, repeats_header
 from diffumin_tf.prepare.values import is_empty, missing_as_empty, parse_numbers, value_ids
 
 COLUMNS = tuple(

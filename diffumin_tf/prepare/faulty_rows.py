@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.prepare.accounts import QUOTED, quote
-from diffumin_tf.prepare.sources import Source, count_lines
+from diffumin_tf.prepare.tables.accounts import QUOTED, quote
+from diffumin_tf.prepare.tables.sources import Source, count_lines
 
 
 class FaultyRows:

@@ -14,7 +14,8 @@ from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.files import staged_directory, write_json
 from diffumin_tf.input.records import SUCCESS_FILE, PartWriter, SampleColumns, encode
-from diffumin_tf.prepare import day_entry, report
+from diffumin_tf.prepare import day_entry
+from diffumin_tf.prepare.report import screen as report
 from diffumin_tf.prepare.spec import JoinedSpec, RecordSpec
 
 FORMAT_VERSION = 2  # Part of the key: raise it when the same spec would give other records.

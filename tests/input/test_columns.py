@@ -15,8 +15,8 @@ from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.dataset import Batches
 from diffumin_tf.input.fingerprint import fingerprint
 from diffumin_tf.input.kinds import with_kinds
-from diffumin_tf.prepare.dialects import DuckDB
-from diffumin_tf.prepare.sql_values import Values
+from diffumin_tf.prepare.sql.dialects import DuckDB
+from diffumin_tf.prepare.sql.values import Values
 from tests.column_records import COLUMNS, example_of, fingerprinted, rows_of
 from tests.input.part_files import flip_data, frame_of, small_path, write_parts
 from tests.small_log import samples

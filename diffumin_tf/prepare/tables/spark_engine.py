@@ -11,9 +11,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.prepare.dialects import DIALECTS
-from diffumin_tf.prepare.sources import Source, find, pieces
-from diffumin_tf.prepare.sql import Piece, Plan
+from diffumin_tf.prepare.sql.dialects import DIALECTS
+from diffumin_tf.prepare.sql.plan import Piece, Plan
+from diffumin_tf.prepare.tables.sources import Source, find, pieces
 
 _CORRUPT = "_corrupt"
 _NOT_UTF8 = "\ufffd"  # what Spark reads where bytes are not UTF-8

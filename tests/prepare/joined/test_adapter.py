@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.prepare import joined, joined_rows
 from diffumin_tf.prepare.command import prepare
+from diffumin_tf.prepare.joined import adapter as joined
+from diffumin_tf.prepare.joined import rows as joined_rows
 from diffumin_tf.prepare.partitions import Partitions
 from diffumin_tf.prepare.spec import JoinedSpec
 from tests.prepare.joined_files import (

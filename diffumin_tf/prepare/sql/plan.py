@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from diffumin_tf.prepare.spec import SideTable
-from diffumin_tf.prepare.sql_rows import RowPlan
+from diffumin_tf.prepare.sql.rows import RowPlan
 
 _LONGEST_BLOCK = 1024  # behaviours
 

@@ -5,12 +5,12 @@ import re
 from collections.abc import Sequence
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
-from diffumin_tf.prepare.findings import Findings
-from diffumin_tf.prepare.sources import Source
 from diffumin_tf.prepare.spec import Events, Impressions
-from diffumin_tf.prepare.sql import Plan
-from diffumin_tf.prepare.sql_values import DATE_TIME, NUMBER, UNIT_MS
+from diffumin_tf.prepare.sql.plan import Plan
+from diffumin_tf.prepare.sql.values import DATE_TIME, NUMBER, UNIT_MS
+from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.tables.findings import Findings
+from diffumin_tf.prepare.tables.sources import Source
 
 _FIRST_YEAR, _LAST_YEAR = 1990, 2100  # a time outside of them is one in the wrong unit
 GRAINS = {"millisecond": 1, "second": 1000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from diffumin_tf.prepare.report import lines, write_page
-from diffumin_tf.prepare.report_words import count, duration, percent, quantity
+from diffumin_tf.prepare.report.screen import lines, write_page
+from diffumin_tf.prepare.report.words import count, duration, percent, quantity
 
 EVIL = "<script>alert('1')</script>"
 FACTS = {

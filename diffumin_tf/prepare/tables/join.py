@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.prepare import accounts, clocks, sources, survey
-from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
-from diffumin_tf.prepare.findings import Findings
 from diffumin_tf.prepare.spec import TablesSpec
-from diffumin_tf.prepare.sql import Piece, Plan
+from diffumin_tf.prepare.sql.plan import Piece, Plan
+from diffumin_tf.prepare.tables import accounts, clocks, sources, survey
+from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.tables.findings import Findings
 
 _BUCKET_ROWS = 100_000  # impressions and behaviours of the users that share a bucket
 # Of a part at most: what is in memory at once.

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
-from diffumin_tf.prepare.findings import Findings
-from diffumin_tf.prepare.sources import Source
 from diffumin_tf.prepare.spec import Events
-from diffumin_tf.prepare.sql import Plan
+from diffumin_tf.prepare.sql.plan import Plan
+from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.tables.findings import Findings
+from diffumin_tf.prepare.tables.sources import Source
 
 _LOW_MATCH = 0.5
 _EXAMPLES = 2

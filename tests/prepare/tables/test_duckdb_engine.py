@@ -1,7 +1,7 @@
 """What DuckDB reads of files."""
 
-from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
-from diffumin_tf.prepare.sources import open_source
+from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.tables.sources import open_source
 
 
 def test_batches_hold_every_line_of_a_long_file_in_its_order(tmp_path):

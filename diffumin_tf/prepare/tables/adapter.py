@@ -7,14 +7,14 @@ from typing import Any
 
 from diffumin_tf.errors import DataError
 from diffumin_tf.files import write_json
-from diffumin_tf.prepare import joined
-from diffumin_tf.prepare.dialects import DIALECTS
-from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.jobs import sensible_jobs
-from diffumin_tf.prepare.join import Join, open_sources
+from diffumin_tf.prepare.joined import adapter as joined
 from diffumin_tf.prepare.partitions import Partitions
 from diffumin_tf.prepare.spec import JoinedSpec, TablesSpec
-from diffumin_tf.prepare.sql import Plan
+from diffumin_tf.prepare.sql.dialects import DIALECTS
+from diffumin_tf.prepare.sql.plan import Plan
+from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.tables.join import Join, open_sources
 
 MakeEngine = Callable[[str], DuckDBEngine]  # of a folder for what does not fit into memory
 
@@ -82,7 +82,7 @@ def open_engine(
     if name == "duckdb":
         return DuckDBEngine(work, jobs, memory_limit)
     try:
-        from diffumin_tf.prepare.spark_engine import SparkEngine
+        from diffumin_tf.prepare.tables.spark_engine import SparkEngine
     except ImportError:
         raise DataError("engine spark: pip install 'diffumin_tf[spark]'") from None
     return SparkEngine(work, jobs, master)

@@ -4,9 +4,9 @@ import collections
 from typing import Any
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.prepare.duckdb_engine import DuckDBEngine
-from diffumin_tf.prepare.sources import Source, count_lines
-from diffumin_tf.prepare.sql import Plan
+from diffumin_tf.prepare.sql.plan import Plan
+from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
+from diffumin_tf.prepare.tables.sources import Source, count_lines
 
 QUOTED = 5  # bad lines
 _QUOTE_LENGTH = 120

@@ -1,4 +1,4 @@
-"""What DuckDB and Spark write differently in the SQL of `sql.py`."""
+"""What DuckDB and Spark write differently in the SQL of `plan.py`."""
 
 from collections.abc import Mapping, Sequence
 

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from diffumin_tf.prepare.dialects import DuckDB
 from diffumin_tf.prepare.spec import (
     Events,
     FieldRule,
@@ -12,14 +11,15 @@ from diffumin_tf.prepare.spec import (
     SideTable,
     TablesSpec,
 )
-from diffumin_tf.prepare.sql_values import DAY_MS, Values, as_day, filter_value
+from diffumin_tf.prepare.sql.dialects import DuckDB
+from diffumin_tf.prepare.sql.values import DAY_MS, Values, as_day, filter_value
 
 Position = Callable[[int, str], tuple[str, ...]]  # of a column of the k-th table
 
 
 @dataclasses.dataclass(frozen=True)
 class RowPlan:
-    """The statements that make `row_<k>`, `shown`, `person` and `item`, see `sql.py`.
+    """The statements that make `row_<k>`, `shown`, `person` and `item`, see `plan.py`.
 
     Attributes:
         position: the steps to a column of the k-th table, see `Source.position`.

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.prepare.dialects import DIALECTS
-from diffumin_tf.prepare.sources import Source
-from diffumin_tf.prepare.sql import Piece, Plan
+from diffumin_tf.prepare.sql.dialects import DIALECTS
+from diffumin_tf.prepare.sql.plan import Piece, Plan
+from diffumin_tf.prepare.tables.sources import Source
 
 MEMORY_LIMIT = "800MB"
 _COUNTED = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")

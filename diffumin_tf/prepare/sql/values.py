@@ -5,8 +5,8 @@ They take the name of a column that holds text, NULL where the value is missing,
 
 import dataclasses
 
-from diffumin_tf.prepare.dialects import DuckDB
 from diffumin_tf.prepare.spec import FieldRule, Label, RowFilter, TablesSpec
+from diffumin_tf.prepare.sql.dialects import DuckDB
 
 DAY_MS = 86_400_000
 _YEAR_10000_MS = 253_402_300_800_000  # A time beyond it is one in the wrong unit.

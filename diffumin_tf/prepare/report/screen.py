@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Any
 
 from diffumin_tf.files import write_text
-from diffumin_tf.prepare.report_words import (
+from diffumin_tf.prepare.report.words import (
     count,
     duration,
     known,
@@ -62,7 +62,7 @@ def write_page(facts: Mapping[str, Any], path: str) -> None:
     """
     import jinja2  # here, as matplotlib, because only this command needs them
 
-    from diffumin_tf.prepare import report_plots
+    from diffumin_tf.prepare.report import plots
 
     facts = known(facts)
     # What is absent is empty: any key of the facts may be.
@@ -74,12 +74,14 @@ def write_page(facts: Mapping[str, Any], path: str) -> None:
     )
     formats = (count, percent, duration, moment, quantity, quoted, notes)
     environment.filters |= {format.__name__: format for format in formats}
-    template = resources.files("diffumin_tf.prepare").joinpath("report.html").read_text("utf-8")
+    template = (
+        resources.files("diffumin_tf.prepare.report").joinpath("report.html").read_text("utf-8")
+    )
     page = environment.from_string(template).render(
         facts=facts,
         total=total_of_days(facts),
         missing=missing_by_field(facts),
-        plots=report_plots.draw(facts),
+        plots=plots.draw(facts),
     )
     write_text(path, page + "\n")
 

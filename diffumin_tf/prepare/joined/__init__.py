@@ -1,0 +1,1 @@
+"""The joined form → records."""

@@ -1,0 +1,1 @@
+"""What the data is like, for people."""

@@ -1,0 +1,1 @@
+"""Raw tables → the joined form."""
