@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.prepare.tables.accounts import QUOTED, quote
+from diffumin_tf.prepare.tables.accounts import QUOTED, first_bad
 from diffumin_tf.prepare.tables.sources import Source, count_lines
 
 
@@ -39,7 +39,7 @@ class FaultyRows:
             self._reasons[reason] += len(found)
             for i in found[:QUOTED].tolist():
                 text = ",".join(column[i].as_py() for column in texts.columns)
-                self._first.append((int(rows[i]), reason, quote(text)))
+                self._first.append((int(rows[i]), reason, text))
             good &= ~mask
         self._first = sorted(self._first)[:QUOTED]
         self._rows += len(rows)
@@ -61,35 +61,13 @@ class FaultyRows:
             if lost > 0:
                 raise DataError(f"{source.paths[0]}: {lost} of {lines} lines were not read")
         reasons = self._reasons + collections.Counter(entry["reason"] for entry in rejects)
-        rejected = [
-            {"line": places[entry["at"]], "reason": entry["reason"], "text": quote(entry["text"])}
-            for entry in rejects
-        ]
-        # Where lines are blank, only the number of a row among those that parse is known.
-        key = "row" if blank or source.is_parquet else "line"
-        skipped = [1] * source.has_header + [entry["line"] for entry in rejected]
-        faulty = [
-            {
-                key: number if key == "row" else _line(number, skipped),
-                "reason": reason,
-                "text": text,
-            }
-            for number, reason, text in self._first
-        ]
-        first = sorted(rejected + faulty, key=lambda entry: entry.get("line") or entry["row"])
+        places = {(0, offset): line for offset, line in places.items()}
         return {
             "role": "impressions",
             "files": 1,
             "rows": self._rows + len(rejects),
             "bad": reasons.total(),
             "bad_by_reason": dict(reasons.most_common()),
-            "first_bad": first[:QUOTED],
+            "first_bad": first_bad(source, rejects, places, self._first, not blank),
             "blank_lines": blank,
         }
-
-
-def _line(row: int, skipped: Iterable[int]) -> int:
-    """The line of a row, where the lines `skipped`, ascending, hold none."""
-    for line in skipped:
-        row += line <= row
-    return row

@@ -140,4 +140,7 @@ def _texts(distinct: pa.Array) -> list[str]:
     if _TYPES.is_floating(distinct.type):
         floats = (numbers(distinct) + 0.0).tolist()  # makes −0 a 0
         return [_of_float(value, text) for value, text in zip(floats, texts, strict=True)]
+    together = "".join(texts)
+    if not any(sign in together for sign in _ODD):
+        return texts
     return [canonical(text) if _ODD.intersection(text) else text for text in texts]

@@ -122,7 +122,7 @@ def test_a_line_of_column_names_is_passed_over(tmp_path):
 
 BAD = {
     "38 columns instead of 39": line().rsplit(",", 1)[0],
-    "40 columns instead of 39": line() + ",x",
+    "42 columns instead of 39": line() + ",x,y,z",
     "label clicked is neither 0 nor 1": line(clicked="yes"),
     "bytes that are not UTF-8": line(brand_id="\udcff\udc80"),
     "lists of unequal length": line(shop_id_list="1;2"),

@@ -73,13 +73,17 @@ def notes(table: Mapping[str, Any], lines_shown: int | None = None) -> list[str]
         if numbers:
             each = (f"{name} {count(number)}" for name, number in numbers.items())
             found.append(f"{kind}: {', '.join(each)}")
-    for bad in table.get("first_bad", [])[:lines_shown]:
-        place = "".join(f"{key} {bad[key]}, " for key in ("file", "row", "line") if key in bad)
-        found.append(f"{place}{bad.get('reason', '')}: {bad.get('text', '')}")
+    found += map(bad_row, table.get("first_bad", [])[:lines_shown])
     for key in ("blank_lines", "duplicates"):
         if table.get(key):
             found.append(f"{key.replace('_', ' ')}: {count(table[key])}")
     return found
+
+
+def bad_row(bad: Mapping[str, Any]) -> str:
+    """A bad row as in the facts: where it stands, what is wrong, and its text."""
+    place = "".join(f"{key} {bad[key]}, " for key in ("file", "row", "line") if key in bad)
+    return f"{place}{bad.get('reason', '')}: {bad.get('text', '')}"
 
 
 def missing_by_field(facts: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -1,9 +1,12 @@
 """What was read of each table, and what of it cannot be used: counted, quoted, bounded."""
 
 import collections
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from diffumin_tf.errors import DataError
+from diffumin_tf.prepare.report.words import bad_row
 from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.sources import Source, count_lines
@@ -39,7 +42,10 @@ def account(plan: Plan, engine: DuckDBEngine, k: int, source: Source) -> dict[st
     lines = {} if source.is_parquet else _lines(source, rows, rejects)
     facts |= {key: n for key, n in lines.items() if key != "at"}
     if reasons:
-        facts["first_bad"] = _first_bad(plan, engine, k, source, rejects, lines.get("at", {}))
+        plain = not lines.get("blank_lines") and not lines.get("lines_within_quotes")
+        faulty = _faulty(plan, engine, k, source)
+        places = lines.get("at", {}) if plan.dialect.row_is_number else {}
+        facts["first_bad"] = first_bad(source, rejects, places, faulty, plain)
     bad_values = _bad_values(plan, engine, k)
     facts["bad_values"] = {name: n for name, n in bad_values.items() if n}
     check(source.paths[0], facts, spec.max_bad_fraction, facts["dropped_by_filter"])
@@ -80,13 +86,8 @@ def check(path: str, facts: dict[str, Any], max_bad_fraction: float, dropped: in
     if not bad or (bad < used and bad <= max_bad_fraction * used):
         return
     counts = ", ".join(f"{reason}: {n}" for reason, n in facts["bad_by_reason"].items())
-    quotes = "".join(
-        f"\n  {place} {e[place]}: {e['reason']}: {e['text']}"
-        for e in facts["first_bad"]
-        for place in ("line", "row")
-        if place in e
-    )
-    unquoted = any(reason.startswith("not CSV") for reason in facts["bad_by_reason"])
+    quotes = "".join(f"\n  {bad_row(entry)}" for entry in facts["first_bad"])
+    unquoted = any("quote found" in reason for reason in facts["bad_by_reason"])
     hint = '; if no cell is quoted, set "quoting": "none"' if unquoted else ""
     raise DataError(
         f"{path}: {bad} of {used} rows are bad, more than max_bad_fraction {max_bad_fraction:g} "
@@ -109,39 +110,64 @@ def _lines(source: Source, rows: int, rejects: list[dict[str, Any]]) -> dict[str
     return {"blank_lines": blank, "lines_within_quotes": max(within, 0), "at": at}
 
 
-def _first_bad(
-    plan: Plan,
-    engine: DuckDBEngine,
-    k: int,
-    source: Source,
-    rejects: list[dict[str, Any]],
-    at: dict[tuple[int, int], int],
-) -> list[dict[str, Any]]:
-    """The first bad rows. Lines are those of the file where it is known, else rows from 1."""
-    quoted = [
-        {"line": at.get((e["file"], e["at"]), 0), "reason": e["reason"], "text": quote(e["text"])}
-        for e in rejects[:QUOTED]
-    ]
+def _faulty(
+    plan: Plan, engine: DuckDBEngine, k: int, source: Source
+) -> Iterator[tuple[int | None, str, str]]:
+    """The first rows that parse and have a fault: number, reason, text."""
     good = f"SELECT _row, _fault FROM row_{k} WHERE _kept AND _fault IS NOT NULL"
     there = list(source.columns)
     in_file = sorted(plan.columns(k), key=lambda name: there.index(source.position(name)[0]))
     columns = [plan.dialect.column([f"raw {name}"]) for name in in_file]
     texts = ", ".join(f"coalesce(CAST({c} AS {plan.dialect.text_type}), '')" for c in columns)
-    faulty = engine.rows(
+    for row in engine.rows(
         f"SELECT f._row, f._fault, concat_ws(',', {texts}) AS text FROM "
         f"({good} ORDER BY _row LIMIT {QUOTED}) f JOIN ({plan.texts(k)}) t ON t._row = f._row"
-    )
-    # A row is a line further for the header, and for every bad line before it.
-    shift = int(source.has_header and not source.is_parquet)
-    for entry in faulty:
-        quoted.append(
-            {
-                "line": entry["_row"] + shift if plan.dialect.row_is_number else 0,
-                "reason": entry["_fault"],
-                "text": quote(entry["text"]),
-            }
-        )
-    return sorted(quoted, key=lambda entry: entry["line"])[:QUOTED]
+    ):
+        yield row["_row"] if plan.dialect.row_is_number else None, row["_fault"], row["text"]
+
+
+def first_bad(
+    source: Source,
+    rejects: Sequence[dict[str, Any]],
+    lines: Mapping[tuple[int, int], int],
+    faulty: Iterable[tuple[int | None, str, str]],
+    plain: bool,
+) -> list[dict[str, Any]]:
+    """The first bad rows of a table, each with what is known of its place.
+
+    Args:
+        rejects: what does not parse, see `DuckDBEngine.rejects`.
+        lines: of the rejects, by file and offset; empty where no place is known.
+        faulty: what parses and has a fault: number among the rows that parse, reason, text.
+        plain: whether no line is blank and no row spans several.
+
+    Returns:
+        "reason", "text", and the "line", or the "row" as in `faulty`, or neither.
+    """
+    found, skipped = [], [1] * source.has_header
+    for entry in rejects:
+        bad = {"reason": entry["reason"], "text": quote(entry["text"])}
+        if lines:
+            line = lines[entry["file"], entry["at"]]
+            skipped += range(line, line + entry["lines"])
+            several = len(source.files) > 1
+            file = {"file": posixpath.basename(source.paths[entry["file"]])} if several else {}
+            bad = {**file, "line": line, **bad}
+        found.append(bad)
+    has_lines = plain and len(source.files) == 1 and not source.is_parquet
+    for row, reason, text in faulty:
+        place = {} if row is None else {"row": row}
+        if place and has_lines:
+            place = {"line": _line(row, skipped)}
+        found.append({**place, "reason": reason, "text": quote(text)})
+    return sorted(found, key=lambda bad: bad.get("line", bad.get("row", 0)))[:QUOTED]
+
+
+def _line(row: int, skipped: Iterable[int]) -> int:
+    """The line of a row, where the lines `skipped`, ascending, are none."""
+    for line in skipped:
+        row += line <= row
+    return row
 
 
 def _bad_values(plan: Plan, engine: DuckDBEngine, k: int) -> dict[str, int]:

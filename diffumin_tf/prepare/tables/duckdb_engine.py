@@ -102,7 +102,8 @@ class DuckDBEngine:
             return []
         found = self.rows(
             f"SELECT file_path, line_byte_position AS at, any_value(error_type) AS kind, "
-            f"any_value(csv_line) AS text, any_value(error_message) AS message "
+            f"any_value(csv_line) AS text, "
+            f"max_by(error_message, coalesce(column_idx, 0)) AS message "
             f"FROM rejects_{k} JOIN scans_{k} USING (scan_id, file_id) GROUP BY ALL ORDER BY ALL"
         )
         for entry in found:

@@ -158,7 +158,7 @@ def test_bad_lines_are_counted_up_to_the_limit_and_fail_above_it(
     with open(tmp_path / "in" / file, "a") as table:
         table.write(line + "\n")
     lines = FILES[file].count("\n")
-    with pytest.raises(DataError, match=f"{file}: 1 of {lines} rows(.|\n)*line {lines + 1}: "):
+    with pytest.raises(DataError, match=f"{file}: 1 of {lines} rows(.|\n)*line {lines + 1}, "):
         prepare(*tables)
     assert visible_files(tables[2]) == {}
     tolerant = write_spec(tmp_path, {**SPEC, "max_bad_fraction": 0.5})
