@@ -5,6 +5,7 @@ import pathlib
 import tensorflow as tf
 
 from diffumin_tf.input.fingerprint import fingerprint
+from diffumin_tf.prepare.command import prepare
 
 
 def ids(space, *texts):
@@ -33,3 +34,8 @@ def visible_files(output):
         str(path.relative_to(output)): path.read_bytes()
         for path in sorted(pathlib.Path(output).glob("[0-9]*/*"))
     }
+
+
+def prepare_on(engine, *arguments):
+    """`prepare` on one engine."""
+    return prepare(*arguments, engine=engine)

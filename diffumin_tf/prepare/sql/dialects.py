@@ -28,7 +28,8 @@ class DuckDB:
         return f"regexp_full_match({text}, '{pattern}')"
 
     def split(self, text: str, separator: str) -> str:
-        return f"string_split({text}, {self.literal(separator)})"
+        values = f"string_split({text}, {self.literal(separator)})"
+        return f"list_transform({values}, lambda x: trim(x))"
 
     def first(self, values: str) -> str:
         return f"{values}[1]"
@@ -114,7 +115,7 @@ class Spark(DuckDB):
 
     def split(self, text: str, separator: str) -> str:
         quoted = "".join(f"[{c}]" if c not in "^\\" else f"\\{c}" for c in separator)
-        return f"split({text}, {self.literal(quoted)})"
+        return f"transform(split({text}, {self.literal(quoted)}), x -> trim(x))"
 
     def first(self, values: str) -> str:
         return f"get({values}, 0)"

@@ -136,7 +136,7 @@ class RowPlan:
             columns["_day"] = as_day("_date")
             faults["_day IS NULL"] = f"{shown.day} is no day"
         else:
-            derived["_day"] = as_day(self.dialect.date(f"floor({self._local} / {DAY_MS}.0)"))
+            derived["_day"] = self.local_day
 
     def _parsed(self, k: int) -> str:
         """A query: the texts of the k-th table, and the numbers and dates among them."""
@@ -172,6 +172,11 @@ class RowPlan:
             "weekday": f"(CAST(floor({self._local} / {day}.0) AS BIGINT) + 3) % 7",
         }[part]
         return f"CAST({number} AS {self.dialect.text_type})"
+
+    @property
+    def local_day(self) -> str:
+        """The day of `_t` on the local clock, as the number yyyymmdd."""
+        return as_day(self.dialect.date(f"floor({self._local} / {DAY_MS}.0)"))
 
     @property
     def _local(self) -> str:

@@ -16,7 +16,7 @@ NUMBER = "[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 _LARGEST = 1e300  # of a number
 _WHOLE = "[+-]?[0-9]+[.]0*"
 # As programs print large numbers: 1e+10, 1.0E10. An id such as 12e4 is none.
-_EXPONENT = "[+-]?[0-9][.][0-9]+[eE][+]?[0-9]+|[+-]?[0-9][eE][+][0-9]+"
+EXPONENT = "[+-]?[0-9][.][0-9]+[eE][+]?[0-9]+|[+-]?[0-9][eE][+][0-9]+"
 _DATE = "[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
 _CLOCK = "[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?"
 _ZONE = "(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?|[A-Z][A-Za-z_]+/[A-Za-z_/]+)"
@@ -24,7 +24,7 @@ DATE_TIME = f"{_DATE}([ T]{_CLOCK}( ?{_ZONE})?)?"
 _ZONED = f"{_DATE}[ T]{_CLOCK} ?{_ZONE}"
 # How logs write that there is no user or item, in lower case; besides the spec's `missing`.
 MISSING_WORDS = ("null", "none", "nil", "nan", "nat", "n/a", "#n/a", "<na>", "(null)", "\\n")
-MISSING_WORDS += ("undefined",)
+MISSING_WORDS += ("undefined", "na", "")  # the last: blanks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Values:
         value = f"TRY_CAST({text} AS DOUBLE)"
         return (
             f"CASE WHEN {d.matches(text, _WHOLE)} THEN regexp_replace({text}, '[.]0*$', '') "
-            f"WHEN {d.matches(text, _EXPONENT)} AND floor({value}) = {value} "
+            f"WHEN {d.matches(text, EXPONENT)} AND floor({value}) = {value} "
             f"AND abs({value}) < 9e18 THEN CAST(CAST({value} AS BIGINT) AS {d.text_type}) "
             f"ELSE {text} END"
         )

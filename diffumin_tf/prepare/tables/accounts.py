@@ -13,6 +13,11 @@ from diffumin_tf.prepare.tables.sources import Source, count_lines
 
 QUOTED = 5  # bad lines
 _QUOTE_LENGTH = 120
+_REMEDIES = {  # by a part of the reason
+    "quote found": 'if no cell is quoted, set "quoting": "none"',
+    "is neither 0 nor 1": 'for other labels say from which on it is a click: "at_least"',
+    "is no time in": 'is its "time_unit" right?',
+}
 
 
 def account(plan: Plan, engine: DuckDBEngine, k: int, source: Source) -> dict[str, Any]:
@@ -87,11 +92,10 @@ def check(path: str, facts: dict[str, Any], max_bad_fraction: float, dropped: in
         return
     counts = ", ".join(f"{reason}: {n}" for reason, n in facts["bad_by_reason"].items())
     quotes = "".join(f"\n  {bad_row(entry)}" for entry in facts["first_bad"])
-    unquoted = any("quote found" in reason for reason in facts["bad_by_reason"])
-    hint = '; if no cell is quoted, set "quoting": "none"' if unquoted else ""
+    remedies = "".join(f"{r}; " for part, r in _REMEDIES.items() if part in counts)
     raise DataError(
         f"{path}: {bad} of {used} rows are bad, more than max_bad_fraction {max_bad_fraction:g} "
-        f"allows ({counts}){hint}; nothing of it was kept{quotes}"
+        f"allows ({counts}); {remedies}nothing of it was kept{quotes}"
     )
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import zoneinfo
 from collections.abc import Sequence
 
 from diffumin_tf.errors import DataError
@@ -58,6 +59,13 @@ def time_column(table: Impressions | Events) -> str:
     return table.time if isinstance(table, Impressions) else table.order_by[0]
 
 
+def _offsets(zone: str, utc_offset_hours: float) -> list[int]:
+    """The milliseconds by which clocks may be ahead of UTC where a day or an hour begins."""
+    months = (datetime.datetime(2024, n, 1, tzinfo=zoneinfo.ZoneInfo(zone)) for n in range(1, 13))
+    hours = {utc_offset_hours, *(m.utcoffset().total_seconds() / 3600 for m in months)}
+    return sorted({0, *(round(h * GRAINS["hour"]) for h in hours)})
+
+
 def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: Findings) -> dict:
     """Time range and grain of every table; the milliseconds after which its behaviours count.
 
@@ -68,11 +76,11 @@ def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: F
     for k, table in enumerate(plan.spec.tables):
         if not isinstance(table, Impressions | Events):
             continue
-        offset = round(plan.spec.utc_offset_hours * 3_600_000)
+        offsets = _offsets(table.time_zone, plan.spec.utc_offset_hours)
         whole = ", ".join(
-            f"min(CASE WHEN (_t + {local}) % {ms} = 0 THEN 1 ELSE 0 END) AS {name}{i}"
+            f"min(CASE WHEN {' OR '.join(f'(_t + {o}) % {ms} = 0' for o in offsets)} "
+            f"THEN 1 ELSE 0 END) AS {name}"
             for name, ms in GRAINS.items()
-            for i, local in enumerate((0, offset if name == "day" else 0))
         )
         (row,) = engine.rows(
             f"SELECT min(_t) AS first, max(_t) AS last, count(DISTINCT _t) AS n, {whole} "
@@ -80,7 +88,7 @@ def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: F
         )
         if row["first"] is None:
             continue
-        grain = [name for name in GRAINS if row["n"] > 2 and (row[f"{name}0"] or row[f"{name}1"])]
+        grain = [name for name in GRAINS if row["n"] > 2 and row[name]]
         grains[k] = grain[-1] if grain else "millisecond"
         facts = found.facts["tables"][sources[k].name]
         first, last = _datetime(row["first"]), _datetime(row["last"])

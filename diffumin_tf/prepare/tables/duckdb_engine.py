@@ -56,7 +56,7 @@ class DuckDBEngine:
             self.execute(f"CREATE TEMP TABLE copy_{k} AS SELECT * FROM remote_{k}")
             scan = f"copy_{k}"
         elif source.is_parquet:
-            scan = f"read_parquet({_texts(source.files)}, {_HIVE})"
+            scan = f"read_parquet({_texts(source.files)}, binary_as_string = true, {_HIVE})"
         else:
             quote = "''" if source.quoting == "none" else "'\"'"
             columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in source.header)

@@ -1,5 +1,6 @@
 """The tables of a spec, read, looked at and joined by an engine."""
 
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pyarrow as pa
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.prepare.spec import TablesSpec
 from diffumin_tf.prepare.sql.plan import Piece, Plan
-from diffumin_tf.prepare.tables import accounts, clocks, sources, survey
+from diffumin_tf.prepare.tables import accounts, clocks, plausible, sources, survey
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.findings import Findings
 
@@ -59,7 +60,7 @@ class Join:
         if spec.days:
             (row,) = engine.rows("SELECT count(*) AS n FROM shown")
             found.facts["outside_of_days"] = row["n"] - sum(n for n, _ in self.days.values())
-        survey.labels_and_users(plan, engine, self._sources[0].name, found)
+        plausible.look(plan, engine, self._sources, found)
         survey.histories(plan, engine, found)
         survey.days(plan, engine, found)
 
@@ -158,13 +159,15 @@ class Join:
 
 
 def open_sources(spec: TablesSpec, input_dir: str, work: str) -> list[sources.Source]:
-    """The files of every table of a spec."""
-    return [
-        sources.open_source(
-            sources.find(input_dir, table.file), table.file, work, table.delimiter, table.quoting
-        )
-        for table in spec.tables
-    ]
+    """The files of every table of a spec; a second table of a file is named `file (2)`."""
+    opened: list[sources.Source] = []
+    for table in spec.tables:
+        paths = sources.find(input_dir, table.file)
+        before = sum(other.paths == paths for other in opened)
+        source = sources.open_source(paths, table.file, work, table.delimiter, table.quoting)
+        name = f"{source.name} ({before + 1})" if before else source.name
+        opened.append(dataclasses.replace(source, name=name))
+    return opened
 
 
 def _check_lists(plan: Plan, k: int, source: sources.Source) -> None:

@@ -155,7 +155,8 @@ def open_source(
     kind, _, columns, head = opened[0]
     for path, (other, _, others, _) in zip(paths, opened, strict=True):
         if other != kind or list(others) != list(columns):
-            differing = sorted(set(others) ^ set(columns)) or [other, kind]
+            differing = sorted(set(others) ^ set(columns)) or ["the order of its columns"]
+            differing = [f"kind ({other}, {kind})"] if other != kind else differing
             raise DataError(
                 f"{path}: differs from {paths[0]} in {', '.join(differing)}; the files of one "
                 "table must be of one kind and have the same columns in the same order"
@@ -275,7 +276,11 @@ def _header(path: str, file: str, compression: str, delimiter: str) -> list[str]
         if b"\n" in line:
             break
     text = line.removeprefix(codecs.BOM_UTF8).partition(b"\n")[0].decode(errors="replace")
-    names = next(csv.reader([text.rstrip("\r")], delimiter=delimiter), [])
+    text = text.rstrip("\r")
+    if "\r" in text:
+        raise DataError(f"{path}: its lines end with CR alone; write LF or CR LF")
+    names = next(csv.reader([text], delimiter=delimiter), [])
+    names = [name or f"unnamed {place}" for place, name in enumerate(names)]  # pandas' index
     if not names:
         raise DataError(f"{path}: holds no header line")
     if len(names) == 1:

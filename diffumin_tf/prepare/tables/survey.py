@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffumin_tf.prepare.spec import Events
+from diffumin_tf.prepare.spec import RowFilter
 from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.findings import Findings
@@ -13,12 +13,10 @@ from diffumin_tf.prepare.tables.sources import Source
 
 _LOW_MATCH = 0.5
 _EXAMPLES = 2
-_HEAVY, _ABSURD = 0.01, 0.2  # share of all events that one user has
-_FEW_USERS = 20  # of so few, one may have a large share
 _FEW_ROWS = 20  # so few say nothing
 _LOOKED_AT = 200_000  # impressions, for the candidate in its own history
-# ['a', 'b'], ("a",) or [1, 2], as a program prints a list; "[30,60)" is a range.
-_PRINTED_LIST = r"[\[(] ?(['\"].*['\"],?|-?[0-9.]+(,? -?[0-9.]+)+) ?[\])]"
+# ['a', 'b'], ("a",), [1, 2] or {a,b}, as programs print a list; "[30,60)" is a range.
+_PRINTED_LIST = r"[\[(] ?(['\"].*['\"],?|-?[0-9.]+(,? -?[0-9.]+)+) ?[\])]|\{.*\}"
 
 
 def filters_and_lines(
@@ -36,20 +34,32 @@ def filters_and_lines(
             )
         elif within:
             found.warn(f"{sources[k].name}: {within} lines lie inside of quoted cells")
-        if isinstance(table, Events) and table.keep_where:
-            where = f"keep_where {table.keep_where.column!r} equals {table.keep_where.equals!r}"
-            kept = facts["rows"] - facts["dropped_by_filter"] - facts["bad"]
-            if not kept:
-                raw = plan.dialect.column([f"raw {table.keep_where.column}"])
-                values = engine.rows(
-                    f"SELECT DISTINCT {raw} AS v FROM ({plan.texts(k)}) t "
-                    f"WHERE {raw} IS NOT NULL ORDER BY v LIMIT 5"
-                )
-                there = ", ".join(repr(row["v"]) for row in values) or "nothing"
-                line = f"{sources[k].paths[0]}: {where} keeps no row; the column holds {there}"
-                found.refuse("filter_keeps_nothing", line)
-            elif not facts["dropped_by_filter"]:
-                found.warn(f"{sources[k].name}: {where} keeps every row")
+        filtered = table if k else plan.spec.impressions_are_events
+        where = getattr(filtered, "keep_where", None)
+        if where:
+            _filter(plan, engine, k, sources[k], where, found)
+
+
+def _filter(
+    plan: Plan, engine: DuckDBEngine, k: int, source: Source, where: RowFilter, found: Findings
+) -> None:
+    flag = "_kept" if k else "_event"
+    (row,) = engine.rows(
+        f"SELECT count(*) AS n, sum(CASE WHEN {flag} THEN 1 ELSE 0 END) AS kept "
+        f"FROM row_{k} WHERE _fault IS NULL OR NOT {flag}"
+    )
+    rule = f"keep_where {where.column!r} equals {where.equals!r}"
+    if not row["kept"]:
+        raw = plan.dialect.column([f"raw {where.column}"])
+        values = engine.rows(
+            f"SELECT DISTINCT {raw} AS v FROM ({plan.texts(k)}) t "
+            f"WHERE {raw} IS NOT NULL ORDER BY v LIMIT 5"
+        )
+        there = ", ".join(repr(value["v"]) for value in values) or "nothing"
+        line = f"{source.paths[0]}: {rule} keeps no row; the column holds {there}"
+        found.refuse("filter_keeps_nothing", line)
+    elif row["kept"] == row["n"]:
+        found.warn(f"{source.name}: {rule} keeps every row")
 
 
 def printed_lists(
@@ -185,39 +195,6 @@ def _match(
         found.refuse("no_match", f"{line}; write both alike")
 
 
-def labels_and_users(plan: Plan, engine: DuckDBEngine, name: str, found: Findings) -> None:
-    """One label alone, repeated impressions, users with a large share of all behaviours."""
-    (row,) = engine.rows(
-        "SELECT count(*) AS n, sum(_label) AS clicks, count(DISTINCT _u) AS users FROM shown"
-    )
-    if row["n"] >= _FEW_ROWS and row["clicks"] in (0, row["n"]):
-        line = f"{name}: every label is {int(row['clicks'] > 0)} ({row['n']:,} impressions)"
-        found.refuse("one_label", line)
-    (twice,) = engine.rows(
-        "SELECT sum(n - 1) AS n FROM (SELECT count(*) AS n FROM shown GROUP BY _u, _i, _t) s"
-    )
-    if twice["n"]:
-        found.facts["tables"][name]["duplicates"] = int(twice["n"])
-        found.warn(f"{name}: {int(twice['n']):,} impressions repeat user, item and time of another")
-    (total,) = engine.rows("SELECT count(*) AS n, count(DISTINCT _u) AS users FROM event")
-    most = max(_HEAVY, 10 / max(total["users"], 1))  # of few users, each has more than 1 %
-    heavy = engine.rows(
-        "SELECT _u, count(*) AS n FROM event GROUP BY _u "
-        f"HAVING count(*) > {most * total['n']} ORDER BY n DESC, _u LIMIT 20"
-    )
-    if total["users"] < _FEW_USERS:
-        return
-    found.facts["heavy_users"] = [
-        {"user": row["_u"], "events": row["n"] / total["n"]} for row in heavy
-    ]
-    for row in (row for row in heavy if row["n"] > _ABSURD * total["n"]):
-        found.refuse(
-            "heavy_user",
-            f"user {row['_u']!r} has {row['n'] / total['n']:.0%} of all behaviours; if that stands "
-            f'for no user, "missing": [{row["_u"]!r}] says so',
-        )
-
-
 def histories(plan: Plan, engine: DuckDBEngine, found: Findings) -> None:
     """Empty histories, and candidates that stand in their own history."""
     (row,) = engine.rows(
@@ -225,9 +202,13 @@ def histories(plan: Plan, engine: DuckDBEngine, found: Findings) -> None:
     )
     share = int(row["empty"] or 0) / max(row["n"], 1)
     if share == 1:
-        found.refuse(
-            "empty_histories", "no impression has a behaviour before it: compare users and clocks"
+        clocks = "; ".join(
+            f"{name} reaches from {facts['time']['first']} to {facts['time']['last']}"
+            for name, facts in found.facts["tables"].items()
+            if "time" in facts
         )
+        line = f"no impression has a behaviour before it: compare users and clocks: {clocks}"
+        found.refuse("empty_histories", line)
     elif share > _LOW_MATCH:
         found.warn(f"{share:.0%} of the impressions have an empty history")
     buckets = max(1, -(-row["n"] // _LOOKED_AT))

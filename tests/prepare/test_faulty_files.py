@@ -1,0 +1,369 @@
+"""Faults of files, lines and single values."""
+
+import bz2
+import gzip
+import io
+import json
+import re
+import zipfile
+
+import pandas as pd
+import pytest
+
+from tests.prepare.faults import (
+    DAY,
+    EQUAL,
+    T0,
+    case,
+    cells,
+    check,
+    column,
+    content,
+    counted,
+    equal_to,
+    file,
+    frame,
+    key,
+    parquet,
+    refused,
+    warned,
+)
+
+QUERIES = ["shoes", '"red shoes', 'a 5" pipe', "shirt, blue", 'blue "shirt', "'"]
+SEARCHED = [
+    column("shown.query", lambda shown: [QUERIES[n % 6] for n in range(len(shown))]),
+    key("shown.fields", ["page", "query", {"name": "hour", "time": "hour"}]),
+    key("cat_feature", ["uid", "city", "sku", "brand", "page", "query", "hour"]),
+]
+
+
+def tagged(tags, **rule):
+    """The items have a field of several values."""
+    return [
+        column("items.tags", tags),
+        key("items.fields", ["brand", "price", {"name": "tags", **rule}]),
+        key("cat_feature", ["uid", "city", "sku", "brand", "tags", "page", "hour"]),
+    ]
+
+
+def as_lists(items):
+    return [["red", "blue"], ["green"]] * (len(items) // 2)
+
+
+def joined(items):
+    return ["|".join(tags) for tags in as_lists(items)]
+
+
+def tolerant(fraction):
+    return key("max_bad_fraction", fraction)
+
+
+def zipped(text, *members):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name in ("__MACOSX/._views.csv", *(members or ["views.csv"])):
+            packed.writestr(name, text)
+    return archive.getvalue()
+
+
+def differing(table, folder):
+    folder.mkdir()
+    table.to_csv(folder / "1.csv", index=False)
+    table.drop(columns="kind").to_csv(folder / "2.csv", index=False)
+
+
+def plain(sep=","):
+    """Writes no quotes at all, as log writers do."""
+
+    def write(table, path):
+        rows = [table.columns, *table.astype(str).itertuples(index=False)]
+        path.write_text("".join(sep.join(row) + "\n" for row in rows))
+
+    return write
+
+
+def csv(**options):
+    return lambda table, path: table.to_csv(path, index=False, **options)
+
+
+def partitioned(table, path):
+    """Hive folders of the days, with what Spark leaves beside them."""
+    for day, rows in table.groupby((table["ts"] - T0) // DAY):
+        folder = path / f"dt=2024-03-0{day + 1}"
+        folder.mkdir(parents=True)
+        rows.to_parquet(folder / "part-0.snappy.parquet", index=False)
+        (folder / "._part-0.crc").write_text("x")
+    (path / "_SUCCESS").write_text("")
+
+
+def halves(write, *names):
+    """Each half of the rows in a file of the folder."""
+
+    def split(table, folder):
+        for name, rows in zip(names, (table[:600], table[600:]), strict=True):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write(rows, folder / name)
+
+    return split
+
+
+def nested(table, path):
+    """The item as a struct, as Spark writes JSON logs."""
+    items = [{"sku": sku, "price": 1.0} for sku in table["sku"]]
+    table.drop(columns="sku").assign(item=items).to_parquet(path, index=False)
+
+
+def quoted(first, last, end=""):
+    """A quote before the last cell of one line and, before or at its end, of another."""
+
+    def change(text):
+        lines = text.splitlines()
+        for n, left, right in ((first, '"', ""), (last, "" if end else '"', end)):
+            head, cell = lines[n].rsplit(",", 1)
+            lines[n] = f"{head},{left}{cell}{right}"
+        return "\n".join(lines) + "\n"
+
+    return change
+
+
+def torn(data):
+    return data[: len(data) // 2]
+
+
+GOOD_BYTES = {  # what a file may hold, whatever its name says
+    "blank lines at the end": lambda text: text + "\n\n",
+    "no line end at the end": lambda text: text.rstrip("\n"),
+    "Windows line ends": lambda text: text.replace("\n", "\r\n"),
+    "a byte order mark": lambda text: text.encode("utf-8-sig"),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "UTF-16 of the other end": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+    "gzip": lambda text: gzip.compress(text.encode()),
+    "gzip in two members": lambda t: (
+        gzip.compress(t[:999].encode()) + gzip.compress(t[999:].encode())
+    ),
+    "a zip": zipped,
+    "quoted cells": lambda text: '"' + text.strip().replace(",", '","').replace("\n", '"\n"') + '"',
+}
+BAD_BYTES = {  # what is said of others
+    "nothing": (lambda text: "", "empty|no header|no rows"),
+    "only a header": (lambda text: text.partition("\n")[0] + "\n", "no rows"),
+    "no header": (lambda text: text.partition("\n")[2], "'uid'"),
+    "a torn gzip": (lambda text: torn(gzip.compress(text.encode())), "cannot be read"),
+    "a torn zip": (lambda text: torn(zipped(text)), "cannot be read"),
+    "a torn Parquet": (lambda text: b"PAR1" + text.encode(), "cannot be read"),
+    "two files in a zip": (lambda text: zipped(text, "a.csv", "b.csv"), "exactly one"),
+    "bzip2": (lambda text: bz2.compress(text.encode()), "bzip2"),
+    "a column twice": (lambda text: text.replace("kind", "uid", 1), "'uid'.*twice"),
+    "a column of another name": (lambda text: text.replace("sku", "SKU", 1), "'sku'.*SKU"),
+    "line ends of CR alone": (lambda text: text.replace("\n", "\r"), "CR"),
+    "semicolons": (lambda text: text.replace(",", ";"), "delimiter.*';'"),
+    "tabs": (lambda text: text.replace(",", "\t"), r"delimiter.*'\\t'"),
+    "lines cut short": (lambda t: re.sub(r"(?m)^(1,.*),\d$", r"\1", t), "max_bad_fraction"),
+}
+FILES = [
+    *(case(f"CSV with {name}", content("views", f), EQUAL) for name, f in GOOD_BYTES.items()),
+    *(
+        case(f"CSV with {name}", content("views", f), refused(r"views\.csv", words))
+        for name, (f, words) in BAD_BYTES.items()
+    ),
+    *(
+        case(f"tabs in {name}", file("views", name, csv(sep="\t")), EQUAL)
+        for name in ("views.tsv", "views.tsv.gz", "views.tab")
+    ),
+    *(
+        case(f"Parquet called {name}", parquet("views", name), EQUAL)
+        for name in ("views.csv", "views.pq", "views", "views.parquet.snappy")
+    ),
+    *(
+        case(f"CSV called {name}", file("views", name, csv(compression=None)), EQUAL)
+        for name in ("views.txt", "views.log", "views.csv.gz", "views")
+    ),
+    case(
+        "CSV called Parquet", file("views", "v.parquet", csv()), refused(r"v\.parquet", "Parquet")
+    ),
+    case(
+        "the index of pandas in the first column",
+        file("views", "views.csv", lambda table, path: table.to_csv(path)),
+        EQUAL,
+    ),
+    case(
+        "text as bytes in Parquet",
+        [column("items.brand", lambda b: [f"ä{x}".encode() for x in b]), parquet("items")],
+        equal_to(column("items.brand", lambda brand: "ä" + brand)),
+    ),
+    case("no such file", key("views.file", "vews.csv"), refused(r"vews\.csv", "(?i)no such")),
+    case("no such pattern", key("views.file", "v/*.csv"), refused(r"v/\*\.csv", "(?i)no file")),
+    *(
+        case(f"{kind} files as {pattern}", file("views", "days", writer, pattern), EQUAL)
+        for kind, writer in (
+            ("CSV", halves(csv(), "a/1.csv", "b/2.csv")),
+            ("Parquet", halves(pd.DataFrame.to_parquet, "a/1.parquet", "b/2.parquet")),
+        )
+        for pattern in ("days", "days/", "days/*/*", "**/[12].*")
+    ),
+    case("Hive partitions", file("shown", "days", partitioned), EQUAL),
+    case(
+        "Hive partitions as days", [file("shown", "d", partitioned), key("shown.day", "dt")], EQUAL
+    ),
+    case(
+        "files with other columns",
+        file("views", "days", differing),
+        refused(r"2\.csv", r"1\.csv", "kind"),
+    ),
+    case("structs", [file("views", "v.parquet", nested), key("views.item", "item.sku")], EQUAL),
+    case(
+        "one table twice, of which one filter keeps nothing",
+        lambda log: log.spec["events"].insert(
+            0, {**log.spec["events"][0], "keep_where": {"column": "kind", "equals": "buy"}}
+        ),
+        refused(r"views\.csv", "'kind' equals 'buy'", allow="filter_keeps_nothing"),
+    ),
+    case(
+        "a struct as a column",
+        [file("views", "v.parquet", nested), key("views.item", "item")],
+        refused(r"v\.parquet", "'item'", r"item\.sku"),
+    ),
+    case(
+        "lists",
+        [*tagged(as_lists, lists=True), parquet("items")],
+        equal_to(*tagged(joined, split="|")),
+    ),
+    case(
+        "lists as a column",
+        [*tagged(as_lists), parquet("items")],
+        refused("items", "'tags'", "lists"),
+    ),
+    case(
+        "blanks beside the separator",
+        tagged(lambda items: [" | ".join(tags) for tags in as_lists(items)], split="|"),
+        equal_to(*tagged(joined, split="|")),
+    ),
+    case("another separator", tagged(joined, split=","), warned(r"items\.csv", "'tags'", "','")),
+    *(
+        case(
+            f"lists printed as {printed([['red', 'blue']])[0]}",
+            tagged(lambda items, printed=printed: printed(as_lists(items)), split=","),
+            refused(r"items\.csv", "'tags'", "red.*blue", allow="printed_lists"),
+        )
+        for printed in (
+            lambda lists: [str(tags) for tags in lists],
+            lambda lists: [json.dumps(tags) for tags in lists],
+            lambda lists: [f"{{{','.join(tags)}}}" for tags in lists],
+        )
+    ),
+]
+LINES = [
+    case("quotes in quoted cells", SEARCHED, equal_to(*SEARCHED, parquet("shown"))),
+    case(
+        "quotes in a log without quoting",
+        [*SEARCHED, file("shown", "shown.tsv", plain("\t")), key("shown.quoting", "none")],
+        equal_to(*SEARCHED),
+    ),
+    case("a stray quote", content("shown", quoted(100, 300)), refused(r"shown\.csv", "quoting")),
+    case(
+        "quotes around many lines",
+        content("shown", quoted(100, 130, '"')),
+        refused(r"shown\.csv", "30 of 600", "quoting", allow="swallowed_lines"),
+    ),
+    case(
+        "quotes around two lines",
+        content("shown", quoted(100, 101, '"')),
+        warned(r"shown\.csv", "1 line"),
+    ),
+    case(
+        "a stray quote in a TSV",
+        [*SEARCHED, file("shown", "shown.tsv", plain("\t"))],
+        refused(r"shown\.tsv", "quoting"),
+    ),
+    case(
+        "blank lines inside",
+        content("views", lambda text: text.replace("\n", "\n\n", 3)),
+        EQUAL,
+        counted("views.csv", blank_lines=3, rows=1200, bad=0),
+    ),
+    case(
+        "lines with a cell too many",
+        content("shown", lambda text: re.sub(r"(?m)^(9,.*)home$", r"\1ho,me", text, count=3)),
+        counted("shown.csv", bad=3),
+    ),
+    case(
+        "a byte of another encoding",
+        content("shown", lambda text: text.replace("home", "hom\xe9", 1).encode("latin-1")),
+        counted("shown.csv", bad=1),
+    ),
+    case(
+        "items twice",
+        [frame("items", lambda i: pd.concat([i, i[:3].assign(brand="b9")])), tolerant(0.1)],
+        EQUAL,
+        counted("items.csv", bad=3),
+    ),
+    case(
+        "many items twice",
+        frame("items", lambda items: pd.concat([items, items])),
+        refused(r"items\.csv", "sku", "twice", "max_bad_fraction"),
+    ),
+    *(
+        case(
+            f"rows twice in {t}",
+            frame(t, lambda rows: pd.concat([rows, rows[:60]])),
+            counted(f"{t}.csv", duplicates=60),
+            warned(rf"{t}\.csv", "60"),
+        )
+        for t in ("shown", "views")
+    ),
+]
+PRICE = "items.price"
+VALUES = [
+    *(
+        case(
+            f"a price of {price}",
+            [cells(PRICE, [3], price), tolerant(0.1)],
+            equal_to(cells(PRICE, [3], "")),
+            counted("items.csv", bad=0, bad_values={"price": 1}),
+        )
+        for price in ("cheap", "Infinity", "-inf", "1e999", "1,234.5", "12,5", "$5", "--")
+    ),
+    *(
+        case(
+            f"a price of {price!r} is missing",
+            [cells(PRICE, [3], price), tolerant(0.1)],
+            equal_to(cells(PRICE, [3], "")),
+        )
+        for price in ("NaN", "nan", None)
+    ),
+    case(
+        "a NaN in Parquet",
+        [cells(PRICE, [3], None), parquet("items")],
+        equal_to(cells(PRICE, [3], "")),
+    ),
+    case(
+        "all prices with a comma",
+        column(PRICE, lambda prices: [str(p).replace(".", ",") for p in prices]),
+        refused(r"items\.csv", "60 of 60", "price", r"'\d+,\d+'"),
+    ),
+    case(
+        "many prices null",
+        cells(PRICE, slice(0, None, 10), "null"),
+        refused(r"items\.csv", "price", "'null'", "max_bad_fraction"),
+    ),
+    case(
+        "all brands missing",
+        column("items.brand", lambda brand: ""),
+        warned(r"items\.csv", "brand"),
+    ),
+    case(
+        "flags as numbers",
+        column(PRICE, lambda p: p > 50),
+        equal_to(column(PRICE, lambda p: (p > 50) * 1)),
+    ),
+    case(
+        "flags of Parquet as numbers",
+        [column(PRICE, lambda p: p > 50), parquet("items")],
+        equal_to(column(PRICE, lambda p: (p > 50) * 1)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("steps", "expectations"), FILES + LINES + VALUES)
+def test_no_faulty_file_passes_in_silence(tmp_path, steps, expectations):
+    check(tmp_path, steps, expectations)
