@@ -266,7 +266,10 @@ def test_a_day_is_added_to_those_that_are_complete(tmp_path):
     prepare(spec, folder, output)
     kept = visible_files(output)
     write_day(tmp_path, "20220408", [line()] * 2)
-    assert list(prepare(spec, folder, output)["days"]) == ["20220407", "20220408"]
+    manifest = prepare(spec, folder, output)
+    assert list(manifest["days"]) == ["20220407", "20220408"]
+    rows = {file: table["rows"] for file, table in manifest["data"]["tables"].items()}
+    assert rows == {"eleme_20220407.csv": 1, "eleme_20220408.csv": 2}
     assert visible_files(output).items() >= kept.items()
     write_day(tmp_path, "20220407", [line()] * 3)
     with pytest.raises(DataError, match="20220407: comes from other inputs"):

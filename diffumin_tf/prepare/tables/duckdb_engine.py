@@ -18,6 +18,7 @@ from diffumin_tf.prepare.tables.sources import Source
 
 MEMORY_LIMIT = "800MB"
 _COUNTED = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
+_FILE = re.compile(r"file = (.*)")
 _REASONS = {"INVALID ENCODING": "bytes that are not UTF-8"}
 
 
@@ -136,6 +137,11 @@ def _refusals() -> Iterator[None]:
     except duckdb.OutOfMemoryException as error:
         raise DataError(f"more memory is needed than memory_limit allows: {error}") from None
     except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        if (file := _FILE.search(str(error))) and "state machine" in str(error):
+            raise DataError(
+                f"{file[1]}: lines end in \\n here and in \\r\\n (or \\r) there, perhaps inside of "
+                "a cell; make them alike, as dos2unix does"
+            ) from None
         raise DataError(f"cannot be read: {error}") from None
 
 

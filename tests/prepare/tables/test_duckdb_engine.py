@@ -1,5 +1,8 @@
 """What DuckDB reads of files."""
 
+import pytest
+
+from diffumin_tf.errors import DataError
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.sources import open_source
 
@@ -17,3 +20,13 @@ def test_batches_hold_every_line_of_a_long_file_in_its_order(tmp_path):
     rows = [row for batch in batches for row in batch.to_pylist()]
     assert rows == [{"_row": i + 1, "number": str(i), "n": 99_000} for i in range(1_000)]
     assert max(len(batch) for batch in batches) <= 300
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\r\n", "a,b\r\n1,2\n", "a,b\n1,2\r3\n"])
+def test_mixed_ends_of_lines_are_named(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text, newline="")
+    source = open_source([str(tmp_path / "t.csv")], "t.csv", str(tmp_path))
+    with DuckDBEngine(str(tmp_path)) as engine:
+        engine.add(0, source)
+        with pytest.raises(DataError, match=r"t.csv: lines end in \\n here and in \\r\\n"):
+            engine.rows("SELECT * FROM raw_0")
