@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 # Processes of make test, and runs of make evidence at a time.
 JOBS ?= 2
 STAMP := $(VENV)/.installed
+# The tests of Spark run where there is Java, and say why they do not elsewhere.
+EXTRAS := test$(if $(shell command -v java),$(shell echo ,spark))
 
 .PHONY: setup demo test soak bench evidence lint format clean
 
@@ -15,7 +17,7 @@ setup: $(STAMP)
 
 $(STAMP): setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: $(STAMP)

@@ -7,7 +7,6 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 EXPERIMENTS = sorted({path.parent for path in (ROOT / "exp").rglob("*.json")})
 SERVING = ["pyyaml>=6,<7"]
-SPARK = ["pyspark>=4,<5"]
 
 setup(
     name="diffumin_tf",
@@ -42,14 +41,13 @@ setup(
     ],
     extras_require={
         "serving": SERVING,
-        "spark": SPARK,
+        "spark": ["pyspark>=4,<5"],
         "test": [
             "pytest>=8,<10",
             "pytest-xdist>=3.7,<4",
             "ruff>=0.17,<0.18",
             "import-linter>=2.17,<3",
             *SERVING,
-            *SPARK,
         ],
     },
     entry_points={"console_scripts": ["diffumin = diffumin_tf.cli:run"]},
