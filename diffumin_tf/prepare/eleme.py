@@ -97,15 +97,19 @@ def _samples(
             # A first line that repeats the names of the columns is none of the rows.
             if not source.is_parquet and repeats_header(source):
                 source = dataclasses.replace(source, has_header=True)
-            faulty = FaultyRows()
+            faulty, without_time = FaultyRows(), 0
             with DuckDBEngine(work) as engine:
                 for rows, texts in _chunks(engine, source):
                     present = [missing_as_empty(column, spec.missing) for column in texts.columns]
                     cells = pa.RecordBatch.from_arrays(present, COLUMNS)
-                    good = faulty.sort_out(rows, texts, _faults(cells, spec.missing))
-                    yield _columns(cells.filter(good), spec)
+                    cells = cells.filter(faulty.sort_out(rows, texts, _faults(cells, spec.missing)))
+                    samples = _columns(cells, spec)
+                    no_time = (samples.auxiliary_info[:, 1] == 0) & ~is_empty(cells["times"])
+                    without_time += int(no_time.sum())
+                    yield samples
                 rejects = engine.rejects(0, source)
             tables[name] = faulty.account(source, rejects)
+        tables[name]["bad_values"] = {"times": without_time} if without_time else {}
         check(path, tables[name], spec.max_bad_fraction)
 
 

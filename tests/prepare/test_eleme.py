@@ -159,6 +159,14 @@ def test_a_line_that_got_lost_is_an_error(tmp_path, monkeypatch):
         prepare_day(tmp_path, line(), line())
 
 
+def test_times_that_are_none_are_counted(tmp_path):
+    lines = [line(), line(times=""), line(times="noon"), line(times="12")]
+    samples, manifest = prepare_day(tmp_path, *lines)
+    assert [sample["auxiliary_info"][1] for sample in samples] == [1649300000, 0, 0, 0]
+    table = manifest["data"]["tables"]["eleme_20220407.csv"]
+    assert (table["bad"], table["bad_values"]) == (0, {"times": 2})
+
+
 def test_too_many_bad_lines_leave_no_partition_of_that_day(tmp_path):
     write_day(tmp_path, "20220407", [line()] * 3)
     folder = write_day(tmp_path, "20220408", [line(), *BAD.values()])
