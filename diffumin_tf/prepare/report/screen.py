@@ -129,11 +129,12 @@ def _sentences(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "empty", f"{percent(facts['empty_histories'])} of the impressions see no behaviour"
     if own := facts.get("own_item"):
         clicked, others = percent(own.get("clicked")), percent(own.get("not_clicked"))
-        lag, measured = duration(own.get("median_lag_seconds")), count(own.get("measured_on"))
+        lag = own.get("median_lag_seconds")
+        median = "" if lag is None else f"median {duration(lag)} before, "
         yield (
             "own item",
             f"{clicked} of the clicked candidates stand in their own history, {others} of the"
-            f" others; median {lag} before, measured on {measured} impressions",
+            f" others; {median}measured on {count(own.get('measured_on'))} impressions",
         )
     if heavy := facts.get("heavy_users"):
         users = [f"'{user.get('user', '')}' {percent(user.get('events'))}" for user in heavy]
@@ -146,10 +147,13 @@ def _sentences(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         candidates, users = (percent(new[day].get(key)) for key in ("candidates", "users"))
         yield "new", f"{candidates} of the candidates and {users} of the users of {day}"
     if total := total_of_days(facts):
+        outside = facts.get("outside_of_days")
+        left_out = f"; {count(outside)} of other days left out" if outside else ""
         yield (
             "days",
             f"{count(total['days'])} from {total['first']} to {total['last']}:"
-            f" {count(total['examples'])} impressions, click rate {total['click_rate']}",
+            f" {count(total['examples'])} impressions, click rate {total['click_rate']}"
+            f"{left_out}",
         )
     if facts.get("allowed"):
         yield "allowed", ", ".join(facts["allowed"])

@@ -53,8 +53,10 @@ def duration(seconds: Any) -> str:
 
 
 def moment(time: Any) -> str:
-    """2024-03-01T00:00:05Z → 2024-03-01 00:00:05."""
-    return time.replace("T", " ").removesuffix("Z") if isinstance(time, str) else NOTHING
+    """2024-03-01T00:00:05+00:00 → 2024-03-01 00:00:05."""
+    if not isinstance(time, str):
+        return NOTHING
+    return time.replace("T", " ").removesuffix("Z").removesuffix("+00:00")
 
 
 def quoted(values: Sequence[Any]) -> str:
@@ -74,7 +76,7 @@ def notes(table: Mapping[str, Any], lines_shown: int | None = None) -> list[str]
             each = (f"{name} {count(number)}" for name, number in numbers.items())
             found.append(f"{kind}: {', '.join(each)}")
     found += map(bad_row, table.get("first_bad", [])[:lines_shown])
-    for key in ("blank_lines", "duplicates"):
+    for key in ("blank_lines", "lines_within_quotes", "duplicates"):
         if table.get(key):
             found.append(f"{key.replace('_', ' ')}: {count(table[key])}")
     return found

@@ -25,9 +25,10 @@ FACTS = {
             "bad_values": {"price": 22},
             "blank_lines": 1,
             "dropped_by_filter": 10,
+            "lines_within_quotes": 7,
             "duplicates": 0,
             "time": {
-                "first": "2024-03-01T00:00:05Z",
+                "first": "2024-03-01T00:00:05+00:00",
                 "last": "2024-03-02T23:59:58Z",
                 "grain": "second",
                 "zone": "Asia/Shanghai",
@@ -53,6 +54,7 @@ FACTS = {
         "measured_on": 599,
     },
     "empty_histories": 0.021,
+    "outside_of_days": 9,
     "history_length": {"mean": 43.21, "min": 0, "p50": 40, "max": 1234},
     "missing": {"brand": 0.12, "city": 0.31, "price": 0.0001, "sku": 0.0},
     "new": {
@@ -74,6 +76,7 @@ shown.csv  600,000    3       10  2024-03-01 00:00  2024-03-02 23:59  second
   values that cannot be read, now missing: price 22
   line 14, no time: 17,\\x1b[31m{EVIL}
   blank lines: 1
+  lines within quotes: 7
   time zone: Asia/Shanghai
 items.csv       40    –        –  –                 –
 
@@ -90,7 +93,8 @@ own item     60.0 % of the clicked candidates stand in their own history, 3.0 % 
 heavy users  '{EVIL}' 3.1 % of all events
 missing      city 31.0 %, brand 12.0 %
 new          10.7 % of the candidates and 2.4 % of the users of 20240302
-days         2 from 20240301 to 20240302: 2,000 impressions, click rate 0.2000
+days         2 from 20240301 to 20240302: 2,000 impressions, click rate 0.2000; 9 of other days left
+             out
 allowed      own_item
 warning: first {EVIL}
 warning: second: {"long " * 30}end"""
@@ -152,7 +156,13 @@ def test_the_page_shows_every_fact(tmp_path):
         "shown.csv impressions 1 600,000 3 10 2024-03-01 00:00:05 2024-03-02 23:59:58 second",
         *("Asia/Shanghai", "no time 2, no user 1", "line 77, no user: ,5", "price 22"),
         *("blank lines: 1", "not found: '17', '18', '19'", f"'017', '{EVIL}'", "1.0 % 6 600"),
-        *("clicked 60.0 %", "not clicked 3.0 %", "lag 5 s, of 599", "empty histories 2.1 %"),
+        *(
+            "clicked 60.0 %",
+            "not clicked 3.0 %",
+            "Of 599 impressions; median lag 5 s",
+            "9 impressions of other days are left out",
+            "empty histories 2.1 %",
+        ),
         *("mean min p50 max 43.2 0 40 1,234", "city 31.0 % brand 12.0 % price <0.1 %"),
         *("Never missing: sku.", f"{EVIL} 3.1 %", "20240302 800 100 0.1250 10.7 % 2.4 %"),
         *("impressions 2,000 clicks 400 click rate 0.2000", f"first {EVIL}", "long end"),
