@@ -6,14 +6,11 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import GROUPS, DataStruct
 from diffumin_tf.input.fingerprint import text_ids
+from diffumin_tf.input.raw_text import EXPONENT, LARGEST_WHOLE, MISSING, WHOLE
 
 _TYPES = {"int64": tf.int64, "float": tf.float32, "bytes": tf.string}
 ALL_OR_NONE = "training and metrics need a label in all records, predict in all or in none"
 _LARGEST_FLOAT = 2**24  # whole numbers up to here are exact in float32
-# As `prepare` reads texts: a whole number is written as such, and these say that there is none.
-_WHOLE = r"^([+-]?[0-9]+)[.]0*$"
-_EXPONENT = "[+-]?[0-9][.][0-9]+[eE][+]?[0-9]+|[+-]?[0-9][eE][+][0-9]+"
-MISSING = ("nan", "NaN")
 
 Features = Mapping[str, tf.train.Feature]
 
@@ -96,18 +93,18 @@ def _ids(schema: DataStruct, name: str, values: tf.Tensor) -> tf.Tensor:
 
 
 def _with_plain_numbers(texts: tf.Tensor) -> tf.Tensor:
-    """Texts, of which `7.0` and `1.0E10`, as Spark prints a double, are whole numbers."""
+    """`raw_text.canonical` in a graph."""
     present = tf.where(tf.reduce_any([texts == word for word in MISSING], axis=0), "", texts)
-    has_exponent = tf.strings.regex_full_match(present, _EXPONENT)
+    has_exponent = tf.strings.regex_full_match(present, EXPONENT)
 
     def written_out() -> tf.Tensor:
         numbers = tf.strings.to_number(tf.where(has_exponent, present, "0"), tf.float64)
-        is_whole = has_exponent & (tf.floor(numbers) == numbers) & (tf.abs(numbers) < 9e18)
+        is_whole = has_exponent & (tf.floor(numbers) == numbers) & (tf.abs(numbers) < LARGEST_WHOLE)
         whole = tf.cast(tf.where(is_whole, numbers, 0), tf.int64)
         return tf.where(is_whole, tf.strings.as_string(whole), present)
 
     plain = tf.cond(tf.reduce_any(has_exponent), written_out, lambda: present)
-    return tf.strings.regex_replace(plain, _WHOLE, r"\1")
+    return tf.strings.regex_replace(plain, f"^{WHOLE}$", r"\1")
 
 
 def _are_whole(values: tf.Tensor) -> tf.Tensor:

@@ -14,14 +14,12 @@ from diffumin_tf.errors import DataError
 from diffumin_tf.input.damage import DAMAGE, FileCheck
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.input.parsing import first_records, misfit, parse
+from diffumin_tf.input.raw_text import MISSING, MISSING_WORDS
 
 _RAW_IDS = 2**31  # fingerprints are below it once in four billion
 _MANY = 0.1  # of the records
 _ENOUGH = 32  # records, of which not all agree by chance
-# How logs write that a value is missing, besides those that are read as such.
-_WORDS = frozenset(
-    (b"null", b"none", b"nil", b"na", b"nat", b"n/a", b"<na>", b"undefined", b"\\n", b"(null)")
-)
+_MISSING, _WORDS = (frozenset(map(str.encode, words)) for words in (MISSING, MISSING_WORDS))
 _ZERO = "holds 0, and {count:,} times in {first}: that is a missing value; where 0 is an id, add 1"
 
 Finds = Iterator[tuple[int, str, str]]  # record among the first, where in it, and what is there
@@ -234,7 +232,8 @@ def _as_written(first: First) -> Finds:
         feature = tf.train.Example.FromString(sample).features.feature
         for name in (name for name in schema.categorical if name in feature):
             for text in feature[name].bytes_list.value:
-                if text.lower().strip() in _WORDS or text != text.strip():
+                plain = text.strip()
+                if text not in _MISSING and (plain != text or plain.lower() in _WORDS):
                     texts.setdefault(name, (record, text))
             if name in schema.ragged and (numbers := feature[name].int64_list.value):
                 filled[name] += 1

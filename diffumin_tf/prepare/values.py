@@ -10,29 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diffumin_tf.input.fingerprint import fingerprint
+from diffumin_tf.input.raw_text import MISSING, canonical, canonical_float
 
 _TYPES = pa.types
-_WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
-# As programs print large numbers: 1e+10, 1.0E10. An id such as 12e4 is none.
-_EXPONENT = re.compile(r"[+-]?[0-9]\.[0-9]+[eE]\+?[0-9]+|[+-]?[0-9][eE]\+[0-9]+")
-_LARGEST = 9e18  # of a whole number; one beyond it is no 64-bit id
 _ODD = frozenset(".eE")  # only a text that has one of these is not canonical
 _DAY = re.compile(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})")
-
-
-def canonical(text: str) -> str:
-    """The one way to write a value: a whole number without point and exponent.
-
-    "7.0" and "7." are "7", "1e+10" and "1.0E10" are "10000000000". Everything else, such as "007"
-    and "7.5", stays as it is.
-    """
-    if whole := _WHOLE.fullmatch(text):
-        return whole[1]
-    return _of_float(float(text), text) if _EXPONENT.fullmatch(text) else text
-
-
-def _of_float(value: float, text: str) -> str:
-    return str(int(value)) if value.is_integer() and abs(value) < _LARGEST else text
 
 
 def is_value(kind: pa.DataType) -> bool:
@@ -97,7 +79,7 @@ def parse_numbers(texts: pa.Array) -> np.ndarray:
 
 def missing_as_empty(texts: pa.Array, missing: Sequence[str]) -> pa.Array:
     """The texts with `""` for every one that means a missing value."""
-    absent = pc.is_in(texts, value_set=pa.array(["", "NaN", "nan", *missing], pa.string()))
+    absent = pc.is_in(texts, value_set=pa.array([*MISSING, *missing], pa.string()))
     return pc.if_else(absent, "", texts)
 
 
@@ -128,7 +110,7 @@ def day(text: str) -> int:
 
 
 def _ids(space: str, texts: list[str], missing: Sequence[str]) -> np.ndarray:
-    none = {"", "NaN", "nan", *missing, *map(canonical, missing)}
+    none = {*MISSING, *missing, *map(canonical, missing)}
     if not none.isdisjoint(texts):
         texts = ["" if text in none else text for text in texts]
     return fingerprint(space, texts)
@@ -139,7 +121,7 @@ def _texts(distinct: pa.Array) -> list[str]:
     texts = pc.fill_null(distinct.cast(pa.string()), "").to_pylist()
     if _TYPES.is_floating(distinct.type):
         floats = (numbers(distinct) + 0.0).tolist()  # makes −0 a 0
-        return [_of_float(value, text) for value, text in zip(floats, texts, strict=True)]
+        return [canonical_float(value, text) for value, text in zip(floats, texts, strict=True)]
     together = "".join(texts)
     if not any(sign in together for sign in _ODD):
         return texts

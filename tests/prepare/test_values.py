@@ -3,10 +3,15 @@
 import datetime
 import decimal
 
+import duckdb
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 
+from diffumin_tf.input import columns, raw_text
 from diffumin_tf.prepare import values
+from diffumin_tf.prepare.sql.dialects import DIALECTS
+from diffumin_tf.prepare.sql.values import Values
 from tests.prepare.prepared import ids
 
 SEVEN = [
@@ -48,6 +53,16 @@ def test_seven_is_seven(column):
 def test_a_value_has_one_text(written, text):
     found = values.value_ids("s", pa.array(written), missing=["-99"])
     assert found.tolist() == ids("s", *[text] * len(written))
+
+
+def test_sql_and_records_write_numbers_as_arrow_columns_do():
+    texts = ["7.", "1.0E10", "12e4", "1e+300", "1.5e+0", "007.0", "-7.00", "9e+18", "8e+18", "e10"]
+    expected = list(map(raw_text.canonical, texts))
+    whole = Values(None, DIALECTS["duckdb"]).whole("t")
+    found = duckdb.execute(f"SELECT {whole} FROM (SELECT unnest(?) AS t)", [texts]).fetchall()
+    assert [text for (text,) in found] == expected
+    in_graph = columns._with_plain_numbers(tf.constant(texts)).numpy()
+    assert [text.decode() for text in in_graph] == expected
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ They take the name of a column that holds text, NULL where the value is missing,
 
 import dataclasses
 
+from diffumin_tf.input.raw_text import EXPONENT, LARGEST_WHOLE, MISSING, MISSING_WORDS, WHOLE
 from diffumin_tf.prepare.spec import FieldRule, Label, RowFilter, TablesSpec
 from diffumin_tf.prepare.sql.dialects import DuckDB
 
@@ -14,17 +15,11 @@ UNIT_MS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 
 NUMBER = "[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 _LARGEST = 1e300  # of a number
-_WHOLE = "[+-]?[0-9]+[.]0*"
-# As programs print large numbers: 1e+10, 1.0E10. An id such as 12e4 is none.
-EXPONENT = "[+-]?[0-9][.][0-9]+[eE][+]?[0-9]+|[+-]?[0-9][eE][+][0-9]+"
 _DATE = "[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
 _CLOCK = "[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?"
 _ZONE = "(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?|[A-Z][A-Za-z_]+/[A-Za-z_/]+)"
 DATE_TIME = f"{_DATE}([ T]{_CLOCK}( ?{_ZONE})?)?"
 _ZONED = f"{_DATE}[ T]{_CLOCK} ?{_ZONE}"
-# How logs write that there is no user or item, in lower case; besides the spec's `missing`.
-MISSING_WORDS = ("null", "none", "nil", "nan", "nat", "n/a", "#n/a", "<na>", "(null)", "\\n")
-MISSING_WORDS += ("undefined", "na", "")  # the last: blanks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,25 +33,25 @@ class Values:
         """A raw column of any type as text, NULL where it is missing."""
         d = self.dialect
         text = f"CAST({column} AS {d.text_type})"
-        missing = ", ".join(map(d.literal, dict.fromkeys(["", "NaN", "nan", *self.spec.missing])))
+        missing = ", ".join(map(d.literal, dict.fromkeys([*MISSING, *self.spec.missing])))
         return f"CASE WHEN {text} NOT IN ({missing}) THEN {text} END"
 
     def key(self, text: str) -> str:
         """A user or an item: whole numbers are written as such."""
         if "missing_words" in self.spec.allow:
             return self.whole(text)
-        words = ", ".join(map(self.dialect.literal, MISSING_WORDS))
+        words = ", ".join(map(self.dialect.literal, ("", *MISSING_WORDS)))
         return f"CASE WHEN lower(trim({text})) NOT IN ({words}) THEN {self.whole(text)} END"
 
     def whole(self, text: str) -> str:
-        """`7.0` and `7e0` as `7`; other texts as they are."""
+        """`raw_text.canonical` in SQL."""
         d = self.dialect
         value = f"TRY_CAST({text} AS DOUBLE)"
+        is_whole = f"floor({value}) = {value} AND abs({value}) < {LARGEST_WHOLE}"
         return (
-            f"CASE WHEN {d.matches(text, _WHOLE)} THEN regexp_replace({text}, '[.]0*$', '') "
-            f"WHEN {d.matches(text, EXPONENT)} AND floor({value}) = {value} "
-            f"AND abs({value}) < 9e18 THEN CAST(CAST({value} AS BIGINT) AS {d.text_type}) "
-            f"ELSE {text} END"
+            f"CASE WHEN {d.matches(text, WHOLE)} THEN regexp_replace({text}, '[.]0*$', '') "
+            f"WHEN {d.matches(text, EXPONENT)} AND {is_whole} "
+            f"THEN CAST(CAST({value} AS BIGINT) AS {d.text_type}) ELSE {text} END"
         )
 
     def number(self, text: str) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from diffumin_tf.input.raw_text import EXPONENT
 from diffumin_tf.prepare.spec import SideTable
 from diffumin_tf.prepare.sql.plan import Plan
-from diffumin_tf.prepare.sql.values import EXPONENT
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.findings import Findings
 from diffumin_tf.prepare.tables.sources import Source
