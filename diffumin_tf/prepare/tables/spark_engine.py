@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -55,6 +56,7 @@ class SparkEngine:
             "spark.sql.ansi.enabled": "true",
             "spark.sql.parquet.compression.codec": "zstd",
             "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+            "spark.sql.legacy.parquet.nanosAsLong": "true",  # else it refuses what pandas writes
         }
         self._session = builder.config(map=settings).getOrCreate()
         self._session.sparkContext.setLogLevel("ERROR")
@@ -70,16 +72,17 @@ class SparkEngine:
         """Makes `raw_<k>`, whose `_row` sorts like the rows of the files."""
         if source.is_parquet:
             data = self._session.read.parquet(*self._absolute(source.files))
-            place = ["_metadata.file_path", "_metadata.row_index"]
+            place = ["_metadata.file_path", "_metadata.row_index", "CAST(0 AS BIGINT)"]
+            columns = [_told(name, source.columns.get(name), t) for name, t in data.dtypes]
         else:
             data = self._csv(source)
             data.select("*").createOrReplaceTempView(f"csv_{k}")
             place = ["_metadata.file_path", "_metadata.file_block_start"]
             place.append("monotonically_increasing_id()")
             bad = self._bad(source)
-            data = data.where(f"NOT ({bad})").drop(_CORRUPT)
+            data, columns = data.where(f"NOT ({bad})").drop(_CORRUPT), ["*"]
         row = ", ".join(f"{p} AS p{i}" for i, p in enumerate(place))
-        data.selectExpr(f"struct({row}) AS _row", "*").createOrReplaceTempView(f"raw_{k}")
+        data.selectExpr(f"struct({row}) AS _row", *columns).createOrReplaceTempView(f"raw_{k}")
 
     def _csv(self, source: Source):
         fields = ", ".join(f"`{name}` STRING" for name in [*source.header, _CORRUPT])
@@ -165,6 +168,17 @@ class SparkEngine:
         except PySparkException as error:
             raise _data_error(error) from None
         return find(folder, "")
+
+
+def _told(name: str, kind: pa.DataType | None, read_as: str) -> str:
+    """A column of Parquet; a timestamp as the text of it, with its zone if it has one."""
+    column = f"`{name}`"
+    if kind is None or not pa.types.is_timestamp(kind):
+        return column
+    is_long = read_as == "bigint"
+    value = f"timestamp_micros({column} div 1000)" if is_long else column
+    zone = "+00:00" if kind.tz else ""
+    return f"concat(CAST({value} AS STRING), '{zone}') AS {column}"
 
 
 def _data_error(error: PySparkException) -> DataError:
