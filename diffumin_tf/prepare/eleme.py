@@ -2,9 +2,6 @@
 
 import dataclasses
 import functools
-import glob
-import os
-import posixpath
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +16,8 @@ from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.records import SampleColumns
 from diffumin_tf.prepare.faulty_rows import FaultyRows
-from diffumin_tf.prepare.partitions import Partitions, inputs_digest
+from diffumin_tf.prepare.files import SourceFile, list_files
+from diffumin_tf.prepare.partitions import Partitions, digest
 from diffumin_tf.prepare.spec import ElemeSpec
 from diffumin_tf.prepare.tables.accounts import check
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
@@ -62,36 +60,40 @@ def prepare_eleme(spec: ElemeSpec, input_dir: str, output_dir: str) -> dict[str,
 
     Record i of a day (of one part) is the i-th good line of its files.
     """
-    files = _day_files(spec, input_dir)
-    inputs = {day: inputs_digest(input_dir, names) for day, names in files.items()}
+    days = _files_by_day(spec, input_dir)
+    inputs = {day: digest([[f.name, *f.stat] for f in files]) for day, files in days.items()}
     output = Partitions(output_dir, DataStruct.from_dict(SCHEMA), spec, inputs.get)
-    for day, names in files.items():
-        output.add(day, functools.partial(_samples, spec, input_dir, names))
+    for day, files in days.items():
+        output.add(day, functools.partial(_samples, spec, files))
     tables = {}
     for entry in output.entries.values():
         tables |= entry.pop("tables")
     return output.finish({"tables": tables})
 
 
-def _day_files(spec: ElemeSpec, input_dir: str) -> dict[str, list[str]]:
-    """The names of the files of every day, in order of days."""
+def _files_by_day(spec: ElemeSpec, input_dir: str) -> dict[str, list[SourceFile]]:
+    """The files of every day, in order of days."""
     if isinstance(spec.files, dict):
-        return dict(sorted(spec.files.items()))
+        return {
+            day: [file for name in names for file in list_files(input_dir, name)]
+            for day, names in sorted(spec.files.items())
+        }
     before, after = map(re.escape, spec.files.split("{yyyymmdd}"))
-    names = sorted(glob.glob(f"**{os.sep}*", root_dir=input_dir, recursive=True))
-    matches = [re.fullmatch(rf"{before}(\d{{8}}){after}", name) for name in names]
-    found = {match[1]: [match[0]] for match in matches if match}
+    found = {}
+    for file in list_files(input_dir, ""):
+        if match := re.fullmatch(rf"{before}(\d{{8}}){after}", file.name):
+            found[match[1]] = [file]
     if not found:
         raise DataError(f"{input_dir}: no file fits the pattern {spec.files!r}")
     return found
 
 
 def _samples(
-    spec: ElemeSpec, folder: str, names: Sequence[str], details: dict[str, Any]
+    spec: ElemeSpec, files: Sequence[SourceFile], details: dict[str, Any]
 ) -> Iterator[SampleColumns]:
     tables = details["tables"] = {}
-    for name in names:
-        path = posixpath.join(folder, name)
+    for file in files:
+        name, path = file.name, file.path
         with tempfile.TemporaryDirectory(prefix="diffumin-prepare-") as work:
             source = open_source([path], name, work, ",", "none", COLUMNS)
             # A first line that repeats the names of the columns is none of the rows.

@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -152,19 +151,6 @@ def _warnings(summary: Mapping[str, Any]) -> Iterator[str]:
     for name, share in summary["missing"].items():
         if share == 1:
             yield f"{name} is missing in every sample"
-
-
-def inputs_digest(folder: str, names: Sequence[str]) -> str:
-    """Digest of the names, sizes and modification times of input files in a folder."""
-    stats = []
-    for name in names:
-        path = posixpath.join(folder, name)
-        try:
-            stat = os.stat(path)
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}") from None
-        stats.append([name, stat.st_size, stat.st_mtime_ns])
-    return digest(stats)
 
 
 def digest(content: Any) -> str:

@@ -257,7 +257,7 @@ def test_a_file_that_cannot_be_used_is_one_error_that_names_it(tmp_path, name, c
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"20220407": "eleme_20220407.csv", "20220408": "gone.csv"}, "gone.csv: No such file"),
+        ({"20220407": "eleme_20220407.csv", "20220408": "gone.csv"}, "no file fits 'gone.csv'"),
         ("e_{yyyymmdd}.csv", "no file fits the pattern 'e_{yyyymmdd}.csv'"),
     ],
 )

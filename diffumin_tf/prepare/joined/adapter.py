@@ -18,8 +18,8 @@ from diffumin_tf.errors import DataError
 from diffumin_tf.files import staged_directory, write_json
 from diffumin_tf.input import records
 from diffumin_tf.prepare import day_entry, values
+from diffumin_tf.prepare.files import SourceFile, list_files
 from diffumin_tf.prepare.jobs import run_tasks, sensible_jobs
-from diffumin_tf.prepare.joined.files import SourceFile, list_files
 from diffumin_tf.prepare.joined.rows import pieces
 from diffumin_tf.prepare.partitions import Partitions, digest
 from diffumin_tf.prepare.spec import JoinedSpec, RecordSpec

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from diffumin_tf.errors import DataError, did_you_mean_of
 from diffumin_tf.input.records import SampleColumns, spans
 from diffumin_tf.prepare import values
-from diffumin_tf.prepare.joined.files import SourceFile
+from diffumin_tf.prepare.files import SourceFile
 from diffumin_tf.prepare.spec import JoinedSpec
 
 NEWER, ORDER = "newer", "order"  # columns of the impressions

@@ -17,6 +17,11 @@ from diffumin_tf.prepare.sql.values import DAY_MS, Values, as_day, filter_value
 Position = Callable[[int, str], tuple[str, ...]]  # of a column of the k-th table
 
 
+def good_rows(k: int) -> str:
+    """What stands after FROM for the rows of the k-th table that count."""
+    return f"row_{k} WHERE _kept AND _fault IS NULL"
+
+
 @dataclasses.dataclass(frozen=True)
 class RowPlan:
     """The statements that make `row_<k>`, `shown`, `person` and `item`, see `plan.py`.
@@ -34,16 +39,11 @@ class RowPlan:
         create, spec = self.dialect.create, self.spec
         for k, table in enumerate(spec.tables):
             yield create(f"row_{k}", self._rows_of(k, table))
-        for name, table in (
-            ("shown", spec.impressions),
-            ("person", spec.users),
-            ("item", spec.items),
-        ):
+        named = {"shown": spec.impressions, "person": spec.users, "item": spec.items}
+        for name, table in named.items():
             if table:
-                good = (
-                    f"SELECT * FROM row_{spec.tables.index(table)} WHERE _kept AND _fault IS NULL"
-                )
-                yield create(name, good, stored=False)
+                good = good_rows(spec.tables.index(table))
+                yield create(name, f"SELECT * FROM {good}", stored=False)
 
     def columns(self, k: int) -> list[str]:
         """The columns of the k-th table that are read."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from diffumin_tf.errors import DataError
 from diffumin_tf.prepare.spec import Events, Impressions
 from diffumin_tf.prepare.sql.plan import Plan
+from diffumin_tf.prepare.sql.rows import good_rows
 from diffumin_tf.prepare.sql.values import DATE_TIME, NUMBER, UNIT_MS
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.findings import Findings
@@ -84,7 +85,7 @@ def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: F
         )
         (row,) = engine.rows(
             f"SELECT min(_t) AS first, max(_t) AS last, count(DISTINCT _t) AS n, {whole} "
-            f"FROM row_{k} WHERE _kept AND _fault IS NULL"
+            f"FROM {good_rows(k)}"
         )
         if row["first"] is None:
             continue

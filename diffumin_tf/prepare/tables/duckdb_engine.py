@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from diffumin_tf.errors import DataError
+from diffumin_tf.prepare.files import filesystem
 from diffumin_tf.prepare.sql.dialects import DIALECTS
 from diffumin_tf.prepare.sql.plan import Piece, Plan
 from diffumin_tf.prepare.tables.sources import Source
@@ -50,8 +51,8 @@ class DuckDBEngine:
     def add(self, k: int, source: Source) -> None:
         """Makes `raw_<k>`, whose `_row` counts from 1 in the order of the files."""
         if source.is_parquet and "://" in source.files[0]:
-            system, _ = pyarrow.fs.FileSystem.from_uri(source.files[0])
-            files = [file.partition("://")[2] for file in source.files]
+            system, _ = filesystem(source.files[0])
+            files = [filesystem(file)[1] for file in source.files]
             data = pyarrow.dataset.dataset(files, format="parquet", filesystem=system)
             self._connection.register(f"remote_{k}", data.scanner().to_reader())
             self.execute(f"CREATE TEMP TABLE copy_{k} AS SELECT * FROM remote_{k}")

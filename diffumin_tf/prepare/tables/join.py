@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from diffumin_tf.errors import ConfigError, DataError
+from diffumin_tf.prepare.files import list_files
 from diffumin_tf.prepare.spec import TablesSpec
 from diffumin_tf.prepare.sql.plan import Piece, Plan
 from diffumin_tf.prepare.tables import accounts, clocks, plausible, sources, survey
@@ -162,7 +163,7 @@ def open_sources(spec: TablesSpec, input_dir: str, work: str) -> list[sources.So
     """The files of every table of a spec; a second table of a file is named `file (2)`."""
     opened: list[sources.Source] = []
     for table in spec.tables:
-        paths = sources.find(input_dir, table.file)
+        paths = [file.path for file in list_files(input_dir, table.file)]
         before = sum(other.paths == paths for other in opened)
         source = sources.open_source(paths, table.file, work, table.delimiter, table.quoting)
         name = f"{source.name} ({before + 1})" if before else source.name

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from diffumin_tf.input.raw_text import EXPONENT
 from diffumin_tf.prepare.spec import SideTable
 from diffumin_tf.prepare.sql.plan import Plan
+from diffumin_tf.prepare.sql.rows import good_rows
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.findings import Findings
 from diffumin_tf.prepare.tables.sources import Source
@@ -14,7 +15,6 @@ _FEW_USERS = 20  # of so few, one may have a large share
 _FEW_ROWS = 20  # so few say nothing
 _LOOKED_AT = 100_000  # rows, for the digits of ids
 _OTHER_DAYS = 0.1  # share of impressions whose day is not that of their time
-_GOOD = "WHERE _kept AND _fault IS NULL"
 
 
 def look(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: Findings) -> None:
@@ -80,7 +80,7 @@ def _repeated_rows(engine: DuckDBEngine, k: int, source: Source, found: Findings
         return
     (row,) = engine.rows(
         "SELECT sum(n - 1) AS n FROM "
-        f"(SELECT count(*) AS n FROM row_{k} {_GOOD} GROUP BY _u, _i, _t) s"
+        f"(SELECT count(*) AS n FROM {good_rows(k)} GROUP BY _u, _i, _t) s"
     )
     facts["duplicates"] = int(row["n"] or 0)
     # A user may well do the same twice in an hour.
@@ -101,7 +101,7 @@ def _empty_fields(
         for n, f in fields.items()
     }
     listed = ", ".join(f"{value} AS {d.column([name])}" for name, value in most.items())
-    found_in = engine.rows(f"SELECT {listed} FROM row_{k} {_GOOD}")[0] if fields else {}
+    found_in = engine.rows(f"SELECT {listed} FROM {good_rows(k)}")[0] if fields else {}
     for name, n in found_in.items():
         if not n:
             found.warn(f"{source.name}: no row has a value of {name!r}")

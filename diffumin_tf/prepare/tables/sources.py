@@ -3,9 +3,7 @@
 import codecs
 import csv
 import dataclasses
-import glob
 import io
-import os
 import posixpath
 import re
 import shutil
@@ -14,10 +12,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.fs
 import pyarrow.parquet as pq
 
 from diffumin_tf.errors import DataError, did_you_mean
+from diffumin_tf.prepare.files import filesystem
 
 # What a file is shows in its first bytes, whatever its name says.
 _MAGIC = {b"PAR1": "parquet", b"\x1f\x8b": "gzip", b"PK": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -84,39 +82,6 @@ class Source:
         for step in rest:
             kind = kind.field(step).type
         return kind
-
-
-def find(folder: str, name: str) -> list[str]:
-    """The files that a spec's `file` names: one, those of a folder, or those of a glob.
-
-    Raises:
-        DataError: there is none; says where was looked.
-    """
-    path = posixpath.join(folder, name)
-    if "://" in path:
-        system, inside = pyarrow.fs.FileSystem.from_uri(path)
-        info = system.get_file_info(inside)
-        if info.type != pyarrow.fs.FileType.Directory:
-            return [path]
-        selector = pyarrow.fs.FileSelector(inside, recursive=True)
-        paths = [i.path for i in system.get_file_info(selector) if i.is_file]
-        scheme = path.partition("://")[0]
-        return _visible([f"{scheme}://{p}" for p in paths], path)
-    if os.path.isfile(path):
-        return [path]
-    inside = posixpath.join(glob.escape(path), "**") if os.path.isdir(path) else path
-    found = [f for f in sorted(glob.glob(inside, recursive=True)) if os.path.isfile(f)]
-    if not found and not os.path.isdir(path) and not glob.has_magic(path):
-        raise DataError(f"{os.path.abspath(path)}: No such file or directory")
-    return _visible(found, path)
-
-
-def _visible(paths: Sequence[str], where: str) -> list[str]:
-    """Without what engines leave beside the data: `_SUCCESS`, hidden files, checksums."""
-    kept = [p for p in paths if not posixpath.basename(p).startswith(("_", "."))]
-    if not kept:
-        raise DataError(f"{where}: no file is there")
-    return kept
 
 
 def open_source(
@@ -233,7 +198,7 @@ def _unpacked(path: str, target: str) -> tuple[str, str]:
         return kind, path
     with _open(path) as file:
         if kind == "zip":
-            archive = zipfile.ZipFile(io.BytesIO(file.read()) if "://" in path else path)
+            archive = zipfile.ZipFile(file)
             names = [name for name in archive.namelist() if not _NO_TABLE.search(name)]
             if len(names) != 1:
                 raise DataError(f"{path}: must hold exactly one file, holds {names}")
@@ -249,10 +214,8 @@ def _unpacked(path: str, target: str) -> tuple[str, str]:
     return kind, target
 
 
-def _open(path: str):
-    if "://" not in path:
-        return open(path, "rb")
-    system, inside = pyarrow.fs.FileSystem.from_uri(path)
+def _open(path: str) -> pa.NativeFile:
+    system, inside = filesystem(path)
     return system.open_input_file(inside)
 
 

@@ -12,9 +12,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from diffumin_tf.errors import DataError
+from diffumin_tf.prepare.files import list_files
 from diffumin_tf.prepare.sql.dialects import DIALECTS
 from diffumin_tf.prepare.sql.plan import Piece, Plan
-from diffumin_tf.prepare.tables.sources import Source, find, pieces
+from diffumin_tf.prepare.tables.sources import Source, pieces
 
 _CORRUPT = "_corrupt"
 _NOT_UTF8 = "\ufffd"  # what Spark reads where bytes are not UTF-8
@@ -167,7 +168,7 @@ class SparkEngine:
             data.write.mode("overwrite").partitionBy("day").parquet(*self._absolute([folder]))
         except PySparkException as error:
             raise _data_error(error) from None
-        return find(folder, "")
+        return [file.path for file in list_files(folder, "")]
 
 
 def _told(name: str, kind: pa.DataType | None, read_as: str) -> str:

@@ -1,12 +1,14 @@
 """What the tables say about themselves and each other; what can only be a mistake is refused."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from diffumin_tf.prepare.spec import RowFilter
+from diffumin_tf.prepare.spec import FieldRule, RowFilter
 from diffumin_tf.prepare.sql.plan import Plan
+from diffumin_tf.prepare.sql.rows import good_rows
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.findings import Findings
 from diffumin_tf.prepare.tables.sources import Source
@@ -82,97 +84,85 @@ def printed_lists(
                 )
 
 
+class _Side(NamedTuple):
+    """One side of a join."""
+
+    name: str
+    value: str  # the column
+    rows: str  # the relation
+
+
+_Pairs = Iterator[tuple[_Side, _Side]]
+
+
 def matches(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: Findings) -> None:
     """How many of the values on one side of every join and shared id space stand on the other."""
     spec = plan.spec
-    shown, names = spec.impressions, [source.name for source in sources]
-    past = [1 + k for k in range(len(spec.events))]
-    good = "WHERE _kept AND _fault IS NULL"
-    if spec.users:
-        there = f"{names[spec.tables.index(spec.users)]}.{spec.users.key}"
-        _match(
-            plan, engine, found, f"{names[0]}.{shown.user}", "_u", "shown", there, "_key", "person"
-        )
-    if spec.items:
-        there = f"{names[spec.tables.index(spec.items)]}.{spec.items.key}"
-        tables = [(f"{names[0]}.{shown.item}", "shown")]
-        tables += [(f"{names[k]}.{spec.tables[k].item}", f"row_{k} {good}") for k in past]
-        for here, rows in tables:
-            _match(plan, engine, found, here, "_i", rows, there, "_key", "item")
-    for k in past:
-        table = spec.tables[k]
-        for here, there, key in ((shown.user, table.user, "_u"), (shown.item, table.item, "_i")):
-            sides = (
-                f"{names[0]}.{here}",
-                key,
-                "shown",
-                f"{names[k]}.{there}",
-                key,
-                f"row_{k} {good}",
-            )
-            # Another table of events may be the one that has them.
-            _match(
-                plan,
-                engine,
-                found,
-                *sides,
-                alone=len(past) == 1 and not spec.impressions_are_events,
-            )
-    for k, mine, j, theirs in _shared_fields(plan):
-        column = plan.dialect.column
-        here, there = f"{names[k]}.{mine}", f"{names[j]}.{theirs}"
-        sides = (
-            here,
-            column([mine]),
-            f"row_{k} {good}",
-            there,
-            column([theirs]),
-            f"row_{j} {good}",
-        )
-        _match(plan, engine, found, *sides, alone=False)
+    # Another table of events may be the one that has them.
+    is_only_past = len(spec.events) == 1 and not spec.impressions_are_events
+    names = [source.name for source in sources]
+    for here, there in _side_tables(plan, names):
+        _match(engine, found, here, there, must=True)
+    for here, there in _past(plan, names):
+        _match(engine, found, here, there, must=is_only_past)
+    for here, there in _shared_fields(plan, names):
+        _match(engine, found, here, there, must=False)
 
 
-def _shared_fields(plan: Plan):
-    """Fields of events and of the candidate that share an id space: (k, field, j, field)."""
-    spec = plan.spec
-    candidate = [
-        (j, f)
-        for j, table in enumerate(spec.tables)
-        for f in table.fields
-        if j not in range(1, 1 + len(spec.events)) and f.name in spec.cat_feature and not f.several
+def _side_tables(plan: Plan, names: Sequence[str]) -> _Pairs:
+    spec, shown = plan.spec, plan.spec.impressions
+    users = [_Side(f"{names[0]}.{shown.user}", "_u", "shown")]
+    items = [_Side(f"{names[0]}.{shown.item}", "_i", "shown")]
+    items += [
+        _Side(f"{names[k]}.{e.item}", "_i", good_rows(k)) for k, e in enumerate(spec.events, 1)
     ]
-    for k, table in enumerate(spec.events, 1):
-        for field in table.fields:
-            for j, other in candidate:
-                if field.name in spec.behaviour and spec.space(field.name) == spec.space(
-                    other.name
-                ):
-                    yield k, field.name, j, other.name
+    for table, rows, sides in ((spec.users, "person", users), (spec.items, "item", items)):
+        for side in sides if table else ():
+            yield side, _Side(f"{names[spec.tables.index(table)]}.{table.key}", "_key", rows)
 
 
-def _match(
-    plan: Plan,
-    engine: DuckDBEngine,
-    found: Findings,
-    here: str,
-    mine: str,
-    rows: str,
-    there: str,
-    theirs: str,
-    others: str,
-    alone: bool = True,
-) -> None:
-    """Counts the rows whose value `mine` is among the values `theirs` of the other side."""
+def _past(plan: Plan, names: Sequence[str]) -> _Pairs:
+    """Users and items of the impressions and of each table of events."""
+    shown = plan.spec.impressions
+    for k, table in enumerate(plan.spec.events, 1):
+        for here, there, key in ((shown.user, table.user, "_u"), (shown.item, table.item, "_i")):
+            mine = _Side(f"{names[0]}.{here}", key, "shown")
+            yield mine, _Side(f"{names[k]}.{there}", key, good_rows(k))
+
+
+def _shared_fields(plan: Plan, names: Sequence[str]) -> _Pairs:
+    """Fields of events and of the candidate that share an id space."""
+    spec = plan.spec
+
+    def side(k: int, field: FieldRule) -> _Side:
+        return _Side(f"{names[k]}.{field.name}", plan.dialect.column([field.name]), good_rows(k))
+
+    fields = [(k, f) for k, table in enumerate(spec.tables) for f in table.fields]
+    past = [(k, f) for k, f in fields if 1 <= k <= len(spec.events) and f.name in spec.behaviour]
+    candidate = [
+        (k, f)
+        for k, f in fields
+        if not 1 <= k <= len(spec.events) and f.name in spec.cat_feature and not f.several
+    ]
+    for k, field in past:
+        for j, other in candidate:
+            if spec.space(field.name) == spec.space(other.name):
+                yield side(k, field), side(j, other)
+
+
+def _match(engine: DuckDBEngine, found: Findings, here: _Side, there: _Side, must: bool) -> None:
+    """Counts the rows whose value is among those of the other side; some `must` be."""
     with_values = (
-        f"WITH h AS (SELECT {mine} AS v, count(*) AS n FROM {rows} GROUP BY {mine}), "
-        f"t AS (SELECT DISTINCT {theirs} AS v FROM {others}) "
+        f"WITH h AS (SELECT {here.value} AS v, count(*) AS n FROM {here.rows} GROUP BY 1), "
+        f"t AS (SELECT DISTINCT {there.value} AS v FROM {there.rows}) "
     )
     (row,) = engine.rows(
         f"{with_values} SELECT sum(n) AS total, sum(CASE WHEN t.v IS NOT NULL THEN n END) AS met "
         "FROM h LEFT JOIN t ON t.v = h.v WHERE h.v IS NOT NULL"
     )
     total, met = int(row["total"] or 0), int(row["met"] or 0)
-    fact = {"what": f"{here} in {there}", "found": met, "of": total, "rate": met / max(total, 1)}
+    fact = {"what": f"{here.name} in {there.name}", "found": met, "of": total}
+    fact["rate"] = met / max(total, 1)
     found.facts["joins"].append(fact)
     if not total or fact["rate"] >= _LOW_MATCH:
         return
@@ -189,7 +179,7 @@ def _match(
         f"{fact['what']}: {met:,} of {total:,} rows match ({fact['rate']:.1%}); here for example "
         f"{texts[0]}, there {texts[1]}"
     )
-    if met or not alone:
+    if met or not must:
         found.warn(line)
     else:
         found.refuse("no_match", f"{line}; write both alike")
