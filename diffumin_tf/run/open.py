@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import itertools
 import posixpath
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 
@@ -29,6 +31,9 @@ from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.setup import Report, check, prepare_folder
 from diffumin_tf.training import checkpoints, strategy
 from diffumin_tf.training.strategy import Distribution
+
+
+_LOOKED_AT = 2 * EVALUATION_BATCH  # samples, for the rows that are missing
 
 
 def create_run(
@@ -208,6 +213,19 @@ class Run:
             distribute=distribution.distribute,
             **{"batch_size": EVALUATION_BATCH, **order},
         )
+
+    def rows_missing(self, split: str) -> str:
+        """One line: how many candidates and users of a split have no row in the embedding table."""
+        layout, found = FeatureLayout.of(features_of(self.config), self.schema), {}
+        batches = itertools.islice(self.batches(split).epoch(), _LOOKED_AT // EVALUATION_BATCH)
+        fields = np.concatenate([batch.fields.numpy() for batch in batches])
+        for role in ("candidate", "user"):
+            names = [name for name in layout.roles[role] if name in layout.fields]
+            if names:
+                column = fields[:, layout.fields.index(names[0])]
+                found[f"{role}s ({names[0]})"] = f"{(column == 0).mean():.1%}"
+        shares = " and ".join(f"{share} of the {what}" for what, share in found.items())
+        return f"{split}: {shares} have no embedding row ({len(fields):,} samples looked at)"
 
     @functools.cached_property
     def _predict(self):

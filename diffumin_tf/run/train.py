@@ -52,6 +52,9 @@ def train(
 
 
 def _to_the_end(run: Run, report: Report) -> None:
+    if run.distribution.is_chief and run.config.embedding.kind == "vocabulary":
+        for split in ("train", *(s for s in ("valid", "test") if has_split(run.config, s))):
+            report(run.rows_missing(split))
     result = train_run(run, report)
     if run.distribution.is_chief:
         report(f"{result.steps} steps at {result.samples_per_second:,.0f} samples/s")

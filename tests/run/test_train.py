@@ -58,6 +58,20 @@ def test_a_run_trains_and_leaves_what_later_commands_need(trained):
     assert trained.export.parent == trained.model_dir / "export" and trained.export.name.isdigit()
 
 
+def test_candidates_and_users_without_a_row_are_counted_before_training(tmp_path):
+    # An item is seen some 50 to 150 times, as a candidate or in a history.
+    rare = {"kind": "vocabulary", "min_count": 60}
+    exp = write_experiment(tmp_path, **{**SETTINGS, "embedding": rare})
+    run = create_run(str(exp), str(tmp_path / "model"), report=lambda line: None)
+    fields = np.concatenate([batch.fields.numpy() for batch in run.batches("valid").epoch()])
+    user, item = (np.mean(fields[:, column] == 0) for column in (0, 1))
+    assert 0 < item < 1
+    assert run.rows_missing("valid") == (
+        f"valid: {item:.1%} of the candidates (item) and {user:.1%} of the users (user) have no "
+        f"embedding row ({len(fields)} samples looked at)"
+    )
+
+
 def test_a_run_that_is_done_is_continued_with_more_epochs_but_not_with_other_settings(
     whole, tmp_path
 ):
