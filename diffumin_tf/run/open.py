@@ -32,7 +32,6 @@ from diffumin_tf.run.setup import Report, check, prepare_folder
 from diffumin_tf.training import checkpoints, strategy
 from diffumin_tf.training.strategy import Distribution
 
-
 _LOOKED_AT = 2 * EVALUATION_BATCH  # samples, for the rows that are missing
 
 
