@@ -14,13 +14,11 @@ from diffumin_tf.input.records import SampleColumns, spans
 from diffumin_tf.prepare import values
 from diffumin_tf.prepare.files import SourceFile
 from diffumin_tf.prepare.spec import JoinedSpec
+from diffumin_tf.prepare.times import DAY_MS, FIRST_YEAR, HOUR_MS, LAST_YEAR, UNIT_MS
 
 NEWER, ORDER = "newer", "order"  # columns of the impressions
 _PIECE_VALUES = 1_000_000  # of the longest column
 _MOST_ROWS = 8192
-_MS = {"ms": 1.0, "s": 1000.0}
-_MS_A_DAY = 86_400_000
-_YEARS = (1990, 2100)
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 _Index = np.ndarray | slice  # the entry of a column that a sample has
@@ -216,12 +214,13 @@ class _Rows:
         elif unit is None:
             some = array[0].as_py()
             raise DataError(f'{self._file}: {name} holds numbers, {some!r}: give "time_unit"')
-        time_ms = values.numbers(array)[entry] * _MS[unit]
+        time_ms = values.numbers(array)[entry] * UNIT_MS[unit]
         self._refuse(np.isnan(time_ms), name, name, "must be a time")
-        first, last = (float(np.datetime64(f"{year}", "ms").astype(int)) for year in _YEARS)
-        never = (time_ms < first) | (time_ms >= last)
+        years = (FIRST_YEAR, LAST_YEAR + 1)
+        first, end = (float(np.datetime64(f"{year}", "ms").astype(int)) for year in years)
+        never = (time_ms < first) | (time_ms >= end)
         if "time_range" not in self._spec.allow:
-            must = f"should lie in {_YEARS[0]} … {_YEARS[1] - 1}, read as {unit} since 1970 "
+            must = f"should lie in {FIRST_YEAR} … {LAST_YEAR}, read as {unit} since 1970 "
             must += '(is "time_unit" wrong? "allow": ["time_range"] takes it as it is)'
             self._refuse(never, name, name, must)
         return np.rint(time_ms).astype(np.int64)
@@ -229,10 +228,10 @@ class _Rows:
     def _days(self, time_ms: np.ndarray) -> np.ndarray:
         name = self._spec.day
         if name is None:
-            local = time_ms + round(self._spec.utc_offset_hours * 3_600_000)
-            texts = np.datetime_as_string(np.unique(local // _MS_A_DAY).astype("datetime64[D]"))
+            local = time_ms + round(self._spec.utc_offset_hours * HOUR_MS)
+            texts = np.datetime_as_string(np.unique(local // DAY_MS).astype("datetime64[D]"))
             days = np.array([int(text.replace("-", "")) for text in texts])
-            return days[np.unique(local // _MS_A_DAY, return_inverse=True)[1]]
+            return days[np.unique(local // DAY_MS, return_inverse=True)[1]]
         array, entry = self._find(name, values.is_value, "days")
         days = values.days(array)[entry]
         self._refuse(days == 0, name, name, "must be a day, yyyymmdd or yyyy-mm-dd")

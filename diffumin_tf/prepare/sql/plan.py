@@ -16,7 +16,7 @@ No row ever holds a list for an impression, so heavy users cost what their behav
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from diffumin_tf.prepare.spec import SideTable
+from diffumin_tf.prepare.spec import Impressions, SideTable
 from diffumin_tf.prepare.sql.rows import RowPlan
 
 _LONGEST_BLOCK = 1024  # behaviours
@@ -54,15 +54,12 @@ class Plan(RowPlan):
         Args:
             bucket: the condition on `_bucket` that is part of it.
         """
-        spec, column, d = self.spec, self.dialect.column, self.dialect
-        shown = spec.impressions
+        spec, shown, d = self.spec, self.spec.impressions, self.dialect
         sample = {"order": "s._row", "label": "s._label", "time": "s._t"}
         if not d.row_is_number:
             del sample["order"]
         sample |= {"newer": "s._most - s._seen", shown.item: "s._i"}
-        own = [f.name for f in shown.fields if f.name in self.features]
-        sample |= {name: f"s.{column([name])}" for name in own}
-        sample |= {name: f"item.{column([name])}" for name in self._of(spec.items)}
+        sample |= self.features_of(shown, "s") | self.features_of(spec.items, "item")
         listed = d.listed(d.struct(sample), "s._row")
         item = "LEFT JOIN item ON item._key = s._i" if spec.items else ""
         length = f"_most - greatest(_least - {spec.max_len}, 0)"
@@ -80,7 +77,7 @@ class Plan(RowPlan):
         )
         person = "LEFT JOIN person ON person._key = g._u" if spec.users else ""
         columns = {shown.user: "g._u", "day": "g._day", "impressions": "g.impressions"}
-        columns |= {name: f"person.{column([name])}" for name in self._of(spec.users)}
+        columns |= self.features_of(spec.users, "person")
         empty = f"CAST({d.no_values} AS {d.list_type})"
         columns |= {
             f"{name}_list": f"coalesce({d.each('h.h', name)}, {empty})" for name in self.behaviours
@@ -153,9 +150,9 @@ class Plan(RowPlan):
 
     def _samples(self) -> str:
         """Impressions with `_seen`, the number of the user's behaviours that are earlier."""
-        spec, column = self.spec, self.dialect.column
-        fields = [f.name for f in spec.impressions.fields if f.name in self.features]
-        names = ["_row", "_u", "_i", "_t", "_day", "_label", *map(lambda n: column([n]), fields)]
+        spec = self.spec
+        names = ["_row", "_u", "_i", "_t", "_day", "_label"]
+        names += map(self.dialect.column, ([n] for n in self.features_of(spec.impressions, "")))
         shown = ", ".join(names)
         nothing = ", ".join(
             {"_u": "_u", "_i": "_i", "_t": "_t"}.get(n, f"NULL AS {n}") for n in names
@@ -170,10 +167,8 @@ class Plan(RowPlan):
             f"WHERE _past = 0{days}"
         )
 
-    @property
-    def features(self) -> tuple[str, ...]:
-        return (*self.spec.cat_feature, *self.spec.dense_feature)
-
-    def _of(self, table: SideTable | None) -> list[str]:
-        names = [f.name for f in table.fields] if table else []
-        return [name for name in names if name in self.features]
+    def features_of(self, table: Impressions | SideTable | None, alias: str) -> dict[str, str]:
+        """The features that are fields of a table; columns of its relation by their names."""
+        features = (*self.spec.cat_feature, *self.spec.dense_feature)
+        names = [f.name for f in table.fields if f.name in features] if table else []
+        return {name: self.dialect.column([alias, name]) for name in names}

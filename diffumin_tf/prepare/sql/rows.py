@@ -12,7 +12,8 @@ from diffumin_tf.prepare.spec import (
     TablesSpec,
 )
 from diffumin_tf.prepare.sql.dialects import DuckDB
-from diffumin_tf.prepare.sql.values import DAY_MS, Values, as_day, filter_value
+from diffumin_tf.prepare.sql.values import Values, as_day, filter_value
+from diffumin_tf.prepare.times import DAY_MS, HOUR_MS
 
 Position = Callable[[int, str], tuple[str, ...]]  # of a column of the k-th table
 
@@ -166,10 +167,9 @@ class RowPlan:
 
     def _clock(self, part: str) -> str:
         """The local hour, or the weekday with Monday as 0, as text."""
-        hour, day = "3600000", f"{DAY_MS}"
         number = {
-            "hour": f"CAST(floor({self._local} / {hour}.0) AS BIGINT) % 24",
-            "weekday": f"(CAST(floor({self._local} / {day}.0) AS BIGINT) + 3) % 7",
+            "hour": f"CAST(floor({self._local} / {HOUR_MS}.0) AS BIGINT) % 24",
+            "weekday": f"(CAST(floor({self._local} / {DAY_MS}.0) AS BIGINT) + 3) % 7",
         }[part]
         return f"CAST({number} AS {self.dialect.text_type})"
 
@@ -180,7 +180,7 @@ class RowPlan:
 
     @property
     def _local(self) -> str:
-        return f"(_t + {round(self.spec.utc_offset_hours * 3_600_000)})"
+        return f"(_t + {round(self.spec.utc_offset_hours * HOUR_MS)})"
 
     def _named(self, columns: dict[str, str]) -> str:
         listed = (f"{value} AS {self.dialect.column([name])}" for name, value in columns.items())

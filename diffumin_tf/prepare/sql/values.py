@@ -8,10 +8,9 @@ import dataclasses
 from diffumin_tf.input.raw_text import EXPONENT, LARGEST_WHOLE, MISSING, MISSING_WORDS, WHOLE
 from diffumin_tf.prepare.spec import FieldRule, Label, RowFilter, TablesSpec
 from diffumin_tf.prepare.sql.dialects import DuckDB
+from diffumin_tf.prepare.times import UNIT_MS
 
-DAY_MS = 86_400_000
 _YEAR_10000_MS = 253_402_300_800_000  # A time beyond it is one in the wrong unit.
-UNIT_MS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 
 NUMBER = "[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 _LARGEST = 1e300  # of a number

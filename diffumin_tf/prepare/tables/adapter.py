@@ -13,6 +13,7 @@ from diffumin_tf.prepare.partitions import Partitions
 from diffumin_tf.prepare.spec import JoinedSpec, TablesSpec
 from diffumin_tf.prepare.sql.dialects import DIALECTS
 from diffumin_tf.prepare.sql.plan import Plan
+from diffumin_tf.prepare.tables.digests import digests_of_days
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.join import Join, open_sources
 
@@ -35,7 +36,7 @@ def prepare_tables(
         folder = posixpath.join(work, "joined")
         with make_engine(work) as engine:
             join = Join(spec, input_dir, engine, work)
-            digests = join.digests()
+            digests = digests_of_days(join.plan, engine)
             output = Partitions(output_dir, joined.schema(encoded), spec, digests.get)
             left = [day for day in join.days if day not in output.entries]
             if left:

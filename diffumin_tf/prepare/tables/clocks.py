@@ -9,13 +9,13 @@ from diffumin_tf.errors import DataError
 from diffumin_tf.prepare.spec import Events, Impressions
 from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.sql.rows import good_rows
-from diffumin_tf.prepare.sql.values import DATE_TIME, NUMBER, UNIT_MS
+from diffumin_tf.prepare.sql.values import DATE_TIME, NUMBER
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.findings import Findings
 from diffumin_tf.prepare.tables.sources import Source
+from diffumin_tf.prepare.times import DAY_MS, FIRST_YEAR, HOUR_MS, LAST_YEAR, UNIT_MS
 
-_FIRST_YEAR, _LAST_YEAR = 1990, 2100  # a time outside of them is one in the wrong unit
-GRAINS = {"millisecond": 1, "second": 1000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
+GRAINS = {"millisecond": 1, "second": 1000, "minute": 60_000, "hour": HOUR_MS, "day": DAY_MS}
 
 
 def check_units(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source]) -> None:
@@ -44,7 +44,7 @@ def _unit_for(value: float) -> str:
     fitting = []
     for unit, factor in UNIT_MS.items():
         when = _datetime(value * factor)
-        if when and _FIRST_YEAR <= when.year <= _LAST_YEAR:
+        if when and FIRST_YEAR <= when.year <= LAST_YEAR:
             fitting.append(f'"time_unit": "{unit}" would make it {when:%Y-%m-%d %H:%M}')
     return "; ".join(fitting) or 'say their "time_unit": "s", "ms", "us" or "ns"'
 
@@ -64,7 +64,7 @@ def _offsets(zone: str, utc_offset_hours: float) -> list[int]:
     """The milliseconds by which clocks may be ahead of UTC where a day or an hour begins."""
     months = (datetime.datetime(2024, n, 1, tzinfo=zoneinfo.ZoneInfo(zone)) for n in range(1, 13))
     hours = {utc_offset_hours, *(m.utcoffset().total_seconds() / 3600 for m in months)}
-    return sorted({0, *(round(h * GRAINS["hour"]) for h in hours)})
+    return sorted({0, *(round(h * HOUR_MS) for h in hours)})
 
 
 def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: Findings) -> dict:
@@ -99,7 +99,7 @@ def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: F
             "grain": grains[k],
             "zone": table.time_zone,
         }
-        if not _FIRST_YEAR <= first.year <= last.year <= _LAST_YEAR:
+        if not FIRST_YEAR <= first.year <= last.year <= LAST_YEAR:
             raw = row["first"] / UNIT_MS[table.time_unit or "ms"]
             found.refuse(
                 "time_range",

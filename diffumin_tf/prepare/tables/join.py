@@ -1,11 +1,9 @@
 """The tables of a spec, read, looked at and joined by an engine."""
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 
 from diffumin_tf.errors import ConfigError, DataError
@@ -19,7 +17,6 @@ from diffumin_tf.prepare.tables.findings import Findings
 _BUCKET_ROWS = 100_000  # impressions and behaviours of the users that share a bucket
 # Of a part at most: what is in memory at once.
 _PART_SAMPLES, _PART_VALUES = 50_000, 3_000_000
-_HOUR_MS = 3_600_000
 
 
 class Join:
@@ -81,56 +78,6 @@ class Join:
             f"{row['_day']:08d}": (int(row["samples"]), int(row["behaviours"]) * fields)
             for row in rows
         }
-
-    def digests(self) -> dict[str, str]:
-        """For each day a digest of all that its samples are made of."""
-        plan, d, column = self.plan, self.plan.dialect, self.plan.dialect.column
-        spec = self._spec
-        names = (
-            ["s._row", "s._u", "s._i", "s._t", "s._label"]
-            if d.row_is_number
-            else ["s._u", "s._i", "s._t", "s._label"]
-        )
-        joins = ""
-        own = [f.name for f in spec.impressions.fields]
-        for name, key, table in (("item", "_i", spec.items), ("person", "_u", spec.users)):
-            if table:
-                joins += f" LEFT JOIN {name} ON {name}._key = s.{key}"
-        names += [f"s.{column([n])}" for n in own if n in plan.features]
-        for alias, table in (("item", spec.items), ("person", spec.users)):
-            names += [
-                f"{alias}.{column([f.name])}"
-                for f in (table.fields if table else ())
-                if f.name in plan.features
-            ]
-        shown = self._engine.rows(
-            f"SELECT _day, sum({d.digest(names)}) AS sum, max(_t) AS last FROM sample s{joins} "
-            "GROUP BY _day ORDER BY _day"
-        )
-        event = d.digest(["_u", "_t", "_n", *plan.behaviours.values()])
-        by_hour = self._engine.arrays(
-            f"SELECT hour, CAST(sum(dig) % 1000000007 AS BIGINT) AS sum FROM (SELECT "
-            f"CAST(floor(_t / {_HOUR_MS}.0) AS BIGINT) AS hour, {event} AS dig FROM event) e "
-            "GROUP BY hour ORDER BY hour"
-        )
-        within = {
-            row["_day"]: int(row["sum"])
-            for row in self._engine.rows(
-                f"SELECT d._day, sum({event}) AS sum FROM "
-                "(SELECT _day, max(_t) AS last FROM sample GROUP BY _day) d JOIN event ON "
-                f"CAST(floor(event._t / {_HOUR_MS}.0) AS BIGINT) = "
-                f"CAST(floor(d.last / {_HOUR_MS}.0) AS BIGINT) AND event._t < d.last "
-                "GROUP BY d._day"
-            )
-        }
-        hours = np.asarray(by_hour["hour"])
-        sums = np.concatenate([[0], np.cumsum(np.asarray(by_hour["sum"], object))])
-        digests = {}
-        for row in shown:
-            before = sums[np.searchsorted(hours, row["last"] // _HOUR_MS)]
-            content = f"{row['sum']} {before} {within.get(row['_day'], 0)}"
-            digests[f"{row['_day']:08d}"] = hashlib.sha256(content.encode()).hexdigest()
-        return digests
 
     def write(self, days: list[str], folder: str) -> list[str]:
         """Writes the joined form of some days; returns the files."""

@@ -264,7 +264,7 @@ def shown(**values):
         (shown(newer="no"), "no column 'newer'"),
         (shown(order=None), "column 'order' must|order is None"),
         (shown(time=None), "time is None; it must be a time"),
-        (shown(time=T0 // 1000), f"time is {T0 // 1000}; it should lie in 1990 … 2099"),
+        (shown(time=T0 // 1000), f"time is {T0 // 1000}; it should lie in 1990 … 2100"),
         (shown(sku={"a": 1}), "column 'sku' must hold values, not struct"),
         (shown(price="cheap"), "column 'price' must hold numbers, not string"),
         (shown(genres="a|b"), "column 'genres' must hold lists of values, not string"),
