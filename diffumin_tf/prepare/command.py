@@ -10,7 +10,9 @@ from diffumin_tf.lock import exclusive
 from diffumin_tf.paths import from_where
 from diffumin_tf.prepare.eleme import prepare_eleme
 from diffumin_tf.prepare.joined.adapter import WHOLE, prepare_joined
-from diffumin_tf.prepare.spec import ElemeSpec, JoinedSpec, SyntheticSpec, TablesSpec, load_spec
+from diffumin_tf.prepare.spec import ElemeSpec, SyntheticSpec, load_spec
+from diffumin_tf.prepare.spec.joined import JoinedSpec
+from diffumin_tf.prepare.spec.tables import TablesSpec
 from diffumin_tf.prepare.synthetic import prepare_synthetic
 from diffumin_tf.prepare.tables.adapter import join_tables, open_engine, prepare_tables, sql_of
 from diffumin_tf.prepare.tables.duckdb_engine import MEMORY_LIMIT

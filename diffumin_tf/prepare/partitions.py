@@ -15,7 +15,8 @@ from diffumin_tf.files import staged_directory, write_json
 from diffumin_tf.input.records import SUCCESS_FILE, PartWriter, SampleColumns, encode
 from diffumin_tf.prepare import day_entry
 from diffumin_tf.prepare.report import screen as report
-from diffumin_tf.prepare.spec import JoinedSpec, RecordSpec
+from diffumin_tf.prepare.spec.common import RecordSpec
+from diffumin_tf.prepare.spec.joined import JoinedSpec
 
 FORMAT_VERSION = 2  # Part of the key: raise it when the same spec would give other records.
 _Samples = Callable[[dict[str, Any]], Iterable[SampleColumns]]

@@ -7,8 +7,7 @@ import pathlib
 import pytest
 
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.prepare import spec as prepare_spec
-from diffumin_tf.prepare.spec import load_spec
+from diffumin_tf.prepare.spec import load_spec, tables
 from tests.prepare.small_tables import SPEC, write_spec
 
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / "exp" / "user1"
@@ -39,7 +38,7 @@ def test_the_specs_of_the_experiments_are_valid(path):
 
 
 def test_the_example_of_the_docstring_is_valid(load):
-    example = prepare_spec.__doc__.split("::\n")[1].split("\n\n`")[0]
+    example = tables.__doc__.split("::\n")[1]
     assert load(json.loads(example)).behaviour == ["video", "author", "tag", "watched"]
 
 

@@ -22,7 +22,8 @@ from diffumin_tf.prepare.files import SourceFile, list_files
 from diffumin_tf.prepare.jobs import run_tasks, sensible_jobs
 from diffumin_tf.prepare.joined.rows import pieces
 from diffumin_tf.prepare.partitions import Partitions, digest
-from diffumin_tf.prepare.spec import JoinedSpec, RecordSpec
+from diffumin_tf.prepare.spec.common import RecordSpec
+from diffumin_tf.prepare.spec.joined import JoinedSpec
 
 _PARTS, _NOTE = ".parts", "note.json"
 _REPORTED_ROWS = 8192

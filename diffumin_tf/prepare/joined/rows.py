@@ -13,7 +13,7 @@ from diffumin_tf.errors import DataError, did_you_mean_of
 from diffumin_tf.input.records import SampleColumns, spans
 from diffumin_tf.prepare import values
 from diffumin_tf.prepare.files import SourceFile
-from diffumin_tf.prepare.spec import JoinedSpec
+from diffumin_tf.prepare.spec.joined import JoinedSpec
 from diffumin_tf.prepare.times import DAY_MS, FIRST_YEAR, HOUR_MS, LAST_YEAR, UNIT_MS
 
 NEWER, ORDER = "newer", "order"  # columns of the impressions

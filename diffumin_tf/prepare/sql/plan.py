@@ -16,7 +16,7 @@ No row ever holds a list for an impression, so heavy users cost what their behav
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from diffumin_tf.prepare.spec import Impressions, SideTable
+from diffumin_tf.prepare.spec.tables import Impressions, SideTable
 from diffumin_tf.prepare.sql.rows import RowPlan
 
 _LONGEST_BLOCK = 1024  # behaviours

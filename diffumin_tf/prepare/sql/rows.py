@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from diffumin_tf.prepare.spec import (
+from diffumin_tf.prepare.spec.tables import (
     Events,
     FieldRule,
     Impressions,

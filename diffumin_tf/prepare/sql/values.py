@@ -6,7 +6,8 @@ They take the name of a column that holds text, NULL where the value is missing,
 import dataclasses
 
 from diffumin_tf.input.raw_text import EXPONENT, LARGEST_WHOLE, MISSING, MISSING_WORDS, WHOLE
-from diffumin_tf.prepare.spec import FieldRule, Label, RowFilter, TablesSpec
+from diffumin_tf.prepare.spec.common import Label
+from diffumin_tf.prepare.spec.tables import FieldRule, RowFilter, TablesSpec
 from diffumin_tf.prepare.sql.dialects import DuckDB
 from diffumin_tf.prepare.times import UNIT_MS
 

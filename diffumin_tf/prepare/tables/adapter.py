@@ -10,7 +10,8 @@ from diffumin_tf.files import write_json
 from diffumin_tf.prepare.jobs import sensible_jobs
 from diffumin_tf.prepare.joined import adapter as joined
 from diffumin_tf.prepare.partitions import Partitions
-from diffumin_tf.prepare.spec import JoinedSpec, TablesSpec
+from diffumin_tf.prepare.spec.joined import JoinedSpec
+from diffumin_tf.prepare.spec.tables import TablesSpec
 from diffumin_tf.prepare.sql.dialects import DIALECTS
 from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.tables.digests import digests_of_days

@@ -6,7 +6,7 @@ import zoneinfo
 from collections.abc import Sequence
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.prepare.spec import Events, Impressions
+from diffumin_tf.prepare.spec.tables import Events, Impressions
 from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.sql.rows import good_rows
 from diffumin_tf.prepare.sql.values import DATE_TIME, NUMBER

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.prepare.files import list_files
-from diffumin_tf.prepare.spec import TablesSpec
+from diffumin_tf.prepare.spec.tables import TablesSpec
 from diffumin_tf.prepare.sql.plan import Piece, Plan
 from diffumin_tf.prepare.tables import accounts, clocks, plausible, sources, survey
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine

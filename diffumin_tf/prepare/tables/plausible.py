@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from diffumin_tf.input.raw_text import EXPONENT
-from diffumin_tf.prepare.spec import SideTable
+from diffumin_tf.prepare.spec.tables import SideTable
 from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.sql.rows import good_rows
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine

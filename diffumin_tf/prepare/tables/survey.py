@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffumin_tf.prepare.spec import FieldRule, RowFilter
+from diffumin_tf.prepare.spec.tables import FieldRule, RowFilter
 from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.sql.rows import good_rows
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine

@@ -15,7 +15,7 @@ from diffumin_tf.prepare.command import prepare
 from diffumin_tf.prepare.joined import adapter as joined
 from diffumin_tf.prepare.joined import rows as joined_rows
 from diffumin_tf.prepare.partitions import Partitions
-from diffumin_tf.prepare.spec import JoinedSpec
+from diffumin_tf.prepare.spec.joined import JoinedSpec
 from tests.prepare.joined_files import (
     SPEC,
     T0,

@@ -1,6 +1,6 @@
-"""The model of `prepare.json`: which tables there are and how they become records.
+"""The spec of the adapter `tables`, which joins a log of impressions with events and side tables.
 
-`"adapter": "tables"` (the default) joins a log of impressions with events and side tables::
+An example with every key::
 
     {
       "impressions": {"file": "shown.csv.gz", "user": "uid", "item": "video", "time": "ms",
@@ -21,9 +21,6 @@
       "max_len": 100, "spaces": {}, "utc_offset_hours": 8, "days": ["20220425", "20220508"],
       "missing": ["-1"], "max_bad_fraction": 0.01, "allow": [], "compression": ""
     }
-
-`"adapter": "eleme"` reads the public Ele.me files, see `ElemeSpec`; `"synthetic"` makes a log
-up, see `SyntheticSpec`. `docs/data.md` explains every key.
 """
 
 import zoneinfo
@@ -32,26 +29,18 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field as Key
 
-from diffumin_tf.config.strict import Day, StrictModel, validate
-from diffumin_tf.errors import ConfigError, did_you_mean, did_you_mean_of
-from diffumin_tf.files import read_json
-from diffumin_tf.synthetic.log import LogSpec
-
-_Name = Annotated[str, Key(min_length=1)]
-_Names = Annotated[
-    list[_Name],
-    Key(min_length=1),
-    pydantic.BeforeValidator(lambda names: [names] if isinstance(names, str) else names),
-]
+from diffumin_tf.config.strict import Day, StrictModel
+from diffumin_tf.errors import did_you_mean
+from diffumin_tf.prepare.spec.common import FeaturesSpec, Label, Name, TableSpec
 
 
 class FieldRule(StrictModel):
     """How a column becomes a field; `"tag"` is short for `{"name": "tag"}`."""
 
-    name: _Name
-    column: _Name | None = None  # the name when absent
+    name: Name
+    column: Name | None = None  # the name when absent
     time: Literal["hour", "weekday"] | None = None
-    split: _Name | None = None
+    split: Name | None = None
     lists: bool = False  # the column holds lists
     take: Literal["first"] | None = None  # of these; without it all values are kept
     bucket: Literal["log2"] | list[float] | None = None
@@ -88,19 +77,12 @@ _Field = Annotated[
 class RowFilter(StrictModel):
     """Rows whose `column` equals a text, or a number in value."""
 
-    column: _Name
+    column: Name
     equals: str | int | float | bool
 
 
-class Label(StrictModel):
-    """1 where the column is 1, or with `at_least` where it is at least that; else 0."""
-
-    column: _Name
-    at_least: float | None = None
-
-
 class _Table(StrictModel):
-    file: _Name  # a file, a folder, or a glob
+    file: Name  # a file, a folder, or a glob
     delimiter: Annotated[str, Key(min_length=1, max_length=1)] | None = None  # by the name
     quoting: Literal["minimal", "none"] = "minimal"
     fields: list[_Field] = []
@@ -120,8 +102,8 @@ class _TimedTable(_Table):
     not say theirs.
     """
 
-    user: _Name
-    item: _Name
+    user: Name
+    item: Name
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     time_zone: Annotated[str, pydantic.AfterValidator(_check_zone)] = "UTC"
 
@@ -129,16 +111,16 @@ class _TimedTable(_Table):
 class Impressions(_TimedTable):
     """The log of shown items: one row is one sample."""
 
-    time: _Name
-    day: _Name | None = None  # for logs whose days are not cut at local midnight
+    time: Name
+    day: Name | None = None  # for logs whose days are not cut at local midnight
     label: Label
-    outcomes: list[_Name] = []  # columns that are known only after the impression
+    outcomes: list[Name] = []  # columns that are known only after the impression
 
 
 class Events(_TimedTable):
     """A table of behaviours."""
 
-    order_by: Annotated[list[_Name], Key(min_length=1)]  # the time; then what orders equal times
+    order_by: Annotated[list[Name], Key(min_length=1)]  # the time; then what orders equal times
     keep_where: RowFilter | None = None
 
 
@@ -151,41 +133,10 @@ class ImpressionsAsEvents(StrictModel):
 class SideTable(_Table):
     """A table with one row a user or item, joined by `key`."""
 
-    key: _Name
+    key: Name
 
 
-class RecordSpec(StrictModel):
-    """What every adapter takes."""
-
-    parts: Annotated[int, Key(ge=1)] = 1
-    compression: Literal["", "GZIP"] = ""
-
-
-# What is refused unless `allow` names it; docs/data.md says when.
-Refusal = Literal[
-    "time_range",
-    "no_match",
-    "filter_keeps_nothing",
-    "own_item",
-    "empty_histories",
-    "heavy_user",
-    "swallowed_lines",
-    "one_label",
-    "printed_lists",
-    "missing_words",
-    "coarse_clock",
-]
-
-
-class TableSpec(RecordSpec):
-    """What every adapter takes that reads tables."""
-
-    missing: list[str] = []
-    max_bad_fraction: Annotated[float, Key(ge=0, le=1)] = 0.01
-    allow: list[Refusal] = []
-
-
-class TablesSpec(TableSpec):
+class TablesSpec(TableSpec, FeaturesSpec):
     """A spec of the adapter `tables`; the module docstring shows one."""
 
     adapter: Literal["tables"] = "tables"
@@ -194,12 +145,6 @@ class TablesSpec(TableSpec):
     events: list[Events] = []
     users: SideTable | None = None
     items: SideTable | None = None
-    cat_feature: Annotated[list[_Name], Key(min_length=1)]
-    dense_feature: list[_Name] = []
-    behaviour: Annotated[list[_Name], Key(min_length=1)]
-    max_len: Annotated[int, Key(ge=1)]
-    spaces: dict[str, _Name] = {}
-    utc_offset_hours: Annotated[float, Key(ge=-12, le=14)] = 0.0
     days: Annotated[list[Day], Key(min_length=2, max_length=2)] | None = None
 
     @property
@@ -225,107 +170,6 @@ class TablesSpec(TableSpec):
         if not self.events and not self.impressions_are_events:
             raise ValueError("neither 'events' nor 'impressions_are_events': there is no history")
         return self
-
-    def space(self, field: str) -> str:
-        """The id space of a field and of its history `<field>_list`."""
-        return self.spaces.get(field) or self.spaces.get(f"{field}_list") or field
-
-
-def _check_pattern(files: str) -> str:
-    if files.count("{yyyymmdd}") != 1:
-        raise ValueError(
-            f"{files!r} is neither an object of days and their files nor a pattern that holds "
-            "{yyyymmdd} once"
-        )
-    return files
-
-
-class ElemeSpec(TableSpec):
-    """A spec of the adapter `eleme`, which reads the public Ele.me release."""
-
-    adapter: Literal["eleme"]
-    files: Annotated[
-        Annotated[dict[Day, _Names], Key(min_length=1), pydantic.Tag("days")]
-        | Annotated[str, pydantic.AfterValidator(_check_pattern), pydantic.Tag("pattern")],
-        pydantic.Discriminator(lambda files: "days" if isinstance(files, dict) else "pattern"),
-    ]
-    list_order: Literal["newest_first", "oldest_first", "auto"] = "auto"
-    missing: list[str] = ["-99", "-1", "null", "NULL"]
-
-
-class SyntheticSpec(LogSpec, RecordSpec):
-    """A spec of the adapter `synthetic`, which needs no input: a log whose truth is known."""
-
-    adapter: Literal["synthetic"]
-
-
-class JoinedSpec(StrictModel):
-    """A spec of the adapter `joined`, which reads Parquet that an engine joined.
-
-    A row is a (user, day): columns of the user, `impressions` (a list of structs: label, time,
-    `newer`, candidate and context columns) and the user's behaviours `<field>_list`, newest first;
-    impression i sees `list[newer_i : newer_i + max_len]`. Or a row is an impression.
-    """
-
-    adapter: Literal["joined"]
-    files: _Name = "**/*.parquet"  # relative to --input
-    impressions: _Name | None = "impressions"  # None: a row is an impression
-    user: _Name
-    label: Label
-    time: _Name = "time"
-    time_unit: Literal["ms", "s"] | None = None  # needed by times that are numbers
-    day: _Name | None = None  # a column or a key of the path; None: the day of the time
-    cat_feature: Annotated[list[_Name], Key(min_length=1)]
-    dense_feature: list[_Name] = []
-    multi_feature: list[_Name] = []
-    behaviour: Annotated[list[_Name], Key(min_length=1)]
-    max_len: Annotated[int, Key(ge=1)]
-    spaces: dict[str, _Name] = {}
-    missing: list[str] = []
-    utc_offset_hours: Annotated[float, Key(ge=-12, le=14)] = 0.0
-    compression: Literal["", "GZIP"] = ""
-    allow: list[Literal["time_range"]] = []
-
-    @pydantic.model_validator(mode="after")
-    def _names_fit(self) -> "JoinedSpec":
-        features = [*self.cat_feature, *self.dense_feature, *self.multi_feature]
-        for key, names in (("features", features), ("behaviour", self.behaviour)):
-            for name in names:
-                if names.count(name) > 1:
-                    raise ValueError(f"{key}: {name!r} is listed twice")
-        if self.label.column in features:
-            raise ValueError(f"the label {self.label.column!r} is a feature too")
-        known = [*features, *self.behaviour, *(f"{name}_list" for name in self.behaviour)]
-        for name in self.spaces:
-            if name not in known:
-                raise ValueError(f"spaces: there is no field {name!r}{did_you_mean(name, known)}")
-        return self
-
-    def space(self, field: str) -> str:
-        """The id space of a field and of its history `<field>_list`."""
-        return self.spaces.get(field) or self.spaces.get(f"{field}_list") or field
-
-
-_ADAPTERS = {
-    "joined": JoinedSpec,
-    "tables": TablesSpec,
-    "eleme": ElemeSpec,
-    "synthetic": SyntheticSpec,
-}
-
-
-def load_spec(path: str) -> TablesSpec | JoinedSpec | ElemeSpec | SyntheticSpec:
-    """Reads a `prepare.json`.
-
-    Raises:
-        ConfigError: the file cannot be read, or is no spec; names file, key, value and remedy.
-    """
-    content = read_json(path)
-    adapter = str(content.get("adapter", "tables"))
-    if adapter not in _ADAPTERS:
-        near = did_you_mean_of(adapter, _ADAPTERS)
-        raise ConfigError(f"{path}: adapter: unknown adapter {adapter!r}{near}")
-    return validate(_ADAPTERS[adapter], content, path)
 
 
 def _check_names(spec: TablesSpec) -> None:
