@@ -103,6 +103,11 @@ def _below(system: fs.FileSystem, folder: str) -> dict[str, list[int]]:
         for info in infos
         if info.type == fs.FileType.File
     }
+    if log := next((name for name in stats if "_delta_log/" in name), None):
+        raise DataError(
+            f"{posixpath.join(folder, log)}: this is a Delta table, whose files hold rows that "
+            "were deleted; write it as plain Parquet"
+        )
     return {name: stat for name, stat in stats.items() if not re.search(r"(^|/)[._]", name)}
 
 

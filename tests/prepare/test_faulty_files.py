@@ -8,6 +8,7 @@ import re
 import zipfile
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from tests.prepare.faults import (
@@ -126,6 +127,34 @@ def quoted(first, last, end=""):
     return change
 
 
+def in_two(**changes):
+    """Two Parquet files of items, the first with columns of another type."""
+
+    def write(table, folder):
+        folder.mkdir()
+        changed = {name: change(table[name][:30]) for name, change in changes.items()}
+        table[:30].assign(**changed).to_parquet(folder / "1.parquet")
+        table[30:].to_parquet(folder / "2.parquet")
+
+    return file("items", "parts", write)
+
+
+def beside(name, leftover):
+    """The views in a folder, with some of them once more in a folder that an engine left."""
+
+    def write(table, folder):
+        (folder / leftover).mkdir(parents=True)
+        table.to_csv(folder / "1.csv", index=False)
+        table[:99].to_csv(folder / leftover / name, index=False)
+
+    return file("views", "days", write)
+
+
+def bracketed(table, path):
+    table.to_csv(path, index=False)
+    table[:9].to_csv(path.with_name("views1.csv"), index=False)
+
+
 def torn(data):
     return data[: len(data) // 2]
 
@@ -210,6 +239,40 @@ FILES = [
         file("views", "days", differing),
         refused(r"2\.csv", r"1\.csv", "kind"),
     ),
+    *(
+        case(f"items in two files, of which one has {what}", in_two(**change), EQUAL)
+        for what, change in {
+            "ids as text": {"sku": lambda sku: sku.astype(str)},
+            "ids as floats": {"sku": lambda sku: sku.astype(float)},
+            "ids of 32 bits": {"sku": lambda sku: sku.astype("int32")},
+        }.items()
+    ),
+    case(
+        "items in two files, of which one has whole prices",
+        in_two(price=lambda price: price.astype(int)),
+        equal_to(column("items.price", lambda p: p.where(p.index >= 30, p // 1))),
+    ),
+    case(
+        "items in two files, of which one lacks all brands",
+        in_two(brand=lambda brand: None),
+        equal_to(cells("items.brand", slice(0, 30), "")),
+    ),
+    case(
+        "items in two files, of which one has flags",
+        in_two(price=lambda price: price > 9),
+        refused(r"2\.parquet", r"1\.parquet", "'price'", "bool", "double"),
+    ),
+    *(
+        case(f"a folder {name} beside", beside("1.csv", name), EQUAL)
+        for name in ("_temporary/0", ".ipynb_checkpoints")
+    ),
+    case("a Delta table", beside("1.csv", "_delta_log"), refused("_delta_log", "Delta")),
+    case("a name that is a pattern", file("views", "views[1].csv", bracketed), EQUAL),
+    case(
+        "columns that differ in case alone",
+        column("shown.UID", lambda shown: 1),
+        refused(r"shown\.csv", "'uid'", "'UID'", "case"),
+    ),
     case("structs", [file("views", "v.parquet", nested), key("views.item", "item.sku")], EQUAL),
     case(
         "one table twice, of which one filter keeps nothing",
@@ -234,6 +297,20 @@ FILES = [
         refused("items", "'tags'", "lists"),
     ),
     case(
+        "lists of one length",
+        [*tagged(lambda items: [["red", "blue"]] * 60, lists=True)]
+        + [parquet("items", tags=pa.list_(pa.string(), 2))],
+        equal_to(*tagged(lambda items: "red|blue", split="|")),
+    ),
+    *(
+        case(
+            f"lists of {what}",
+            [*tagged(lambda items, value=value: [[value]] * 60, lists=True), parquet("items")],
+            refused("items", "'tags'", "not values"),
+        )
+        for what, value in (("lists", ["red"]), ("structs", {"tag": "red"}))
+    ),
+    case(
         "blanks beside the separator",
         tagged(lambda items: [" | ".join(tags) for tags in as_lists(items)], split="|"),
         equal_to(*tagged(joined, split="|")),
@@ -243,12 +320,13 @@ FILES = [
         case(
             f"lists printed as {printed([['red', 'blue']])[0]}",
             tagged(lambda items, printed=printed: printed(as_lists(items)), split=","),
-            refused(r"items\.csv", "'tags'", "red.*blue", allow="printed_lists"),
+            refused(r"items\.csv", "'tags'", "red.*blue|17", allow="printed_lists"),
         )
         for printed in (
             lambda lists: [str(tags) for tags in lists],
             lambda lists: [json.dumps(tags) for tags in lists],
             lambda lists: [f"{{{','.join(tags)}}}" for tags in lists],
+            lambda lists: ["[17,4,31]" for tags in lists],
         )
     ),
 ]
@@ -330,6 +408,11 @@ VALUES = [
             equal_to(cells(PRICE, [3], "")),
         )
         for price in ("NaN", "nan", None)
+    ),
+    case(
+        "a missing word as a float",
+        [cells(PRICE, [3], -1.0), key("missing", ["-1"])],
+        equal_to(cells(PRICE, [3], "")),
     ),
     case(
         "a NaN in Parquet",

@@ -81,6 +81,24 @@ CASES = [
         for spell in ("{:.5E}".format, "{:.16e}".format)
     ),
     case(
+        "ids that lost digits as 32-bit floats",
+        [*add_to_ids(10**9), key("allow", ["no_match"])]
+        + [column("views.sku", lambda sku: sku.astype("float32")), parquet("views")],
+        warned(r"views\.parquet", "'sku'", "digits"),
+    ),
+    *(
+        case(
+            f"a field called {name}",
+            [
+                column(f"shown.{name}", lambda shown: shown["page"]),
+                key("shown.fields", ["page", name]),
+                key("cat_feature", ["uid", "sku", name]),
+            ],
+            refused(rf"'{name}'", words),
+        )
+        for name, words in (("order", '"the_order"'), ("_t", '"the_t"'), ("Price", "'price'.*case"))
+    ),
+    case(
         "users keyed by other ids",
         column("users.uid", lambda uid: uid + 1000),
         refused("uid", r"users\.csv", allow="no_match"),

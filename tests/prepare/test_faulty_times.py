@@ -128,6 +128,26 @@ CASES = [
         refused(r"views\.csv", "'ts'", "1970"),
     ),
     case(
+        "times that a spreadsheet shortened",
+        column("views.ts", lambda ts: ts.map("{:.5E}".format)),
+        refused(r"views\.csv", "'ts'", r"\.\d{5}E\+12", "digits"),
+    ),
+    case(
+        "32-bit floats",
+        [column("views.ts", lambda ts: ts.astype("float32")), parquet("views")],
+        refused(r"views\.parquet", "'ts'", "float"),
+    ),
+    case("a time of the year 1", cells("views.ts", [3], "0001-01-01"), counted("views.csv", bad=1)),
+    case("a time of the year 0", cells("views.ts", [3], "0000-01-01"), counted("views.csv", bad=1)),
+    *(
+        case(
+            f"events in steps of {ms} ms",
+            column("views.ts", lambda ts, ms=ms: ts // ms * ms),
+            warned(r"views\.csv", step),
+        )
+        for ms, step in ((10_000, "10-second"), (900_000, "15-minute"))
+    ),
+    case(
         "the day before the month",
         [column("views.ts", text("%d.%m.%Y %H:%M")), no_unit("views")],
         refused(r"views\.csv", "ts", r"\d\d\.\d\d\.2024"),

@@ -20,6 +20,7 @@ from diffumin_tf.input import records
 from diffumin_tf.prepare import day_entry, values
 from diffumin_tf.prepare.files import SourceFile, list_files
 from diffumin_tf.prepare.jobs import run_tasks, sensible_jobs
+from diffumin_tf.prepare.joined.look import look
 from diffumin_tf.prepare.joined.rows import pieces
 from diffumin_tf.prepare.partitions import Partitions, digest
 from diffumin_tf.prepare.spec.common import RecordSpec
@@ -38,13 +39,14 @@ def prepare_joined(
     part: tuple[int, int] = WHOLE,
 ) -> dict[str, Any] | None:
     """Writes the records of a `JoinedSpec`; returns the manifest, None after a slice."""
+    warnings = look(spec, list_files(input_dir, spec.files))
     output = encode(spec, input_dir, output_dir, jobs=jobs, part=part)
     if output is None:
         return None
     files = {name for made_from in output.inputs.values() for name in made_from}
     rows = sum(entry["examples"] for entry in output.entries.values())
     facts = {"role": "impressions", "files": len(files), "rows": rows}
-    return output.finish({"tables": {spec.files: facts}})
+    return output.finish({"tables": {spec.files: facts}, "warnings": warnings})
 
 
 def encode(

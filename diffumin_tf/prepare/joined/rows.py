@@ -54,6 +54,23 @@ def pieces(spec: JoinedSpec, file: SourceFile) -> Iterator[Piece]:
         raise DataError(f"{file.path}: cannot be read: {error}") from None
 
 
+def first_piece(spec: JoinedSpec, file: SourceFile) -> Piece | None:
+    """The first samples of a file, in the order of its rows; errors as of `pieces`."""
+    try:
+        with file.open() as source:
+            return next(_pieces(spec, source, file), None)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file.path}: cannot be read: {error}") from None
+
+
+def local_days(time_ms: np.ndarray, utc_offset_hours: float) -> np.ndarray:
+    """The local day, yyyymmdd as int64 [n], of times [n] in ms since 1970."""
+    local = time_ms + round(utc_offset_hours * HOUR_MS)
+    distinct, place = np.unique(local // DAY_MS, return_inverse=True)
+    texts = np.datetime_as_string(distinct.astype("datetime64[D]"))
+    return np.array([int(text.replace("-", "")) for text in texts])[place]
+
+
 def _pieces(spec: JoinedSpec, source: pa.NativeFile, file: SourceFile) -> Iterator[Piece]:
     parquet = pq.ParquetFile(source)
     names, there = _columns(spec), [*parquet.schema_arrow.names, *file.keys]
@@ -228,10 +245,7 @@ class _Rows:
     def _days(self, time_ms: np.ndarray) -> np.ndarray:
         name = self._spec.day
         if name is None:
-            local = time_ms + round(self._spec.utc_offset_hours * HOUR_MS)
-            texts = np.datetime_as_string(np.unique(local // DAY_MS).astype("datetime64[D]"))
-            days = np.array([int(text.replace("-", "")) for text in texts])
-            return days[np.unique(local // DAY_MS, return_inverse=True)[1]]
+            return local_days(time_ms, self._spec.utc_offset_hours)
         array, entry = self._find(name, values.is_value, "days")
         days = values.days(array)[entry]
         self._refuse(days == 0, name, name, "must be a day, yyyymmdd or yyyy-mm-dd")

@@ -15,11 +15,14 @@ Names = Annotated[
 ]
 
 
+Number = Annotated[float, Key(allow_inf_nan=False)]
+
+
 class Label(StrictModel):
     """1 where the column is 1, or with `at_least` where it is at least that; else 0."""
 
     column: Name
-    at_least: float | None = None
+    at_least: Number | None = None
 
 
 class RecordSpec(StrictModel):

@@ -27,7 +27,7 @@ class JoinedSpec(FeaturesSpec):
     multi_feature: list[Name] = []
     missing: list[str] = []
     compression: Literal["", "GZIP"] = ""
-    allow: list[Literal["time_range"]] = []
+    allow: list[Literal["time_range", "own_item"]] = []
 
     @pydantic.model_validator(mode="after")
     def _names_fit(self) -> "JoinedSpec":

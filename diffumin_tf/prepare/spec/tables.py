@@ -24,6 +24,7 @@ An example with every key::
 """
 
 import zoneinfo
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import pydantic
@@ -31,7 +32,7 @@ from pydantic import Field as Key
 
 from diffumin_tf.config.strict import Day, StrictModel
 from diffumin_tf.errors import did_you_mean
-from diffumin_tf.prepare.spec.common import FeaturesSpec, Label, Name, TableSpec
+from diffumin_tf.prepare.spec.common import FeaturesSpec, Label, Name, Number, TableSpec
 
 
 class FieldRule(StrictModel):
@@ -43,7 +44,7 @@ class FieldRule(StrictModel):
     split: Name | None = None
     lists: bool = False  # the column holds lists
     take: Literal["first"] | None = None  # of these; without it all values are kept
-    bucket: Literal["log2"] | list[float] | None = None
+    bucket: Literal["log2"] | list[Number] | None = None
     log1p: bool = False
 
     @pydantic.model_validator(mode="after")
@@ -78,7 +79,7 @@ class RowFilter(StrictModel):
     """Rows whose `column` equals a text, or a number in value."""
 
     column: Name
-    equals: str | int | float | bool
+    equals: str | int | Number | bool
 
 
 class _Table(StrictModel):
@@ -172,6 +173,12 @@ class TablesSpec(TableSpec, FeaturesSpec):
         return self
 
 
+# Columns of the joined form and of the plan that makes it, in lower case.
+_JOINED = frozenset(("order", "newer", "label", "time", "day", "impressions"))
+_PLANNED = "_row _kept _key _nth _u _i _t _k _n _b _end _label _day _date _fault _event _past _seen"
+_PLANNED = frozenset(_PLANNED.split())
+
+
 def _check_names(spec: TablesSpec) -> None:
     shown = spec.impressions
     of_log, of_user, of_item = (
@@ -186,6 +193,7 @@ def _check_names(spec: TablesSpec) -> None:
     for name in past:
         if name in (shown.user, shown.item, *of_user, *of_item):
             raise ValueError(f"field {name!r} of an event table is also a joined field")
+    _check_collisions(spec, candidate, past)
     known = {
         "cat_feature": candidate,
         "dense_feature": candidate[2:],
@@ -199,6 +207,24 @@ def _check_names(spec: TablesSpec) -> None:
                 raise ValueError(f"{key}: no table gives {name!r}{did_you_mean(name, names)}")
             if asked.count(name) > 1:
                 raise ValueError(f"{key}: {name!r} is listed twice")
+
+
+def _check_collisions(spec: TablesSpec, candidate: Sequence[str], past: Sequence[str]) -> None:
+    """No field is named like a column of the joined form, or like another but for case."""
+    features = (*spec.cat_feature, *spec.dense_feature)
+    own = {*_JOINED, *(f"{name}_list".lower() for name in spec.behaviour)}
+    spelt: dict[str, str] = {}
+    for name in (*candidate, *past):
+        lower = name.lower()
+        if lower in _PLANNED or (lower in own and name in features):
+            raise ValueError(
+                f"field {name!r}: the join has a column of this name; "
+                f'take another: {{"name": "the_{name.strip("_")}", "column": "{name}"}}'
+            )
+        if spelt.setdefault(lower, name) != name:
+            raise ValueError(
+                f"fields {spelt[lower]!r} and {name!r} differ in case alone, and are one in SQL"
+            )
 
 
 def _check_outcomes(spec: TablesSpec) -> None:

@@ -4,6 +4,7 @@ They take the name of a column that holds text, NULL where the value is missing,
 """
 
 import dataclasses
+import re
 
 from diffumin_tf.input.raw_text import EXPONENT, LARGEST_WHOLE, MISSING, MISSING_WORDS, WHOLE
 from diffumin_tf.prepare.spec.common import Label
@@ -15,7 +16,7 @@ _YEAR_10000_MS = 253_402_300_800_000  # A time beyond it is one in the wrong uni
 
 NUMBER = "[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 _LARGEST = 1e300  # of a number
-_DATE = "[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
+_DATE = "[1-9][0-9]{3}-[0-9]{1,2}-[0-9]{1,2}"
 _CLOCK = "[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?"
 _ZONE = "(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?|[A-Z][A-Za-z_]+/[A-Za-z_/]+)"
 DATE_TIME = f"{_DATE}([ T]{_CLOCK}( ?{_ZONE})?)?"
@@ -33,8 +34,9 @@ class Values:
         """A raw column of any type as text, NULL where it is missing."""
         d = self.dialect
         text = f"CAST({column} AS {d.text_type})"
-        missing = ", ".join(map(d.literal, dict.fromkeys([*MISSING, *self.spec.missing])))
-        return f"CASE WHEN {text} NOT IN ({missing}) THEN {text} END"
+        words = dict.fromkeys([*MISSING, *self.spec.missing])
+        words |= dict.fromkeys(f"{w}.0" for w in self.spec.missing if re.fullmatch("-?[0-9]+", w))
+        return f"CASE WHEN {text} NOT IN ({', '.join(map(d.literal, words))}) THEN {text} END"
 
     def key(self, text: str) -> str:
         """A user or an item: whole numbers are written as such."""

@@ -15,17 +15,19 @@ from diffumin_tf.prepare.tables.findings import Findings
 from diffumin_tf.prepare.tables.sources import Source
 from diffumin_tf.prepare.times import DAY_MS, FIRST_YEAR, HOUR_MS, LAST_YEAR, UNIT_MS
 
-GRAINS = {"millisecond": 1, "second": 1000, "minute": 60_000, "hour": HOUR_MS, "day": DAY_MS}
+GRAINS = {"millisecond": 1, "second": 1000, "10-second step": 10_000, "minute": 60_000}
+GRAINS |= {f"{n}-minute step": n * 60_000 for n in (5, 10, 15, 30)}
+GRAINS |= {"hour": HOUR_MS, "day": DAY_MS}
 
 
 def check_units(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source]) -> None:
-    """Refuses numbers as times without a unit, before any row is read.
+    """Refuses numbers as times without a unit, and such that lost digits, before any row is read.
 
     Raises:
         DataError: names the table, the column, a value, and the units that would fit.
     """
     for k, table in enumerate(plan.spec.tables):
-        if not isinstance(table, Impressions | Events) or table.time_unit:
+        if not isinstance(table, Impressions | Events):
             continue
         column = time_column(table)
         raw = plan.dialect.column([f"raw {column}"])
@@ -33,11 +35,24 @@ def check_units(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source]) -> 
         values = [row["v"].strip() for row in engine.rows(query)]
         numbers = [v for v in values if re.fullmatch(NUMBER, v)]
         dates = [v for v in values if re.fullmatch(DATE_TIME, v)]
-        if len(numbers) > len(dates):
+        if table.time_unit and _lost_ms(numbers, table.time_unit) > 1000:
+            raise DataError(
+                f"{sources[k].paths[0]}: {column!r} such as {numbers[0]!r} has lost digits, as a "
+                "spreadsheet does it; write whole numbers"
+            )
+        if not table.time_unit and len(numbers) > len(dates):
             raise DataError(
                 f"{sources[k].paths[0]}: {column!r} holds numbers such as {numbers[0]}; "
                 f"{_unit_for(float(numbers[0]))}"
             )
+
+
+def _lost_ms(numbers: Sequence[str], unit: str) -> float:
+    """What the last written digit of numbers such as 1.70925E+12 is worth; 0 if some are whole."""
+    parts = [re.fullmatch(r"[0-9](?:[.]([0-9]+))?[eE][+]?([0-9]+)", text) for text in numbers]
+    if not parts or not all(parts):
+        return 0
+    return 10.0 ** min(int(p[2]) - len(p[1] or "") for p in parts) * UNIT_MS[unit]
 
 
 def _unit_for(value: float) -> str:
@@ -80,7 +95,7 @@ def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: F
         offsets = _offsets(table.time_zone, plan.spec.utc_offset_hours)
         whole = ", ".join(
             f"min(CASE WHEN {' OR '.join(f'(_t + {o}) % {ms} = 0' for o in offsets)} "
-            f"THEN 1 ELSE 0 END) AS {name}"
+            f"THEN 1 ELSE 0 END) AS {plan.dialect.column([name])}"
             for name, ms in GRAINS.items()
         )
         (row,) = engine.rows(

@@ -58,12 +58,15 @@ class DuckDBEngine:
             self.execute(f"CREATE TEMP TABLE copy_{k} AS SELECT * FROM remote_{k}")
             scan = f"copy_{k}"
         elif source.is_parquet:
-            scan = f"read_parquet({_texts(source.files)}, binary_as_string = true, {_HIVE})"
+            scan = (
+                f"read_parquet({_paths(source.files)}, "
+                f"binary_as_string = true, union_by_name = true, {_HIVE})"
+            )
         else:
             quote = "''" if source.quoting == "none" else "'\"'"
             columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in source.header)
             scan = (
-                f"read_csv({_texts(source.files)}, auto_detect = false, "
+                f"read_csv({_paths(source.files)}, auto_detect = false, "
                 f"header = {source.has_header}, delim = {_text(source.delimiter)}, "
                 f"quote = {quote}, escape = {quote}, "
                 f"columns = {{{columns}}}, compression = '{source.compression}', "
@@ -137,7 +140,11 @@ def _refusals() -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException as error:
         raise DataError(f"more memory is needed than memory_limit allows: {error}") from None
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+    except (
+        duckdb.IOException,
+        duckdb.InvalidInputException,
+        duckdb.ConversionException,
+    ) as error:
         if (file := _FILE.search(str(error))) and "state machine" in str(error):
             raise DataError(
                 f"{file[1]}: lines end in \\n here and in \\r\\n (or \\r) there, perhaps inside of "
@@ -153,5 +160,7 @@ def _text(text: str) -> str:
     return DIALECTS["duckdb"].literal(text)
 
 
-def _texts(texts: list[str]) -> str:
-    return f"[{', '.join(map(_text, texts))}]"
+def _paths(paths: list[str]) -> str:
+    """Paths, none of which is taken for a pattern."""
+    escaped = (_text(re.sub(r"([\[*?])", r"[\1]", path)) for path in paths)
+    return f"[{', '.join(escaped)}]"

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.prepare.files import list_files
-from diffumin_tf.prepare.spec.tables import TablesSpec
+from diffumin_tf.prepare.spec.tables import Events, Impressions, TablesSpec
 from diffumin_tf.prepare.sql.plan import Piece, Plan
 from diffumin_tf.prepare.tables import accounts, clocks, plausible, sources, survey
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
@@ -37,7 +37,7 @@ class Join:
             spec, engine.dialect, lambda k, column: self._sources[k].position(column)
         )
         for k, source in enumerate(self._sources):
-            _check_lists(plan, k, source)
+            _check_kinds(plan, k, source)
             engine.add(k, source)
         found = Findings(spec.allow)
         self.facts = found.facts
@@ -118,22 +118,31 @@ def open_sources(spec: TablesSpec, input_dir: str, work: str) -> list[sources.So
     return opened
 
 
-def _check_lists(plan: Plan, k: int, source: sources.Source) -> None:
-    """Columns of lists are named as such in the spec, and no others."""
-    lists = {f.source for f in plan.spec.tables[k].fields if f.lists}
+def _check_kinds(plan: Plan, k: int, source: sources.Source) -> None:
+    """Columns of lists are named as such in the spec, and no others; nothing else is nested."""
+    table = plan.spec.tables[k]
+    lists = {f.source for f in table.fields if f.lists}
     for column in plan.columns(k):
         kind = source.type_of(column)
-        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        where = f"{source.paths[0]}: column {column!r} holds"
+        is_list = any(test(kind) for test in sources.LISTS)
         if is_list and column not in lists:
             raise ConfigError(
-                f"{source.paths[0]}: column {column!r} holds lists; a field of several values says "
+                f"{where} lists; a field of several values says "
                 f'{{"name": "{column}", "lists": true}}'
             )
         if not is_list and column in lists:
-            raise ConfigError(f"{source.paths[0]}: column {column!r} holds {kind}, not lists")
-        if pa.types.is_struct(kind) or pa.types.is_map(kind):
-            inner = f"; name a field of it, such as {column}.{kind.field(0).name}"
+            raise ConfigError(f"{where} {kind}, not lists")
+        if pa.types.is_nested(kind.value_type if is_list else kind):
+            advice = f"; name a field of it, such as {column}.{kind.field(0).name}"
             raise ConfigError(
-                f"{source.paths[0]}: column {column!r} holds {kind}"
-                f"{inner if pa.types.is_struct(kind) else ''}"
+                f"{where} {kind}, not values{advice if pa.types.is_struct(kind) else ''}"
+            )
+    if isinstance(table, Impressions | Events):
+        column = clocks.time_column(table)
+        kind = source.type_of(column)
+        if kind in (pa.float16(), pa.float32()):
+            raise ConfigError(
+                f"{source.paths[0]}: column {column!r} holds {kind}, which is off by a minute or "
+                "more; write times as int64, float64 or timestamps"
             )

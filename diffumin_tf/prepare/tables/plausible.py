@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from diffumin_tf.input.raw_text import EXPONENT
 from diffumin_tf.prepare.spec.tables import SideTable
 from diffumin_tf.prepare.sql.plan import Plan
@@ -113,14 +115,17 @@ def _empty_fields(
 def _lost_digits(plan: Plan, engine: DuckDBEngine, k: int, source: Source, found: Findings) -> None:
     """Ids that a spreadsheet shortened (1.23457E+11), or that a float cannot hold."""
     table, d = plan.spec.tables[k], plan.dialect
+    exact = {pa.float16(): 2**11, pa.float32(): 2**24}
     for name in [table.key] if isinstance(table, SideTable) else [table.user, table.item]:
-        raw = d.column([f"raw {name}"])
+        raw, kind = d.column([f"raw {name}"]), source.type_of(name)
+        looked_at = "TRUE" if kind in exact else d.matches(raw, EXPONENT)
         (row,) = engine.rows(
-            "SELECT count(*) AS n, min(t) AS example, sum(CASE WHEN abs(v) > 9007199254740992 "
-            "OR floor(v / 1000) * 1000 = v THEN 1 ELSE 0 END) AS lost "
+            "SELECT count(*) AS n, min(t) AS example, "
+            f"sum(CASE WHEN abs(v) > {exact.get(kind, 2**53)} "
+            f"OR ({kind not in exact} AND floor(v / 1000) * 1000 = v) THEN 1 ELSE 0 END) AS lost "
             f"FROM (SELECT {raw} AS t, TRY_CAST({raw} AS DOUBLE) AS v FROM "
             f"(SELECT {raw} FROM ({plan.texts(k)}) a LIMIT {_LOOKED_AT}) b "
-            f"WHERE {d.matches(raw, EXPONENT)}) c"
+            f"WHERE {looked_at}) c"
         )
         if row["n"] >= _FEW_ROWS and row["lost"] > row["n"] / 2:
             found.warn(

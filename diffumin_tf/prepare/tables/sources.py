@@ -9,7 +9,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +25,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NO_TABLE = re.compile(r"^__MACOSX/|/$|(^|/)\.[^/]*$")
 _HIVE = re.compile(r"/([^/=]+)=([^/]*)(?=/)")
 _PIECE = 1 << 20
+LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 # A RuntimeError is an encrypted member of a zip, or a compression that zipfile does not know.
 _UNREADABLE = (OSError, EOFError, RuntimeError, UnicodeError, zlib.error, zipfile.BadZipFile)
@@ -126,6 +127,11 @@ def open_source(
                 f"{path}: differs from {paths[0]} in {', '.join(differing)}; the files of one "
                 "table must be of one kind and have the same columns in the same order"
             )
+    columns = {
+        name: _kind_of(name, paths, [others[name] for _, _, others, _ in opened])
+        for name in columns
+    }
+    _check_case(paths[0], columns)
     return Source(
         name,
         list(paths),
@@ -138,6 +144,32 @@ def open_source(
         quoting,
         kind,
     )
+
+
+def _kind_of(column: str, paths: Sequence[str], kinds: Sequence[pa.DataType]) -> pa.DataType:
+    """The type of a column whose types in the files may differ, as all-null ones do."""
+    known = {kind: path for path, kind in zip(paths, kinds, strict=True)}
+    known.pop(pa.null(), None)
+
+    def family(kind: pa.DataType):
+        if pa.types.is_timestamp(kind):
+            return "timestamp", kind.tz is None
+        return pa.types.is_nested(kind), pa.types.is_boolean(kind), pa.types.is_date(kind)
+
+    (first, path), *others = known.items() or [(pa.null(), "")]
+    for kind, other in others:
+        if family(kind) != family(first):
+            raise DataError(f"{other}: column {column!r} holds {kind}, and {first} in {path}")
+    return min(known, key=lambda kind: kind not in (pa.float16(), pa.float32()), default=first)
+
+
+def _check_case(path: str, names: Iterable[str]) -> None:
+    spelt: dict[str, str] = {}
+    for name in names:
+        if (other := spelt.setdefault(name.lower(), name)) != name:
+            raise DataError(
+                f"{path}: columns {other!r} and {name!r} differ in case alone, and are one in SQL"
+            )
 
 
 def repeats_header(source: Source) -> bool:

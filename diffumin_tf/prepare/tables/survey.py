@@ -19,6 +19,7 @@ _FEW_ROWS = 20  # so few say nothing
 _LOOKED_AT = 200_000  # impressions, for the candidate in its own history
 # ['a', 'b'], ("a",), [1, 2] or {a,b}, as programs print a list; "[30,60)" is a range.
 _PRINTED_LIST = r"[\[(] ?(['\"].*['\"],?|-?[0-9.]+(,? -?[0-9.]+)+) ?[\])]|\{.*\}"
+_PRINTED_LIST += r"|\[-?[0-9.]+(,-?[0-9.]+){2,}\]"
 
 
 def filters_and_lines(

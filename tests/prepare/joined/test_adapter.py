@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 
 import pyarrow as pa
@@ -332,3 +333,48 @@ def test_a_torn_or_empty_input_is_one_error(tmp_path):
     (tmp_path / "in" / "b.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="in/b.parquet: cannot be read"):
         prepare(*paths)
+
+
+def _spoilt(change):
+    """Rows of 200 users; `change` gets each with its impressions."""
+    content = rows(users=200)
+    for row in content:
+        change(row, row["impressions"] or ())
+    return content
+
+
+def _click_is_in_the_past(row, shown):
+    for impression in shown:
+        impression["newer"] = 0
+        clicked = impression["click"] and row["sku_list"]
+        impression["sku"] = row["sku_list"][0] if clicked else "other"
+
+
+def test_clicked_candidates_in_their_own_history_are_refused_unless_allowed(tmp_path):
+    write_file(tmp_path / "in", "a.parquet", _spoilt(_click_is_in_the_past))
+    folders = str(tmp_path / "in"), str(tmp_path / "out")
+    with pytest.raises(DataError, match='own history in 5.%.*and in 0%.*"own_item"'):
+        prepare(write_spec(tmp_path), *folders)
+    manifest = prepare(write_spec(tmp_path, allow=["own_item"]), *folders)
+    assert "own history" in manifest["data"]["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("a.parquet", lambda row, shown: row.update(uid="null"), "'uid' of 100.0%.*null"),
+        ("dt=2022-05-02/a.parquet", lambda row, shown: None, "'dt' of 100%.*utc_offset_hours"),
+    ],
+)
+def test_users_that_are_none_and_other_days_are_told(tmp_path, name, change, words):
+    write_file(tmp_path / "in", name, _spoilt(change))
+    spec = write_spec(tmp_path, day="dt" if "dt" in name else None)
+    manifest = prepare(spec, str(tmp_path / "in"), str(tmp_path / "out"))
+    assert any(re.search(words, line) for line in manifest["data"]["warnings"])
+
+
+def test_a_delta_table_is_refused(tmp_path):
+    write_file(tmp_path / "in", "a.parquet", rows())
+    write_file(tmp_path / "in", "_delta_log/1.checkpoint.parquet", rows())
+    with pytest.raises(DataError, match="_delta_log.*Delta table"):
+        prepare(write_spec(tmp_path), str(tmp_path / "in"), str(tmp_path / "out"))
