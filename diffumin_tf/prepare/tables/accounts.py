@@ -26,7 +26,7 @@ def account(plan: Plan, engine: DuckDBEngine, k: int, source: Source) -> dict[st
     Raises:
         DataError: the table holds nothing, or more of it is bad than `max_bad_fraction` allows.
     """
-    spec, table = plan.spec, plan.spec.tables[k]
+    spec = plan.spec
     groups = engine.rows(f"SELECT _kept, _fault, count(*) AS n FROM row_{k} GROUP BY _kept, _fault")
     rejects = engine.rejects(k, source)
     rows = sum(g["n"] for g in groups)
@@ -54,9 +54,9 @@ def account(plan: Plan, engine: DuckDBEngine, k: int, source: Source) -> dict[st
     bad_values = _bad_values(plan, engine, k)
     facts["bad_values"] = {name: n for name, n in bad_values.items() if n}
     check(source.paths[0], facts, spec.max_bad_fraction, facts["dropped_by_filter"])
-    for name, n in facts["bad_values"].items():
+    for field in plan.numeric_fields(k):
+        n = facts["bad_values"].get(field.name, 0)
         if n > spec.max_bad_fraction * rows:
-            field = next(f for f in table.fields if f.name == name)
             raise DataError(
                 f"{source.paths[0]}: {n} of {rows} values of {field.source} are no number, more "
                 f"than max_bad_fraction {spec.max_bad_fraction:g} allows: "

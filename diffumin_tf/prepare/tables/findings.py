@@ -5,6 +5,8 @@ from typing import Any
 
 from diffumin_tf.errors import DataError
 
+FEW_ROWS = 20  # so few say nothing
+
 
 class Findings:
     """Facts, and what follows from them.

@@ -9,12 +9,11 @@ from diffumin_tf.prepare.spec.tables import SideTable
 from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.sql.rows import good_rows
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
-from diffumin_tf.prepare.tables.findings import Findings
+from diffumin_tf.prepare.tables.findings import FEW_ROWS, Findings
 from diffumin_tf.prepare.tables.sources import Source
 
 _HEAVY, _ABSURD = 0.01, 0.2  # share of all events that one user has
 _FEW_USERS = 20  # of so few, one may have a large share
-_FEW_ROWS = 20  # so few say nothing
 _LOOKED_AT = 100_000  # rows, for the digits of ids
 _OTHER_DAYS = 0.1  # share of impressions whose day is not that of their time
 
@@ -32,7 +31,7 @@ def look(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: Fin
 
 def _labels(plan: Plan, engine: DuckDBEngine, name: str, found: Findings) -> None:
     (row,) = engine.rows("SELECT count(*) AS n, sum(_label) AS clicks FROM shown")
-    if row["n"] >= _FEW_ROWS and row["clicks"] in (0, row["n"]):
+    if row["n"] >= FEW_ROWS and row["clicks"] in (0, row["n"]):
         label = plan.spec.impressions.label.column
         line = f"{name}: every {label!r} means {int(row['clicks'] > 0)} ({row['n']:,} impressions)"
         found.refuse("one_label", line)
@@ -127,7 +126,7 @@ def _lost_digits(plan: Plan, engine: DuckDBEngine, k: int, source: Source, found
             f"(SELECT {raw} FROM ({plan.texts(k)}) a LIMIT {_LOOKED_AT}) b "
             f"WHERE {looked_at}) c"
         )
-        if row["n"] >= _FEW_ROWS and row["lost"] > row["n"] / 2:
+        if row["n"] >= FEW_ROWS and row["lost"] > row["n"] / 2:
             found.warn(
                 f"{source.name}: {name!r} such as {row['example']!r} has lost digits, so that "
                 "several ids became one: write ids as text or whole numbers"

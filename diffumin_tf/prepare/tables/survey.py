@@ -10,12 +10,11 @@ from diffumin_tf.prepare.spec.tables import FieldRule, RowFilter
 from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.sql.rows import good_rows
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
-from diffumin_tf.prepare.tables.findings import Findings
+from diffumin_tf.prepare.tables.findings import FEW_ROWS, Findings
 from diffumin_tf.prepare.tables.sources import Source
 
 _LOW_MATCH = 0.5
 _EXAMPLES = 2
-_FEW_ROWS = 20  # so few say nothing
 _LOOKED_AT = 200_000  # impressions, for the candidate in its own history
 # ['a', 'b'], ("a",), [1, 2] or {a,b}, as programs print a list; "[30,60)" is a range.
 _PRINTED_LIST = r"[\[(] ?(['\"].*['\"],?|-?[0-9.]+(,? -?[0-9.]+)+) ?[\])]|\{.*\}"
@@ -233,7 +232,7 @@ def _own_item(clicked: np.ndarray, own: np.ndarray, lag: np.ndarray, found: Find
         "not_clicked": float(own[~clicked].mean()) if (~clicked).any() else 0.0,
     }
     facts = found.facts["own_item"] = {**shares, "measured_on": len(own)}
-    if own.sum() < _FEW_ROWS:
+    if own.sum() < FEW_ROWS:
         return
     lags = lag[own]
     median = facts["median_lag_seconds"] = float(np.median(lags))
