@@ -9,6 +9,7 @@ import numpy as np
 from diffumin_tf.prepare.spec.tables import FieldRule, RowFilter
 from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.sql.rows import good_rows
+from diffumin_tf.prepare.sql.values import Values
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.findings import FEW_ROWS, Findings
 from diffumin_tf.prepare.tables.sources import Source
@@ -135,7 +136,8 @@ def _shared_fields(plan: Plan, names: Sequence[str]) -> _Pairs:
     spec = plan.spec
 
     def side(k: int, field: FieldRule) -> _Side:
-        return _Side(f"{names[k]}.{field.name}", plan.dialect.column([field.name]), good_rows(k))
+        value = Values(spec, plan.dialect).whole(plan.dialect.column([field.name]))
+        return _Side(f"{names[k]}.{field.name}", value, good_rows(k))
 
     fields = [(k, f) for k, table in enumerate(spec.tables) for f in table.fields]
     past = [(k, f) for k, f in fields if 1 <= k <= len(spec.events) and f.name in spec.behaviour]

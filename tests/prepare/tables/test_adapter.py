@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import pathlib
 
 import numpy as np
 import pyarrow as pa
@@ -223,3 +224,14 @@ def test_the_printed_sql_names_every_table_and_every_step(tables):
         for name in ("-- raw_0: shown.csv", "-- raw_3: items.csv", "event AS", "block AS"):
             assert name in text
         assert print_sql(tables[0], engine, tables[1]) == text
+
+
+def test_a_shared_field_matches_however_its_numbers_are_written(tables, tmp_path):
+    """An empty cell makes whole numbers floats in pandas."""
+    pathlib.Path(tables[1], "shown.csv").write_text(FILES["shown.csv"].replace("home", "1"))
+    spec = {**SPEC, "behaviour": ["vid", "watched"], "spaces": {"watched": "tab"}}
+    earlier = FILES["earlier.csv"].replace(",1\n", ",1.0\n").replace(",0\n", ",1.0\n")
+    pathlib.Path(tables[1], "earlier.csv").write_text(earlier)
+    joins = prepare(write_spec(tmp_path, spec), *tables[1:])["data"]["joins"]
+    rates = {join["what"]: join["rate"] for join in joins}
+    assert rates["earlier.csv.watched in shown.csv.tab"] == 1
