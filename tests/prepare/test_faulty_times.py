@@ -11,6 +11,7 @@ from tests.prepare.faults import (
     check,
     column,
     counted,
+    equal_to,
     key,
     no_unit,
     parquet,
@@ -49,6 +50,12 @@ def clicks(shift_ms):
         log.frames["views"] = views.sort_values("ts")
 
     return step
+
+
+def shown_as_views(log):
+    """The events are the impressions; none of its own millisecond is seen."""
+    log.frames["views"] = log.frames["shown"][["uid", "sku", "ts"]].copy()
+    log.spec["allow"] = ["own_item"]
 
 
 NUMBERS = {  # how a time in ms is written: unit, change; the samples stay the same
@@ -120,6 +127,14 @@ CASES = [
         ),
     ),
     case("ms said to be s", key("views.time_unit", "s"), refused(r"views\.csv", "time_unit")),
+    *(
+        case(
+            f"events in {unit} at the times of impressions",
+            [shown_as_views, column("views.ts", change), key("views.time_unit", unit)],
+            equal_to(shown_as_views),
+        )
+        for unit, change in (("us", lambda ts: ts * 1000), ("ns", lambda ts: ts * 10**6))
+    ),
     case("us said to be ms", MICROS, refused(r"views\.csv", "time_unit")),
     case("ms said to be us", key("shown.time_unit", "us"), refused(r"shown\.csv", "1970", '"ms"')),
     case(

@@ -90,7 +90,9 @@ class DuckDB:
         return f"CAST(CAST('0x' || substr(md5({text}), 1, 11) AS BIGINT) AS HUGEINT)"
 
     def _shown(self, value: str) -> str:
-        return f"coalesce(CAST({value} AS {self.text_type}), '~')"
+        """The value with its length, so that its neighbours begin where they begin."""
+        text = f"CAST({value} AS {self.text_type})"
+        return f"coalesce(CAST(length({text}) AS {self.text_type}) || ':' || {text}, '~')"
 
 
 class Spark(DuckDB):

@@ -82,7 +82,8 @@ class Values:
         ]
         if unit:
             value = f"TRY_CAST({trimmed} AS DOUBLE) * {UNIT_MS[unit]!r}"
-            whole = f"CAST({'round' if unit == 's' else 'floor'}({value}) AS BIGINT)"
+            # A double holds times in ns to a quarter of a µs: a whole ms stays the one that it is.
+            whole = f"CAST({'round(' if unit == 's' else 'floor(0.001 + '}{value}) AS BIGINT)"
             is_time = f"{value} BETWEEN 0 AND {_YEAR_10000_MS - 1}"
             ms = f"CASE WHEN {is_time} THEN {whole} END"
             cases.insert(0, f"WHEN {d.matches(trimmed, NUMBER)} THEN {ms}")

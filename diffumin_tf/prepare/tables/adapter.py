@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from diffumin_tf.errors import DataError
-from diffumin_tf.files import write_json
+from diffumin_tf.files import staged_directory, write_json
 from diffumin_tf.prepare.jobs import sensible_jobs
 from diffumin_tf.prepare.joined import adapter as joined
 from diffumin_tf.prepare.partitions import Partitions
@@ -53,10 +53,12 @@ def join_tables(
     spec: TablesSpec, input_dir: str, output_dir: str, make_engine: MakeEngine
 ) -> dict[str, Any]:
     """Writes the joined form of the tables and the spec that encodes it; returns the facts."""
+    target = posixpath.join(output_dir, "joined")
     with tempfile.TemporaryDirectory(prefix="diffumin-prepare-") as work:
-        with make_engine(work) as engine:
+        # A folder that exists holds files of a log that was another one: days would be there twice.
+        with staged_directory(target) as staging, make_engine(work) as engine:
             join = Join(spec, input_dir, engine, work)
-            join.write(list(join.days), posixpath.join(output_dir, "joined"))
+            join.write(list(join.days), staging)
     encoded = joined_spec(spec).model_dump(mode="json")
     write_json(posixpath.join(output_dir, "prepare.json"), encoded)
     write_json(posixpath.join(output_dir, "report.json"), join.facts)

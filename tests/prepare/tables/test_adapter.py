@@ -216,6 +216,8 @@ def test_the_joined_form_alone_encodes_to_the_same_samples(tables, tmp_path):
     prepare(spec, str(tmp_path / "form"), str(tmp_path / "encoded"))
     for day in ("20220425", "20220426"):
         assert read_samples(tmp_path / "encoded", day) == read_samples(tables[2], day)
+    with pytest.raises(DataError, match="form/joined: exists already; remove it"):
+        prepare(*tables[:2], str(tmp_path / "form"), join_only=True)
 
 
 def test_the_printed_sql_names_every_table_and_every_step(tables):

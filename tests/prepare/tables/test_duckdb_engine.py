@@ -3,6 +3,7 @@
 import pytest
 
 from diffumin_tf.errors import DataError
+from diffumin_tf.prepare.sql.dialects import DIALECTS
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.sources import open_source
 
@@ -30,3 +31,11 @@ def test_mixed_ends_of_lines_are_named(tmp_path, text):
         engine.add(0, source)
         with pytest.raises(DataError, match=r"t.csv: lines end in \\n here and in \\r\\n"):
             engine.rows("SELECT * FROM raw_0")
+
+
+def test_rows_that_differ_have_different_digests(tmp_path):
+    rows = ["'a|b', 'c'", "'a', 'b|c'", "'~', 'c'", "NULL, 'c'", "'', 'c'", "'a', NULL"]
+    with DuckDBEngine(str(tmp_path)) as engine:
+        digests = [DIALECTS["duckdb"].digest(row.split(", ")) for row in rows]
+        (row,) = engine.rows("SELECT " + ", ".join(f"{d} AS d{i}" for i, d in enumerate(digests)))
+    assert len(set(row.values())) == len(rows)
