@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -17,6 +18,7 @@ from diffumin_tf.prepare.sql.dialects import DIALECTS
 from diffumin_tf.prepare.sql.plan import Piece, Plan
 from diffumin_tf.prepare.tables.sources import Source, pieces
 
+_FAILURES = (PySparkException, Py4JJavaError)  # of a statement; of a task, as reading a file is
 _CORRUPT = "_corrupt"
 _NOT_UTF8 = "\ufffd"  # what Spark reads where bytes are not UTF-8
 
@@ -121,20 +123,23 @@ class SparkEngine:
         """Runs a statement; a DataError says what the engine could not do."""
         try:
             return self._session.sql(statement)
-        except PySparkException as error:
+        except _FAILURES as error:
             raise _data_error(error) from None
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """The result of a query."""
         try:
             return [row.asDict() for row in self.execute(query).collect()]
-        except PySparkException as error:
+        except _FAILURES as error:
             raise _data_error(error) from None
 
     def arrays(self, query: str) -> dict[str, Any]:
         """The result of a query as numpy arrays."""
         data = self.execute(query)
-        rows = data.collect()
+        try:
+            rows = data.collect()
+        except _FAILURES as error:
+            raise _data_error(error) from None
         return {name: np.array([row[i] for row in rows]) for i, name in enumerate(data.columns)}
 
     def rejects(self, k: int, source: Source) -> list[dict[str, Any]]:
@@ -166,7 +171,7 @@ class SparkEngine:
         data = data.repartition(len(pieces), "day", data.columns[0])
         try:
             data.write.mode("overwrite").partitionBy("day").parquet(*self._absolute([folder]))
-        except PySparkException as error:
+        except _FAILURES as error:
             raise _data_error(error) from None
         return [file.path for file in list_files(folder, "")]
 
@@ -182,5 +187,7 @@ def _told(name: str, kind: pa.DataType | None, read_as: str) -> str:
     return f"concat(CAST({value} AS STRING), '{zone}') AS {column}"
 
 
-def _data_error(error: PySparkException) -> DataError:
-    return DataError(f"Spark: {str(error).partition(chr(10))[0]}")
+def _data_error(error: Exception) -> DataError:
+    is_task = isinstance(error, Py4JJavaError)
+    text = str(error.java_exception.getMessage() if is_task else error)
+    return DataError(f"Spark: {text.partition(chr(10))[0]}")
