@@ -185,8 +185,8 @@ BAD_BYTES = {  # what is said of others
     "a column twice": (lambda text: text.replace("kind", "uid", 1), "'uid'.*twice"),
     "a column of another name": (lambda text: text.replace("sku", "SKU", 1), "'sku'.*SKU"),
     "line ends of CR alone": (lambda text: text.replace("\n", "\r"), "CR"),
-    "semicolons": (lambda text: text.replace(",", ";"), "delimiter.*';'"),
-    "tabs": (lambda text: text.replace(",", "\t"), r"delimiter.*'\\t'"),
+    "semicolons": (lambda text: text.replace(",", ";"), 'delimiter.*";"'),
+    "tabs": (lambda text: text.replace(",", "\t"), r'delimiter.*"\\t"'),
     "lines cut short": (lambda t: re.sub(r"(?m)^(1,.*),\d$", r"\1", t), "max_bad_fraction"),
 }
 FILES = [

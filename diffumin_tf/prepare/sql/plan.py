@@ -55,9 +55,9 @@ class Plan(RowPlan):
             bucket: the condition on `_bucket` that is part of it.
         """
         spec, shown, d = self.spec, self.spec.impressions, self.dialect
-        sample = {"order": "s._row", "label": "s._label", "time": "s._t"}
-        if not d.row_is_number:
-            del sample["order"]
+        # Without a number for the place of a row, samples are written in the order of their time.
+        order = "s._row" if d.row_is_number else "s._t"
+        sample = {"order": order, "label": "s._label", "time": "s._t"}
         sample |= {"newer": "s._most - s._seen", shown.item: "s._i"}
         sample |= self.features_of(shown, "s") | self.features_of(spec.items, "item")
         listed = d.listed(d.struct(sample), "s._row")

@@ -53,12 +53,12 @@ def account(plan: Plan, engine: DuckDBEngine, k: int, source: Source) -> dict[st
         facts["first_bad"] = first_bad(source, rejects, places, faulty, plain)
     bad_values = _bad_values(plan, engine, k)
     facts["bad_values"] = {name: n for name, n in bad_values.items() if n}
-    check(source.paths[0], facts, spec.max_bad_fraction, facts["dropped_by_filter"])
+    check(source.where, facts, spec.max_bad_fraction, facts["dropped_by_filter"])
     for field in plan.numeric_fields(k):
         n = facts["bad_values"].get(field.name, 0)
         if n > spec.max_bad_fraction * rows:
             raise DataError(
-                f"{source.paths[0]}: {n} of {rows} values of {field.source} are no number, more "
+                f"{source.where}: {n} of {rows} values of {field.source} are no number, more "
                 f"than max_bad_fraction {spec.max_bad_fraction:g} allows: "
                 f"{', '.join(map(repr, _bad_examples(plan, engine, k, field)))}"
             )

@@ -1,8 +1,12 @@
 """The adapter `tables`: a log of impressions + events + side tables → day partitions."""
 
+import contextlib
+import os
 import posixpath
+import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from diffumin_tf.errors import DataError
@@ -30,17 +34,25 @@ def prepare_tables(
 ) -> dict[str, Any]:
     """Joins the tables on an engine and writes the records; returns the manifest.
 
-    Complete days of the same spec are kept if all that their samples are made of is as it was.
+    Complete days of the same spec are kept if their impressions and behaviours are as they were.
     """
     encoded = joined_spec(spec)
-    with tempfile.TemporaryDirectory(prefix="diffumin-prepare-") as work:
+    with _work_folder(output_dir) as work:
         folder = posixpath.join(work, "joined")
         with make_engine(work) as engine:
+            _say("reading and looking at the tables")
             join = Join(spec, input_dir, engine, work)
             digests = digests_of_days(join.plan, engine)
             output = Partitions(output_dir, joined.schema(encoded), spec, digests.get)
+            kept = [day for day in join.days if day in output.entries]
+            if kept and (spec.users or spec.items):
+                join.facts["warnings"].append(
+                    f"{len(kept)} complete days are kept, with the users and items of when they "
+                    "were made"
+                )
             left = [day for day in join.days if day not in output.entries]
             if left:
+                _say(f"joining {len(left)} days")
                 join.write(left, folder)
         if left:
             output = joined.encode(
@@ -49,14 +61,38 @@ def prepare_tables(
     return output.finish(data=join.facts)
 
 
+@contextlib.contextmanager
+def _work_folder(output_dir: str) -> Iterator[str]:
+    """A folder on a local disk for what does not fit into memory; a killed run's is removed."""
+    if "://" in output_dir:
+        with tempfile.TemporaryDirectory(prefix="diffumin-prepare-") as work:
+            yield work
+        return
+    work = posixpath.join(output_dir, ".work")
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is not empty
+            os.rmdir(output_dir)
+
+
+def _say(line: str) -> None:
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)
+
+
 def join_tables(
     spec: TablesSpec, input_dir: str, output_dir: str, make_engine: MakeEngine
 ) -> dict[str, Any]:
     """Writes the joined form of the tables and the spec that encodes it; returns the facts."""
     target = posixpath.join(output_dir, "joined")
-    with tempfile.TemporaryDirectory(prefix="diffumin-prepare-") as work:
+    with _work_folder(output_dir) as work:
         # A folder that exists holds files of a log that was another one: days would be there twice.
         with staged_directory(target) as staging, make_engine(work) as engine:
+            _say("reading and looking at the tables")
             join = Join(spec, input_dir, engine, work)
             join.write(list(join.days), staging)
     encoded = joined_spec(spec).model_dump(mode="json")

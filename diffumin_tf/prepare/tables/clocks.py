@@ -37,12 +37,12 @@ def check_units(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source]) -> 
         dates = [v for v in values if re.fullmatch(DATE_TIME, v)]
         if table.time_unit and _lost_ms(numbers, table.time_unit) > 1000:
             raise DataError(
-                f"{sources[k].paths[0]}: {column!r} such as {numbers[0]!r} has lost digits, as a "
+                f"{sources[k].where}: {column!r} such as {numbers[0]!r} has lost digits, as a "
                 "spreadsheet does it; write whole numbers"
             )
         if not table.time_unit and len(numbers) > len(dates):
             raise DataError(
-                f"{sources[k].paths[0]}: {column!r} holds numbers such as {numbers[0]}; "
+                f"{sources[k].where}: {column!r} holds numbers such as {numbers[0]}; "
                 f"{_unit_for(float(numbers[0]))}"
             )
 
@@ -55,13 +55,16 @@ def _lost_ms(numbers: Sequence[str], unit: str) -> float:
     return 10.0 ** min(int(p[2]) - len(p[1] or "") for p in parts) * UNIT_MS[unit]
 
 
-def _unit_for(value: float) -> str:
+def _unit_for(
+    value: float, otherwise: str = 'say their "time_unit": "s", "ms", "us" or "ns"'
+) -> str:
+    """The units that make of a number a time of our age, or another advice."""
     fitting = []
     for unit, factor in UNIT_MS.items():
         when = _datetime(value * factor)
         if when and FIRST_YEAR <= when.year <= LAST_YEAR:
             fitting.append(f'"time_unit": "{unit}" would make it {when:%Y-%m-%d %H:%M}')
-    return "; ".join(fitting) or 'say their "time_unit": "s", "ms", "us" or "ns"'
+    return "; ".join(fitting) or otherwise
 
 
 def _datetime(ms: float) -> datetime.datetime | None:
@@ -118,8 +121,8 @@ def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: F
             raw = row["first"] / UNIT_MS[table.time_unit or "ms"]
             found.refuse(
                 "time_range",
-                f"{sources[k].paths[0]}: {time_column(table)!r} reaches from {first:%Y-%m-%d} to "
-                f"{last:%Y-%m-%d}; {_unit_for(raw) if table.time_unit else 'look at its dates'}",
+                f"{sources[k].where}: {time_column(table)!r} reaches from {first:%Y-%m-%d} to "
+                f"{last:%Y-%m-%d}; {_unit_for(raw, 'look at its values')}",
             )
         elif last > datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1):
             found.warn(f"{sources[k].name}: {time_column(table)!r} reaches to {last:%Y-%m-%d}")

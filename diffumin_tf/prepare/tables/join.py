@@ -9,7 +9,9 @@ import pyarrow as pa
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.prepare.files import list_files
 from diffumin_tf.prepare.spec.tables import Events, Impressions, TablesSpec
+from diffumin_tf.prepare.sql.dialects import DIALECTS
 from diffumin_tf.prepare.sql.plan import Piece, Plan
+from diffumin_tf.prepare.sql.rows import RowPlan
 from diffumin_tf.prepare.tables import accounts, clocks, plausible, sources, survey
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
 from diffumin_tf.prepare.tables.findings import Findings
@@ -71,7 +73,7 @@ class Join:
         )
         if not rows:
             raise DataError(
-                f"{self._sources[0].paths[0]}: no impression lies within the days {self._spec.days}"
+                f"{self._sources[0].where}: no impression lies within the days {self._spec.days}"
             )
         fields = len(self._spec.behaviour)
         return {
@@ -109,10 +111,13 @@ class Join:
 def open_sources(spec: TablesSpec, input_dir: str, work: str) -> list[sources.Source]:
     """The files of every table of a spec; a second table of a file is named `file (2)`."""
     opened: list[sources.Source] = []
-    for table in spec.tables:
+    for k, table in enumerate(spec.tables):
         paths = [file.path for file in list_files(input_dir, table.file)]
         before = sum(other.paths == paths for other in opened)
-        source = sources.open_source(paths, table.file, work, table.delimiter, table.quoting)
+        needed = RowPlan(spec, DIALECTS["duckdb"]).columns(k)
+        source = sources.open_source(
+            paths, table.file, work, table.delimiter, table.quoting, needed=needed
+        )
         name = f"{source.name} ({before + 1})" if before else source.name
         opened.append(dataclasses.replace(source, name=name))
     return opened
@@ -124,7 +129,7 @@ def _check_kinds(plan: Plan, k: int, source: sources.Source) -> None:
     lists = {f.source for f in table.fields if f.lists}
     for column in plan.columns(k):
         kind = source.type_of(column)
-        where = f"{source.paths[0]}: column {column!r} holds"
+        where = f"{source.where}: column {column!r} holds"
         is_list = any(test(kind) for test in sources.LISTS)
         if is_list and column not in lists:
             raise ConfigError(
@@ -143,6 +148,6 @@ def _check_kinds(plan: Plan, k: int, source: sources.Source) -> None:
         kind = source.type_of(column)
         if kind in (pa.float16(), pa.float32()):
             raise ConfigError(
-                f"{source.paths[0]}: column {column!r} holds {kind}, which is off by a minute or "
+                f"{source.where}: column {column!r} holds {kind}, which is off by a minute or "
                 "more; write times as int64, float64 or timestamps"
             )

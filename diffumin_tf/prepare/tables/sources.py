@@ -4,6 +4,8 @@ import codecs
 import csv
 import dataclasses
 import io
+import json
+import os
 import posixpath
 import re
 import shutil
@@ -56,6 +58,13 @@ class Source:
     quoting: str = "minimal"
     compression: str = "none"
 
+    @property
+    def where(self) -> str:
+        """The path of the file, or of the folder that its files have in common."""
+        if len(self.paths) == 1 or "://" in self.paths[0]:
+            return self.paths[0] if len(self.paths) == 1 else self.name
+        return os.path.commonpath(self.paths)
+
     def position(self, column: str) -> tuple[str, ...]:
         """The steps to a column: its name, or those of a struct and its field for `a.b`.
 
@@ -74,7 +83,7 @@ class Source:
             if rest and kind:
                 return (first, *rest)
         there = did_you_mean(column, self.columns) or f"; it has {', '.join(self.columns)}"
-        raise DataError(f"{self.paths[0]}: column {column!r} is not there{there}")
+        raise DataError(f"{self.where}: column {column!r} is not there{there}")
 
     def type_of(self, column: str) -> pa.DataType:
         """The type of a column, or of a field of a struct."""
@@ -92,11 +101,13 @@ def open_source(
     delimiter: str | None = None,
     quoting: str = "minimal",
     header: Sequence[str] = (),
+    needed: Sequence[str] | None = None,
 ) -> Source:
     """Looks at the files of a table; unpacks into the folder `work` what no engine reads.
 
     Args:
         header: columns of CSV files that have no header line.
+        needed: the columns that are read; files of Parquet may differ in the others.
 
     Raises:
         DataError: a file cannot be read, is of another kind than the others or of one that is not
@@ -120,6 +131,10 @@ def open_source(
         opened.append((kind, file, columns, head))
     kind, _, columns, head = opened[0]
     for path, (other, _, others, _) in zip(paths, opened, strict=True):
+        if other == kind == "parquet" and needed is not None:
+            steps = {name if name in columns else name.split(".")[0] for name in needed}
+            if steps & others.keys() == steps & columns.keys():
+                continue
         if other != kind or list(others) != list(columns):
             differing = sorted(set(others) ^ set(columns)) or ["the order of its columns"]
             differing = [f"kind ({other}, {kind})"] if other != kind else differing
@@ -130,6 +145,7 @@ def open_source(
     columns = {
         name: _kind_of(name, paths, [others[name] for _, _, others, _ in opened])
         for name in columns
+        if all(name in others for _, _, others, _ in opened)
     }
     _check_case(paths[0], columns)
     return Source(
@@ -226,6 +242,14 @@ def _unpacked(path: str, target: str) -> tuple[str, str]:
     if kind == "none" and path.endswith((".parquet", ".pq")):
         raise DataError(f"{path}: is no Parquet file: it begins with {first!r}")
     is_wide = first[:2] in _UTF16
+    if kind in ("gzip", "zstd") and "://" not in path:
+        inner = next(pieces(path, kind), b"")
+        if inner[:2] in _UTF16:
+            with pa.input_stream(path, compression=kind) as packed, open(target, "wb") as copy:
+                text = io.TextIOWrapper(packed, "utf-16", newline="")
+                while piece := text.read(_PIECE):
+                    copy.write(piece.encode())
+            return "none", target
     if kind != "zip" and not is_wide and "://" not in path:
         return kind, path
     with _open(path) as file:
@@ -280,9 +304,8 @@ def _header(path: str, file: str, compression: str, delimiter: str) -> list[str]
         raise DataError(f"{path}: holds no header line")
     if len(names) == 1:
         for other in (c for c in ",\t;|" if c != delimiter and c in text):
-            raise DataError(
-                f'{path}: the header {text!r} has no {delimiter!r}; set "delimiter": {other!r}'
-            )
+            advice = f'set "delimiter": {json.dumps(other)}'
+            raise DataError(f"{path}: the header {text!r} has no {delimiter!r}; {advice}")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DataError(f"{path}: column {twice[0]!r} stands twice in the header")

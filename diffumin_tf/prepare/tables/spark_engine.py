@@ -74,7 +74,9 @@ class SparkEngine:
     def add(self, k: int, source: Source) -> None:
         """Makes `raw_<k>`, whose `_row` sorts like the rows of the files."""
         if source.is_parquet:
-            data = self._session.read.parquet(*self._absolute(source.files))
+            data = self._session.read.option("mergeSchema", True).parquet(
+                *self._absolute(source.files)
+            )
             place = ["_metadata.file_path", "_metadata.row_index", "CAST(0 AS BIGINT)"]
             columns = [_told(name, source.columns.get(name), t) for name, t in data.dtypes]
         else:

@@ -32,7 +32,7 @@ def filters_and_lines(
         if within > plan.spec.max_bad_fraction * facts["rows"]:
             found.refuse(
                 "swallowed_lines",
-                f"{sources[k].paths[0]}: {within} of {within + facts['rows']} lines lie inside of "
+                f"{sources[k].where}: {within} of {within + facts['rows']} lines lie inside of "
                 'quoted cells; if no cell is quoted, set "quoting": "none"',
             )
         elif within:
@@ -59,7 +59,7 @@ def _filter(
             f"WHERE {raw} IS NOT NULL ORDER BY v LIMIT 5"
         )
         there = ", ".join(repr(value["v"]) for value in values) or "nothing"
-        line = f"{source.paths[0]}: {rule} keeps no row; the column holds {there}"
+        line = f"{source.where}: {rule} keeps no row; the column holds {there}"
         found.refuse("filter_keeps_nothing", line)
     elif row["kept"] == row["n"]:
         found.warn(f"{source.name}: {rule} keeps every row")
@@ -80,7 +80,7 @@ def printed_lists(
             if len(printed) > len(values) / 2:
                 found.refuse(
                     "printed_lists",
-                    f"{sources[k].paths[0]}: {field.source!r} holds printed lists such as "
+                    f"{sources[k].where}: {field.source!r} holds printed lists such as "
                     f"{printed[0]!r}; write the values with a separator, or as a list of Parquet",
                 )
 
@@ -253,7 +253,7 @@ def _own_item(clicked: np.ndarray, own: np.ndarray, lag: np.ndarray, found: Find
             f"{line}: does the click itself lie in the past, by its time_unit or time_zone?",
         )
     elif shares["clicked"] > 1.5 * shares["not_clicked"] + 0.05:
-        found.warn(line)
+        found.warn(f"{line}; right where users return to items, else compare the clocks")
 
 
 def days(plan: Plan, engine: DuckDBEngine, found: Findings) -> None:

@@ -197,7 +197,6 @@ def test_a_log_that_grew_by_a_day_gives_that_day_and_leaves_the_others_alone(tab
     [
         ("shown.csv", f"bob,3,{T0 + 6},feed,1,1"),  # one more impression of a complete day
         ("earlier.csv", f"bob,3,{T0 + 1},5,1"),  # a behaviour that it would see
-        ("items.csv", "9,z,t9,5"),  # an item that it shows
     ],
 )
 def test_a_complete_day_whose_past_changed_is_refused(tables, table, line):
@@ -206,6 +205,23 @@ def test_a_complete_day_whose_past_changed_is_refused(tables, table, line):
     grown(tables[1], line, table=table)
     with pytest.raises(DataError, match="2022042[56]: comes from other inputs; remove it"):
         prepare(*tables)
+    assert visible_files(tables[2]) == before
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("earlier.csv", f"bob,3,{T0 + 6},5,1"),  # after the last impression of its user
+        ("items.csv", "9,z,t9,5"),  # side tables change with every export
+        ("users.csv", "cat,rome,1"),
+    ],
+)
+def test_complete_days_are_kept_where_nothing_that_they_saw_changed(tables, table, line):
+    prepare(*tables)
+    before = visible_files(tables[2])
+    grown(tables[1], line, table=table)
+    warnings = prepare(*tables)["data"]["warnings"]
+    assert warnings[-1].startswith("2 complete days are kept, with the users and items of when")
     assert visible_files(tables[2]) == before
 
 
