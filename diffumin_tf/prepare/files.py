@@ -101,7 +101,7 @@ def _below(system: fs.FileSystem, folder: str) -> dict[str, list[int]]:
     stats = {
         posixpath.relpath(info.path, folder): [info.size, info.mtime_ns]
         for info in infos
-        if info.type == fs.FileType.File
+        if info.type == fs.FileType.File and not info.path.endswith(".crc")
     }
     if log := next((name for name in stats if "_delta_log/" in name), None):
         raise DataError(

@@ -113,6 +113,11 @@ CASES = [
     ),
     *(case(f"timestamps in {n}", as_stamps("views", *how), EQUAL) for n, how in STAMPS.items()),
     case("impressions as timestamps", as_stamps("shown", *STAMPS["us in UTC"]), EQUAL),
+    case(
+        "views of two clocks",
+        column("views.ts", lambda ts: ts.where(ts % 2 == 0, ts // 1000 * 1000)),
+        warned(r"views\.csv: .*% of 'ts' are whole seconds"),
+    ),
     case("ms, no unit", no_unit("views"), refused(r"views\.csv", "'ts'", 'time_unit": "ms"')),
     case(
         "impressions in s, no unit",

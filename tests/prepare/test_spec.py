@@ -70,6 +70,7 @@ def test_the_files_of_eleme_become_lists_by_day(load):
         ("users.fields", [{"name": "x", "log": 1}], ["users.fields.0", "'log'", "'log1p'"]),
         ("zzz", 1, ["'zzz'", "known keys"]),
         ("max_len", 0, ["max_len", "0"]),
+        ("days", ["20220508", "20220425"], ["20220508 is after 20220425"]),
         ("max_len", "10", ["max_len", "'10'"]),
         ("max_bad_fraction", 2, ["max_bad_fraction", "2"]),
         ("adapter", "elem", ["adapter", "'elem'", "'eleme'"]),

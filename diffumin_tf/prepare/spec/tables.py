@@ -170,6 +170,8 @@ class TablesSpec(TableSpec, FeaturesSpec):
         _check_rules(self)
         if not self.events and not self.impressions_are_events:
             raise ValueError("neither 'events' nor 'impressions_are_events': there is no history")
+        if self.days and self.days[0] > self.days[1]:
+            raise ValueError(f"days: {self.days[0]} is after {self.days[1]}; the first comes first")
         return self
 
 

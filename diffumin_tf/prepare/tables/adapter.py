@@ -146,5 +146,5 @@ def joined_spec(spec: TablesSpec) -> JoinedSpec:
         missing=spec.missing,
         utc_offset_hours=spec.utc_offset_hours,
         compression=spec.compression,
-        allow=[kind for kind in spec.allow if kind == "time_range"],
+        allow=[kind for kind in spec.allow if kind in ("time_range", "own_item")],
     )

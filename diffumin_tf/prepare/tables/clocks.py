@@ -11,13 +11,14 @@ from diffumin_tf.prepare.sql.plan import Plan
 from diffumin_tf.prepare.sql.rows import good_rows
 from diffumin_tf.prepare.sql.values import DATE_TIME, NUMBER
 from diffumin_tf.prepare.tables.duckdb_engine import DuckDBEngine
-from diffumin_tf.prepare.tables.findings import Findings
+from diffumin_tf.prepare.tables.findings import FEW_ROWS, Findings
 from diffumin_tf.prepare.tables.sources import Source
 from diffumin_tf.prepare.times import DAY_MS, FIRST_YEAR, HOUR_MS, LAST_YEAR, UNIT_MS
 
 GRAINS = {"millisecond": 1, "second": 1000, "10-second step": 10_000, "minute": 60_000}
 GRAINS |= {f"{n}-minute step": n * 60_000 for n in (5, 10, 15, 30)}
 GRAINS |= {"hour": HOUR_MS, "day": DAY_MS}
+_TWO_CLOCKS = 0.1  # share of whole seconds, of which milliseconds have a thousandth
 
 
 def check_units(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source]) -> None:
@@ -102,13 +103,19 @@ def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: F
             for name, ms in GRAINS.items()
         )
         (row,) = engine.rows(
-            f"SELECT min(_t) AS first, max(_t) AS last, count(DISTINCT _t) AS n, {whole} "
+            f"SELECT min(_t) AS first, max(_t) AS last, count(DISTINCT _t) AS n, {whole}, "
+            f"avg(CASE WHEN _t % {GRAINS['second']} = 0 THEN 1.0 ELSE 0.0 END) AS whole_seconds "
             f"FROM {good_rows(k)}"
         )
         if row["first"] is None:
             continue
         grain = [name for name in GRAINS if row["n"] > 2 and row[name]]
         grains[k] = grain[-1] if grain else "millisecond"
+        if row["n"] > FEW_ROWS and _TWO_CLOCKS < row["whole_seconds"] < 1:
+            found.warn(
+                f"{sources[k].name}: {row['whole_seconds']:.0%} of {time_column(table)!r} are whole "
+                "seconds or coarser, the others are not: write times of one clock"
+            )
         facts = found.facts["tables"][sources[k].name]
         first, last = _datetime(row["first"]), _datetime(row["last"])
         facts["time"] = {
