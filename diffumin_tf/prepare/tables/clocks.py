@@ -113,8 +113,8 @@ def clocks(plan: Plan, engine: DuckDBEngine, sources: Sequence[Source], found: F
         grains[k] = grain[-1] if grain else "millisecond"
         if row["n"] > FEW_ROWS and _TWO_CLOCKS < row["whole_seconds"] < 1:
             found.warn(
-                f"{sources[k].name}: {row['whole_seconds']:.0%} of {time_column(table)!r} are whole "
-                "seconds or coarser, the others are not: write times of one clock"
+                f"{sources[k].name}: {row['whole_seconds']:.0%} of {time_column(table)!r} are "
+                "whole seconds or coarser, the others are not: write times of one clock"
             )
         facts = found.facts["tables"][sources[k].name]
         first, last = _datetime(row["first"]), _datetime(row["last"])
