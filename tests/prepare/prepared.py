@@ -36,6 +36,6 @@ def visible_files(output):
     }
 
 
-def prepare_on(engine, *arguments):
+def prepare_on(engine, *arguments, **options):
     """`prepare` on one engine."""
-    return prepare(*arguments, engine=engine)
+    return prepare(*arguments, engine=engine, **options)
