@@ -20,6 +20,7 @@ from diffumin_tf.prepare.spec.tables import Impressions, SideTable
 from diffumin_tf.prepare.sql.rows import RowPlan
 
 _LONGEST_BLOCK = 1024  # behaviours
+_BUCKETS_AT_ONCE = 8
 
 
 class Piece(NamedTuple):
@@ -39,14 +40,18 @@ class Plan(RowPlan):
 
         Args:
             shifts: milliseconds after which a behaviour of the k-th table counts; 0 when absent.
-            buckets: of users; `_bucket` of `block` and `sample`, by which they are sorted.
+            buckets: of users; `_bucket` of all three, by which they are sorted.
         """
         bucket = f"{self.dialect.bucket_of('_u', str(buckets))} AS _bucket"
         order = " ORDER BY _bucket" if buckets > 1 else ""
-        yield self.dialect.create("event", self._events(shifts))
-        for name, query in (("block", self._blocks()), ("sample", self._samples())):
+        for name, query in (("event", self._events(shifts)), ("sample", self._samples())):
             bucketed = f"SELECT *, {bucket}\nFROM ({query}) q{order}"
             yield self.dialect.create(name, bucketed)
+        # Lists that are being made do not go to the disk: some buckets at a time.
+        yield self.dialect.create("block", self._blocks(f"_bucket < {_BUCKETS_AT_ONCE}"))
+        for low in range(_BUCKETS_AT_ONCE, buckets, _BUCKETS_AT_ONCE):
+            some = f"_bucket BETWEEN {low} AND {low + _BUCKETS_AT_ONCE - 1}"
+            yield f"INSERT INTO block\n{self._blocks(some)}"
 
     def joined(self, where: str = "TRUE", bucket: str = "TRUE") -> str:
         """A query: the joined form of the samples that meet a condition.
@@ -137,13 +142,13 @@ class Plan(RowPlan):
     def _block(self) -> int:
         return min(max(self.spec.max_len, 16), _LONGEST_BLOCK)
 
-    def _blocks(self) -> str:
+    def _blocks(self, where: str) -> str:
         behaviour = self.dialect.struct(self.behaviours)
         listed = f"{self.dialect.newest_first(behaviour, '_n')} AS h"
         block = f"CAST(floor(_n / {self._block}.0) AS BIGINT)"
         return (
-            f"SELECT _u, {block} AS _b, max(_n) + 1 AS _end, {listed}\n"
-            f"FROM event GROUP BY _u, {block}"
+            f"SELECT _u, {block} AS _b, max(_n) + 1 AS _end, {listed}, max(_bucket) AS _bucket\n"
+            f"FROM event WHERE {where} GROUP BY _u, {block}"
         )
 
     # ------------------------------------------------------------------ impressions
