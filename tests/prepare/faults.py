@@ -205,6 +205,10 @@ class Outcome:
         return self.manifest["data"]
 
 
+def tolerant(fraction):
+    return key("max_bad_fraction", fraction)
+
+
 def refused(*parts, allow=None, also=()):
     """An error with all these patterns; with `allow` the same log is taken, and that is noted.
 

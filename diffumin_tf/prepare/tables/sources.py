@@ -129,19 +129,8 @@ def open_source(
             raise DataError(f"{path}: cannot be read: {error}") from None
         columns |= {key: pa.string() for key, _ in _HIVE.findall(path)}
         opened.append((kind, file, columns, head))
+    _check_alike(paths, opened, needed)
     kind, _, columns, head = opened[0]
-    for path, (other, _, others, _) in zip(paths, opened, strict=True):
-        if other == kind == "parquet" and needed is not None:
-            steps = {name if name in columns else name.split(".")[0] for name in needed}
-            if steps & others.keys() == steps & columns.keys():
-                continue
-        if other != kind or list(others) != list(columns):
-            differing = sorted(set(others) ^ set(columns)) or ["the order of its columns"]
-            differing = [f"kind ({other}, {kind})"] if other != kind else differing
-            raise DataError(
-                f"{path}: differs from {paths[0]} in {', '.join(differing)}; the files of one "
-                "table must be of one kind and have the same columns in the same order"
-            )
     columns = {
         name: _kind_of(name, paths, [others[name] for _, _, others, _ in opened])
         for name in columns
@@ -160,6 +149,25 @@ def open_source(
         quoting,
         kind,
     )
+
+
+def _check_alike(
+    paths: Sequence[str], opened: Sequence[tuple], needed: Sequence[str] | None
+) -> None:
+    """All files are of the first one's kind, and have its columns where they are needed."""
+    kind, _, columns, _ = opened[0]
+    for path, (other, _, others, _) in zip(paths, opened, strict=True):
+        if other == kind == "parquet" and needed is not None:
+            steps = {name if name in columns else name.split(".")[0] for name in needed}
+            if steps & others.keys() == steps & columns.keys():
+                continue
+        if other != kind or list(others) != list(columns):
+            differing = sorted(set(others) ^ set(columns)) or ["the order of its columns"]
+            differing = [f"kind ({other}, {kind})"] if other != kind else differing
+            raise DataError(
+                f"{path}: differs from {paths[0]} in {', '.join(differing)}; the files of one "
+                "table must be of one kind and have the same columns in the same order"
+            )
 
 
 def _kind_of(column: str, paths: Sequence[str], kinds: Sequence[pa.DataType]) -> pa.DataType:
