@@ -86,10 +86,11 @@ class Cluster:
         return found()[0]
 
     def wait_for_saves(self, count):
-        """Waits until so many checkpoints were written."""
+        """Waits until so many checkpoints were written and listed, which is the last step."""
+        listed = self.folder / "model" / checkpoints.LATEST / "checkpoint"
+        now = lambda: listed.read_text() if listed.exists() else None  # noqa: E731
         for _ in range(count):
-            before = checkpoints.latest(str(self.folder / "model"))
-            now = lambda: checkpoints.latest(str(self.folder / "model"))  # noqa: E731
+            before = now()
             wait_until(lambda: now() != before, 120, f"{self.log}: a checkpoint")  # noqa: B023
 
     def text(self):
