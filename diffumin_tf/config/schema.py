@@ -52,6 +52,7 @@ class SchemaFile(StrictModel):
             `columns`: one for each column, whose texts and whole numbers become ids when read.
         hashed: in the layout `columns`: whether categorical columns hold ids of 63 bits already.
         kind: in the layout `columns`: what a column holds, where the first records do not say it.
+        stored_once: columns and fields that a record of several impressions holds once.
     """
 
     label: Group
@@ -64,6 +65,7 @@ class SchemaFile(StrictModel):
     layout: Literal["groups", "columns"] = "groups"
     hashed: bool = False
     kind: dict[str, Literal["int64", "float", "bytes"]] = {}
+    stored_once: list[Name] = []
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "SchemaFile":
@@ -87,6 +89,11 @@ class SchemaFile(StrictModel):
         for name in self.kind:
             if name not in named:
                 raise ValueError(f"kind: {name!r} is no column{did_you_mean(name, named)}")
+        may_be = named - {*self.label.column, *fixed, *histories}
+        for name in self.stored_once:
+            if name not in may_be:
+                near = did_you_mean(name, may_be)
+                raise ValueError(f"stored_once: {name!r} is no column{near}")
         return self
 
     def _check_multi(self, histories: set[str]) -> None:
@@ -124,7 +131,7 @@ class DataStruct:
         id_spaces: explicit id space of a field; see `id_space`.
         source: where the schema came from, for messages.
         multi_feature: fields of several values, each 0 to many ids, whose order means nothing.
-        layout, hashed, kinds: as in `SchemaFile`.
+        layout, hashed, kinds, stored_once: as in `SchemaFile`.
     """
 
     label: tuple[str, ...]
@@ -138,6 +145,7 @@ class DataStruct:
     layout: str = "groups"
     hashed: bool = False
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)
+    stored_once: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: str) -> "DataStruct":
@@ -161,6 +169,7 @@ class DataStruct:
             layout=file.layout,
             hashed=file.hashed,
             kinds=dict(file.kind),
+            stored_once=tuple(file.stored_once),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,6 +184,8 @@ class DataStruct:
             content["id_space"] = dict(self.id_spaces)
         if self.layout != "groups":
             content |= {"layout": self.layout, "hashed": self.hashed, "kind": dict(self.kinds)}
+        if self.stored_once:
+            content["stored_once"] = list(self.stored_once)
         return content
 
     @property

@@ -95,6 +95,7 @@ class TaskConfig(_Section):
     test_data_end: Day | None = None
     user_column: str | None = "user_id"
     shuffle_buffer_size: PositiveInt = 20_000
+    samples_per_user: PositiveInt = 16
     sample_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 
     input_units: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -5,18 +5,39 @@ from typing import NamedTuple
 import tensorflow as tf
 
 
-class HistoryGroup(NamedTuple):
-    """Histories of those b samples of a batch that are padded to one length L.
+class Windows(NamedTuple):
+    """Which of h histories each of b samples has, and which part of it the sample sees.
+
+    The samples of a history stand side by side in places [h, t], so that all of a group are scored
+    by one product; where a history has fewer than t, places are filled up with any sample.
 
     Attributes:
-        rows: int32 [b, L, F], most recent first.
-        mask: bool [b, L], false where the behaviour is padding.
+        at: int32 [h, t], the sample, of b, in each place.
+        place: int32 [b], the place of each sample in `at`, flattened: history `place // t`.
+        first, stop: int32 [b], the sample sees behaviours [first, stop) of its history.
+    """
+
+    at: tf.Tensor
+    place: tf.Tensor
+    first: tf.Tensor
+    stop: tf.Tensor
+
+
+class HistoryGroup(NamedTuple):
+    """Histories, padded to one length L, of b samples of a batch.
+
+    Attributes:
+        rows: int32 [h, L, F], most recent first.
+        mask: bool [h, L], false where the behaviour is padding.
         samples: int32 [b], indices of the samples in the batch, ascending.
+        windows: where several samples share a history, or see a part of it alone; `()` where
+            history i is that of sample i, and all of it.
     """
 
     rows: tf.Tensor
     mask: tf.Tensor
     samples: tf.Tensor
+    windows: Windows | tuple[()] = ()
 
 
 class Bags(NamedTuple):
@@ -39,8 +60,7 @@ class Batch(NamedTuple):
 
     Attributes:
         fields: int32 [B, n], rows of the categorical fields of one value.
-        histories: groups that hold every sample once; or a single `HistoryGroup` outside of a
-            tuple, with b = 1: the history that all B samples share.
+        histories: groups that hold every sample once.
         dense: float32 [B, m].
         user: int64 [B], or `()` where nothing tells users apart.
         label: float32 [B], or `()` where none is known, as while serving.
@@ -48,7 +68,7 @@ class Batch(NamedTuple):
     """
 
     fields: tf.Tensor
-    histories: tuple[HistoryGroup, ...] | HistoryGroup
+    histories: tuple[HistoryGroup, ...]
     dense: tf.Tensor
     user: tf.Tensor | tuple[()] = ()
     label: tf.Tensor | tuple[()] = ()
