@@ -17,6 +17,9 @@ from diffumin_tf.files import read_json
 SCHEMA_FILE = "data_struct.json"
 
 GROUPS = ("label", "auxiliary_info", "cat_feature", "dense_feature")
+# Keys of a record of several impressions: how many behaviours are newer than what each sees, and,
+# after the name of a field of several values, how many values each has.
+NEWER, COUNT = "newer", "_count"
 _RANGE = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<start>\d+):(?P<stop>\d+)\]$")
 _ELEMENT = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<index>\d+)\]$")
 
@@ -73,10 +76,13 @@ class SchemaFile(StrictModel):
             raise ValueError(f"label: must name exactly one column, got {self.label.column}")
         columns, histories = self.cat_feature.column, self.sequence_feature.column
         fixed = _fixed_sequences(columns)
+        keys = {NEWER, *(f"{name}{COUNT}" for name in self.multi_feature.column)}
         for name in histories:
+            if name in keys:
+                raise ValueError(f"sequence_feature: {name!r} is a record key too; rename it")
             if name in fixed or name in columns:
                 raise ValueError(f"sequence_feature: {name!r} stands in cat_feature too")
-        self._check_multi({*fixed, *histories})
+        self._check_multi({*fixed, *histories}, {*keys, *GROUPS})
         named = {*columns, *fixed, *histories, *self.multi_feature.column}
         for name in self.id_space:
             if name not in named:
@@ -96,9 +102,9 @@ class SchemaFile(StrictModel):
                 raise ValueError(f"stored_once: {name!r} is no column{near}")
         return self
 
-    def _check_multi(self, histories: set[str]) -> None:
+    def _check_multi(self, histories: set[str], keys: set[str]) -> None:
         """A field of several values has a record key of its own: no other group may use it."""
-        taken = {"a history field": histories, "a record key": GROUPS}
+        taken = {"a history field": histories, "a record key": keys}
         taken |= {f"a column of {group}": getattr(self, group).column for group in GROUPS}
         for name in self.multi_feature.column:
             if match := _ELEMENT.match(name):

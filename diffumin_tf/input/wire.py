@@ -24,10 +24,9 @@ def int64_lists(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> List
     return INT64_LIST, b"".join(content for content, _ in chunks), position[start], position[stop]
 
 
-def float_rows(values: np.ndarray) -> Lists:
-    """The rows of a matrix, in the form of `int64_lists`."""
-    edges = np.arange(len(values) + 1) * 4 * values.shape[1]
-    return FLOAT_LIST, values.astype("<f4").tobytes(), edges[:-1], edges[1:]
+def float_lists(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Lists:
+    """Lists `values[start:stop]`, in the form of `int64_lists`."""
+    return FLOAT_LIST, values.astype("<f4").tobytes(), 4 * start, 4 * stop
 
 
 def examples(fields: Mapping[str, Lists]) -> Iterator[bytes]:

@@ -31,7 +31,7 @@ def test_examples_are_those_of_protobuf(longest):
         "a_list",
     ]  # of which none begins another: their order is protobuf's own
     fields = {name: wire.int64_lists(values, start, stop) for name in names}
-    fields["dense"] = wire.float_rows(dense)
+    fields["dense"] = wire.float_lists(dense.ravel(), 3 * np.arange(9), 3 * np.arange(1, 10))
     lists = [values[one:other].tolist() for one, other in zip(start, stop, strict=True)]
     expected = [
         by_protobuf(dict.fromkeys(names, ids), numbers)
