@@ -9,6 +9,7 @@ from diffumin_tf.config.schema import DataStruct, SequenceField
 from diffumin_tf.config.task import Features
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.input.batch import Bags, Batch, HistoryGroup
+from diffumin_tf.input.shared_histories import SharedHistories
 
 _LARGEST = 1e18  # of a dense value
 ROLES = ("user", "candidate", "context")
@@ -122,11 +123,15 @@ class FeaturePath(tf.Module):
         """The same for training: every history is padded to the shortest bucket that it fits.
 
         Args:
-            raw: as in `__call__`, but what is of any length is ragged.
+            raw: as in `__call__`, but what is of any length is ragged. Where it has `record`, the
+                samples share histories, see `SharedHistories`.
 
         Returns:
             As `__call__`, with one `HistoryGroup` a bucket, any of which may be empty.
         """
+        if "record" in raw:
+            shared = SharedHistories.of(raw, self._sequences, self._seq_len, self._rows_of)
+            return self._batch(raw, shared.groups(self._buckets))
         histories = [self._history(raw, s) for s in self._sequences]
         if len(self._buckets) == 1:
             samples = tf.range(tf.shape(raw["cat_feature"])[0])
@@ -191,10 +196,10 @@ class FeaturePath(tf.Module):
 
     def _history(self, raw: dict[str, tf.Tensor], field: SequenceField) -> tf.Tensor:
         """Ids of one field, the most recent L at most."""
+        length = min(field.max_len, self._seq_len)
         if field.start is None:
-            return raw[field.name][:, : self._seq_len]
-        stop = field.start + min(field.max_len, self._seq_len)
-        return raw["cat_feature"][:, field.start : stop]
+            return raw[field.name][:, :length]
+        return raw["cat_feature"][:, field.start : field.start + length]
 
 
 def _to_all(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

@@ -72,17 +72,17 @@ def test_fixed_columns_and_variable_length_give_equal_batches(seq_len):
 def test_columns_go_where_the_layout_says():
     batch = path(VARIABLE, 6)(variable_raw())
     np.testing.assert_array_equal(batch.fields, np.hstack([USERS, CANDIDATES]))
-    rows, mask, samples = history(batch)
+    rows, mask, samples, _ = history(batch)
     np.testing.assert_array_equal(rows, BEHAVIOURS)
     np.testing.assert_array_equal(mask, (BEHAVIOURS > 0).any(axis=2))
     np.testing.assert_array_equal(samples, [0, 1, 2])
     assert batch.fields.dtype == rows.dtype == samples.dtype == tf.int32
 
 
-@pytest.mark.parametrize(("width", "seq_len"), [(6, 8), (7, 8), (30, 8), (6, 2)])
-def test_a_history_keeps_its_most_recent_behaviours_as_long_as_it_came(width, seq_len):
-    rows, mask, _ = history(path(VARIABLE, seq_len)(variable_raw(width)))
-    length = min(width, seq_len)
+@pytest.mark.parametrize(("width", "seq_len"), [(6, 8), (7, 8), (30, 8), (30, 20), (6, 2)])
+def test_a_history_keeps_its_most_recent_behaviours_as_many_as_it_came_with(width, seq_len):
+    rows, mask, *_ = history(path(VARIABLE, seq_len)(variable_raw(width)))
+    length = min(width, seq_len, MAX_LEN)
     assert rows.shape == (3, length, 2) and mask.shape == (3, length)
     np.testing.assert_array_equal(rows[:, :6], BEHAVIOURS[:, :length])
     assert not rows[:, 6:].numpy().any() and not mask[:, 6:].numpy().any()
@@ -93,14 +93,14 @@ def test_fields_of_unequal_length_are_padded_each_to_one_behaviour_at_least():
     rows = history(path(VARIABLE, 4)(shorter)).rows
     np.testing.assert_array_equal(rows[0], [[50, 5], [0, 4], [0, 3], [0, 2]])
     empty = {name: tf.zeros([3, 0], tf.int64) for name in ("item_list", "shop_list")}
-    rows, mask, _ = history(path(VARIABLE, 4)({**variable_raw(), **empty}))
+    rows, mask, *_ = history(path(VARIABLE, 4)({**variable_raw(), **empty}))
     np.testing.assert_array_equal(rows, np.zeros([3, 1, 2]))
     np.testing.assert_array_equal(mask, np.zeros([3, 1]))
 
 
 def test_the_mask_follows_the_ids_and_not_the_rows():
     unknown = FeaturePath(VARIABLE, FeatureLayout.of(FEATURES, VARIABLE), 6, tf.zeros_like)
-    rows, mask, _ = history(unknown(variable_raw()))
+    rows, mask, *_ = history(unknown(variable_raw()))
     assert not rows.numpy().any()
     np.testing.assert_array_equal(mask, (BEHAVIOURS > 0).any(axis=2))
 

@@ -1,0 +1,115 @@
+"""Histories that several samples of a batch see parts of, each of them mapped to rows once."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from diffumin_tf.config.schema import SequenceField
+from diffumin_tf.input.batch import HistoryGroup, Windows
+
+
+class SharedHistories(NamedTuple):
+    """U histories of B samples, cut to what their samples see, as rows of the table.
+
+    Attributes:
+        rows: int32 [T + 1, F], the behaviours of all histories one after the other, and padding.
+        mask: bool [T + 1], false where a behaviour is padding.
+        start, length: int32 [U], where the behaviours of each history lie.
+        samples: int32 [U], how many each has; those of a history follow one another.
+        first, stop: int32 [B], the sample sees behaviours [first, stop) of its history.
+    """
+
+    rows: tf.Tensor
+    mask: tf.Tensor
+    start: tf.Tensor
+    length: tf.Tensor
+    samples: tf.Tensor
+    first: tf.Tensor
+    stop: tf.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        raw: dict[str, tf.Tensor],
+        fields: Sequence[SequenceField],
+        seq_len: int,
+        rows_of: Callable[[tf.Tensor], tf.Tensor],
+    ) -> "SharedHistories":
+        """Cuts histories, and maps each to rows once.
+
+        Args:
+            raw: each history field ragged int64 [U, lengths], all of the same lengths; of every
+                sample its history, `record` int32 [B], ascending without a gap, and where in it
+                the sample begins to see, `newer` int32 [B].
+            seq_len: behaviours that a sample sees at most.
+        """
+        history, newer = raw["record"], raw["newer"]
+        stored = raw[fields[0].name]
+        window = min(seq_len, fields[0].max_len)
+        begin = tf.math.segment_min(newer, history)
+        end = tf.math.segment_max(newer, history) + window
+        end = tf.minimum(end, tf.cast(stored.row_lengths(), tf.int32))
+        offset = tf.cast(stored.row_starts(), tf.int32)
+        kept = tf.ragged.range(offset + begin, offset + end).values
+        ids = tf.stack([tf.gather(raw[field.name].values, kept) for field in fields], axis=1)
+        length, first = end - begin, newer - tf.gather(begin, history)
+        return cls(
+            rows=tf.pad(rows_of(ids), [[0, 1], [0, 0]]),
+            mask=tf.pad(tf.reduce_any(ids > 0, axis=1), [[0, 1]]),
+            start=tf.cumsum(length, exclusive=True),
+            length=length,
+            samples=tf.math.segment_sum(tf.ones_like(history), history),
+            first=first,
+            stop=tf.minimum(first + window, tf.gather(length, history)),
+        )
+
+    def groups(self, buckets: Sequence[int]) -> tuple[HistoryGroup, ...]:
+        """Pads each history to the shortest bucket that it fits; the last one grows with it."""
+        bucket_of = tf.searchsorted(tf.constant(buckets[:-1], tf.int32), self.length)
+        longest = tf.reduce_max(tf.concat([buckets[-1:], self.length], axis=0))
+        padded_to = (*buckets[:-1], longest)
+        return tuple(self._group(bucket_of == i, length) for i, length in enumerate(padded_to))
+
+    def _group(self, chosen: tf.Tensor, length: int | tf.Tensor) -> HistoryGroup:
+        """Some of the histories, bool [U], which have `length` behaviours at most."""
+        samples = tf.cast(tf.where(tf.repeat(chosen, self.samples))[:, 0], tf.int32)
+        history, at, place = _tiles(tf.boolean_mask(self.samples, chosen))
+        start = tf.gather(tf.boolean_mask(self.start, chosen), history)[:, tf.newaxis]
+        stop = start + tf.gather(tf.boolean_mask(self.length, chosen), history)[:, tf.newaxis]
+        index = start + tf.range(length)
+        index = tf.where(index < stop, index, tf.shape(self.mask)[0] - 1)
+        first, stop = tf.gather(self.first, samples), tf.gather(self.stop, samples)
+        windows = Windows(at, place, first, stop)
+        return HistoryGroup(
+            tf.gather(self.rows, index), tf.gather(self.mask, index), samples, windows
+        )
+
+
+def _tiles(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Deals the samples of histories to tiles of t places, so that few places stay free.
+
+    A history with more samples than twice the mean stands in several tiles.
+
+    Args:
+        counts: int32 [h], samples of each history, one or more.
+
+    Returns:
+        The history of each tile, int32 [tiles]; and `at` and `place` of `Windows`.
+    """
+    samples = tf.reduce_sum(counts)
+    mean = -(-samples // tf.maximum(tf.size(counts), 1))
+    width = tf.reduce_max(tf.concat([[1], tf.minimum(counts, 2 * mean)], axis=0))
+    tiles = -(-counts // width)  # of each history
+    first_tile, first = tf.cumsum(tiles, exclusive=True), tf.cumsum(counts, exclusive=True)
+
+    rank = tf.range(samples) - tf.repeat(first, counts)  # of a sample among those of its history
+    # The tiles of a history follow one another, and so its places are those of its first tile on.
+    place = tf.repeat(first_tile, counts) * width + rank
+
+    history = tf.repeat(tf.range(tf.size(counts)), tiles)
+    rank_of_tile = (tf.range(tf.size(history)) - tf.gather(first_tile, history)) * width
+    ranks = rank_of_tile[:, tf.newaxis] + tf.range(width)
+    last = tf.gather(counts, history)[:, tf.newaxis] - 1
+    at = tf.gather(first, history)[:, tf.newaxis] + tf.minimum(ranks, last)
+    return history, at, place

@@ -1,0 +1,73 @@
+"""Records of several impressions become batches of an exact size."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from diffumin_tf.input import chunks
+from diffumin_tf.input.chunks import Chunks, between, impressions_of, in_batches, in_chunks
+
+CASES = {
+    "few each": np.random.default_rng(0).integers(0, 6, 300).tolist(),
+    "some of many chunks": np.random.default_rng(1).integers(0, 60, 200).tolist(),
+    "one of very many": [3, 10_000, 0, 1],
+    "a whole batch each": [32] * 5,
+    "one": [0],
+    "none": [],
+}
+
+
+def record(number, impressions):
+    """An Example; with 0 impressions one without the key `newer`, which is of one impression."""
+    values = {"user": [number]} | ({"newer": [0] * impressions} if impressions else {})
+    features = {
+        name: tf.train.Feature(int64_list=tf.train.Int64List(value=some))
+        for name, some in values.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def records_of(counts):
+    serialised = [record(number, count) for number, count in enumerate(counts)]
+    samples = [(r, i) for r, n in zip(serialised, counts, strict=True) for i in range(n or 1)]
+    return tf.data.Dataset.from_tensor_slices(tf.constant(serialised, tf.string)), samples
+
+
+def samples_of(batch):
+    parts = zip(*(tf.reshape(part, [-1]).numpy().tolist() for part in batch), strict=True)
+    return [(record, i) for record, first, count in parts for i in range(first, first + count)]
+
+
+def test_a_record_without_newer_is_of_one_impression():
+    serialised = [record(0, 3), record(1, 0), record(2, 1)]
+    np.testing.assert_array_equal(impressions_of(tf.constant(serialised)), [3, 1, 1])
+
+
+@pytest.mark.parametrize("copied", [chunks._COPIED_BYTES, 0], ids=["copied", "shared"])
+@pytest.mark.parametrize("counts", CASES.values(), ids=CASES)
+def test_chunks_hold_all_impressions_in_their_order(counts, copied, monkeypatch):
+    monkeypatch.setattr(chunks, "_COPIED_BYTES", copied)
+    records, samples = records_of(counts)
+    found = list(in_chunks(records, 16))
+    assert sum(map(samples_of, found), []) == samples
+    assert [int(c.count) for c in found] == [
+        min(16, (n or 1) - first) for n in counts for first in range(0, n or 1, 16)
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 7, 32, 100_000])
+@pytest.mark.parametrize("counts", CASES.values(), ids=CASES)
+def test_batches_have_their_size_but_for_the_last_one_and_all_samples_in_their_order(counts, size):
+    records, samples = records_of(counts)
+    batches = list(map(samples_of, in_batches(in_chunks(records, 16), size)))
+    assert batches == [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+def test_what_lies_between_two_samples_is_cut_out_of_the_chunks_there():
+    chunks = Chunks(tf.constant(["a", "b", "a"]), tf.constant([3, 0, 5]), tf.constant([2, 1, 4]))
+    samples = samples_of(chunks)
+    for start in range(8):
+        for stop in range(start, 8):
+            found = between(chunks, start, stop)
+            assert samples_of(found) == samples[start:stop]
+            assert all(found.count.numpy() > 0)
