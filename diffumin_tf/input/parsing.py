@@ -5,9 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from diffumin_tf.config.schema import GROUPS, DataStruct
+from diffumin_tf.config.schema import GROUPS, NEWER, DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.columns import ALL_OR_NONE, misfit_of_columns, parse_columns
+from diffumin_tf.input.impressions import (
+    Chunks,
+    misfit_of_group,
+    misfit_of_impressions,
+    newer_of,
+    parse_impressions,
+    single_records,
+)
 
 FIRST = 1024  # records of a split that are looked at before it is read
 LABEL_REMEDY = "a label is 1 for a click and 0 otherwise: turn -1 into 0, and ratings into 0 and 1"
@@ -53,23 +61,38 @@ def first_records(
             return
 
 
-def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> dict[str, tf.Tensor]:
-    """Parses serialised samples, strings [B], into raw tensors.
+def parse(
+    schema: DataStruct,
+    serialised: tf.Tensor,
+    labelled: bool = True,
+    chunks: Chunks | None = None,
+) -> dict[str, tf.Tensor]:
+    """Parses serialised records, strings [u], into raw tensors of B samples.
+
+    Args:
+        chunks: which impressions of each record are the samples; None where records are of one,
+            so that u is B.
 
     Returns:
         `cat_feature` int64 [B, columns], `dense_feature` float32 [B, columns], each
         variable-length history field and field of several values ragged int64 [B, lengths]; when
         labelled, `label` int64 [B] and `auxiliary_info` int64 [B, columns], where the schema has
-        them.
+        them. With chunks, history fields are those of the records, ragged int64 [u, lengths], and
+        there are `record` int32 [B], whose history a sample sees, and `newer` int32 [B], from which
+        behaviour on.
 
     Raises:
         InvalidArgumentError: a sample does not fit the schema; when labelled, also where a label is
             not 0 or 1, or an id is below 0. `misfit` says which.
     """
+    groups = [group for group in (GROUPS if labelled else GROUPS[2:]) if getattr(schema, group)]
     if schema.layout == "columns":
         raw, sound = parse_columns(schema, serialised, labelled)
+    elif chunks is not None:
+        raw, sound = parse_impressions(schema, serialised, groups, chunks)
     else:
-        raw, sound = _parse_groups(schema, serialised, labelled), []
+        raw = _parse_groups(schema, serialised, groups)
+        sound = [raw.pop(NEWER) == 0]
     if labelled:
         ids = [raw["cat_feature"]] if schema.cat_feature else []
         ids += [raw[name].values for name in schema.ragged]
@@ -88,51 +111,56 @@ def parse(schema: DataStruct, serialised: tf.Tensor, labelled: bool = True) -> d
 
 
 def _parse_groups(
-    schema: DataStruct, serialised: tf.Tensor, labelled: bool
+    schema: DataStruct, serialised: tf.Tensor, groups: Sequence[str]
 ) -> dict[str, tf.Tensor]:
     spec: dict = {n: tf.io.RaggedFeature(tf.int64) for n in schema.ragged}
-    for group in GROUPS if labelled else GROUPS[2:]:
+    for group in groups:
         dtype = tf.float32 if group == "dense_feature" else tf.int64
-        if columns := getattr(schema, group):
-            spec[group] = tf.io.FixedLenFeature([len(columns)], dtype)
+        spec[group] = tf.io.FixedLenFeature([len(getattr(schema, group))], dtype)
+    # A record of several impressions has as many, which is an error here.
+    spec[NEWER] = tf.io.FixedLenFeature([1], tf.int64, [0])
     return tf.io.parse_example(serialised, spec)
 
 
-def misfit(schema: DataStruct, serialised: bytes) -> str | None:
-    """Says how one serialised sample differs from the schema; None if it fits."""
+def misfit(schema: DataStruct, serialised: bytes, grouped: bool = True) -> str | None:
+    """Says how one serialised record differs from the schema; None if it fits.
+
+    Args:
+        grouped: whether it may be of several impressions.
+    """
     example = tf.train.Example()
     try:
         example.ParseFromString(serialised)
     except Exception as error:  # the protobuf runtime in use decides on the class
         return f"no tf.train.Example: {error}"
+    feature = example.features.feature
     if schema.layout == "columns":
-        wrong = misfit_of_columns(schema, example.features.feature)
-        return wrong or _unsound_value(schema, example.features.feature)
+        return misfit_of_columns(schema, feature) or _unsound_value(schema, feature)
     for group in GROUPS:
-        expected = len(getattr(schema, group))
-        if not expected:
+        if not (columns := getattr(schema, group)):
             continue
-        kind = "float_list" if group == "dense_feature" else "int64_list"
-        if group not in example.features.feature:
-            reason = f"key {group!r} is missing; {schema.source} wants {expected} values"
-            if any(name in example.features.feature for name in schema.label):
+        if group in feature:
+            reason = misfit_of_group(schema, feature, group)
+        else:
+            reason = f"key {group!r} is missing; {schema.source} wants {len(columns)} values"
+            if any(name in feature for name in schema.label):
                 reason += '; records with a key for each column need "layout": "columns" there'
             elif group == "label":
                 reason = f"key 'label' is missing; {ALL_OR_NONE}"
+        if reason:
             return reason
-        feature = example.features.feature[group]
-        found = len(getattr(feature, kind).value)
-        if found != expected:
-            stored = feature.WhichOneof("kind") or "nothing"
-            return (
-                f"key {group!r} has {found} {kind} values (it holds a {stored}); "
-                f"{schema.source} wants {expected}"
-            )
-    for name in schema.ragged:
-        stored = example.features.feature[name].WhichOneof("kind")
-        if stored not in (None, "int64_list"):
-            return f"key {name!r} holds a {stored}; {schema.source} wants an int64_list"
-    return _unsound_value(schema, example.features.feature)
+    if reason := misfit_of_impressions(schema, feature):
+        return reason
+    newer = newer_of(feature)
+    if not grouped and newer not in ([], [0]):
+        return (
+            f"key {NEWER!r} makes it a record of {len(newer)} impressions, but the first record of "
+            "every file is without that key: write it in the first one too"
+        )
+    for i, single in enumerate(single_records(schema, serialised)):
+        if reason := _unsound_value(schema, tf.train.Example.FromString(single).features.feature):
+            return f"impression {i}: {reason}" if len(newer) > 1 else reason
+    return None
 
 
 def _unsound_value(schema: DataStruct, feature: Mapping[str, tf.train.Feature]) -> str | None:
