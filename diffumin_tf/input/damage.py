@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tensorflow as tf
 
-from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.schema import NEWER, DataStruct
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.files import read_json
+from diffumin_tf.input.impressions import whole
 from diffumin_tf.input.parsing import compression_of, misfit, parse
 from diffumin_tf.input.records import SUCCESS_FILE
 from diffumin_tf.input.splits import parts_of
@@ -54,6 +55,7 @@ class FileCheck:
         self._limit = max_bad_records
         self._report = report
         self._usable: dict[str, int] = {}  # records of each file, counted where there is a limit
+        self._grouped: set[str] = set()  # files that begin with a record of several impressions
         self._left_out: dict[str, int] = {}  # records, by folder
 
     def look(self, files: Sequence[str]) -> None:
@@ -70,8 +72,9 @@ class FileCheck:
             with lost_files_named():
                 if self._limit or frames(file)[1]:
                     count, damage = look_through(file, self._schema)
-                if count or not damage:  # a damaged length must not reach TensorFlow's reader
-                    _refuse_sequence_examples(file)
+                # A damaged length must not reach TensorFlow's reader.
+                if (count or not damage) and self._begins_grouped(file):
+                    self._grouped.add(file)
             if damage and not self._limit:
                 raise DataError(damage)
             self._usable[file] = count
@@ -82,6 +85,11 @@ class FileCheck:
             self._report(f"{damage}; the rest of the file is left out")
         for folder in dict.fromkeys(map(posixpath.dirname, damages)):
             self._count(folder)
+
+    def grouped(self, files: Sequence[str]) -> bool:
+        """Whether one of the files begins with a record that may be of several impressions."""
+        self.look(files)
+        return not self._grouped.isdisjoint(files)
 
     def read(self, batches: Iterable, files: Sequence[str], skipped: int = 0) -> Iterator:
         """Iterates the batches of some files; a failure becomes an error that names its place.
@@ -108,21 +116,42 @@ class FileCheck:
             more = " …" if len(files) > 1 else ""
             raise DataError(f"{files[0]}{more}: no record in {len(files)} files")
 
-    def first_damage(self, files: Iterable[str]) -> str:
+    def first_damage(self, files: Sequence[str]) -> str:
         """Says file and place of the first damage in what is read of some files; "" without one."""
+        grouped = not self._grouped.isdisjoint(files)
         with lost_files_named():
-            found = (look_through(file, self._schema, self.cuts.get(file, -1)) for file in files)
-            return next((damage for _, damage in found if damage), "")
+            for file in files:
+                _, damage = look_through(file, self._schema, self.cuts.get(file, -1), grouped)
+                if damage:
+                    return damage
+        return ""
+
+    def _begins_grouped(self, file: str) -> bool:
+        """Looks at the first record; read as an Example, a SequenceExample has empty histories."""
+        try:
+            first = tf.data.TFRecordDataset(file, compression_of(file)).take(1).as_numpy_iterator()
+            record = next(first, b"")
+            sequence = tf.train.SequenceExample.FromString(record)
+            feature = tf.train.Example.FromString(record).features.feature
+        except Exception:  # what is damaged, or no proto, is named where it is read
+            return False
+        if lists := sorted(sequence.feature_lists.feature_list):
+            raise DataError(
+                f"{file}: record 0: a tf.train.SequenceExample, whose feature_lists {lists} would "
+                "not be read; write a tf.train.Example, with the histories among its features"
+            )
+        return self._schema.layout == "groups" and NEWER in feature
 
     def _count(self, folder: str) -> None:
         """Counts what the cuts in one folder leave out."""
         cuts = {file: n for file, n in self.cuts.items() if posixpath.dirname(file) == folder}
         try:
-            examples = read_json(posixpath.join(folder, SUCCESS_FILE))["entry"]["examples"]
+            entry = read_json(posixpath.join(folder, SUCCESS_FILE))["entry"]
+            records = entry.get("records", entry["examples"])
             usable = sum(self._usable[part] for part in parts_of(folder))
-            count = max(examples - usable, len(cuts))
-            line = f"{folder}: {count} of {examples} records left out"
-        except (ConfigError, KeyError, TypeError):
+            count = max(records - usable, len(cuts))
+            line = f"{folder}: {count} of {records} records left out"
+        except (ConfigError, KeyError, TypeError, AttributeError):
             count = sum(max(frames(file)[0] - n, 1) for file, n in cuts.items())
             unknown = f"({SUCCESS_FILE} would say how many)"
             line = f"{folder}: at least {count} records left out {unknown}"
@@ -131,21 +160,6 @@ class FileCheck:
         if total > self._limit:
             raise DataError(f"{line}; {total} in all are more than max_bad_records {self._limit}")
         self._report(line)
-
-
-def _refuse_sequence_examples(file: str) -> None:
-    """Looks at the first record: read as an Example, such a record has empty histories."""
-    sequence = tf.train.SequenceExample()
-    try:
-        first = tf.data.TFRecordDataset(file, compression_of(file)).take(1).as_numpy_iterator()
-        sequence.ParseFromString(next(first, b""))
-    except Exception:  # what is damaged, or no proto, is named where it is read
-        return
-    if lists := sorted(sequence.feature_lists.feature_list):
-        raise DataError(
-            f"{file}: record 0: a tf.train.SequenceExample, whose feature_lists {lists} would not "
-            "be read; write a tf.train.Example, with the histories among its features"
-        )
 
 
 def frames(file: str) -> tuple[int, str]:
@@ -184,21 +198,27 @@ def frames(file: str) -> tuple[int, str]:
     return count, ""
 
 
-def look_through(file: str, schema: DataStruct, records: int = -1) -> tuple[int, str]:
+def look_through(
+    file: str, schema: DataStruct, records: int = -1, grouped: bool = True
+) -> tuple[int, str]:
     """Reads a file up to its end or its first bad record, by the reader and parser of training.
+
+    Args:
+        grouped: whether records may be of several impressions.
 
     Returns:
         How many of the first `records` (-1: of all) can be used; a message that names the file and
         says what is wrong with the next one, "" where nothing is.
     """
     records, reason = (records, "") if records >= 0 else frames(file)
+    in_groups = grouped and schema.layout == "groups"
     serialised = tf.data.TFRecordDataset(file, compression_of(file)).take(records)
     count = 0
     for size in _BATCHES:
         failure, is_torn = None, False
         try:
             for batch in serialised.skip(count).batch(size):
-                parse(schema, batch)
+                parse(schema, batch, chunks=whole(batch) if in_groups else None)
                 count += len(batch)
         except DAMAGE as error:
             failure, is_torn = plain_text(error), isinstance(error, tf.errors.DataLossError)
@@ -206,7 +226,7 @@ def look_through(file: str, schema: DataStruct, records: int = -1) -> tuple[int,
             break
     if failure is not None and not is_torn:
         (record,) = serialised.skip(count).take(1).as_numpy_iterator()
-        reason = misfit(schema, record) or failure
+        reason = misfit(schema, record, grouped) or failure
         return count, f"{file}: record {count}: {reason}"
     reason = failure or reason
     if reason:

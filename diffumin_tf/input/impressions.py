@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.config.schema import COUNT, GROUPS, NEWER, DataStruct
+from diffumin_tf.input.chunks import impressions_of
 
-Chunks = tuple[tf.Tensor, tf.Tensor]  # int32 [u]: first impression of each record, and how many
+Which = tuple[tf.Tensor, tf.Tensor]  # int32 [u]: first impression of each record, and how many
 Features = Mapping[str, tf.train.Feature]
 Array = TypeVar("Array", np.ndarray, tf.Tensor)
 
@@ -31,20 +32,14 @@ def places(columns: Sequence[str], once: Collection[str], impression: Array) -> 
     return where((i > 0) & varies, further, np.arange(len(columns)))
 
 
-def impressions_of(serialised: tf.Tensor) -> tf.Tensor:
-    """int32 [u]: how many impressions serialised records, strings [u], hold."""
-    newer = tf.io.parse_example(serialised, {NEWER: tf.io.RaggedFeature(tf.int64)})[NEWER]
-    return tf.maximum(tf.cast(newer.row_lengths(), tf.int32), 1)
-
-
-def whole(serialised: tf.Tensor) -> Chunks:
+def whole(serialised: tf.Tensor) -> Which:
     """All impressions of serialised records, strings [u]."""
     count = impressions_of(serialised)
     return tf.zeros_like(count), count
 
 
 def parse_impressions(
-    schema: DataStruct, serialised: tf.Tensor, groups: Sequence[str], chunks: Chunks
+    schema: DataStruct, serialised: tf.Tensor, groups: Sequence[str], chunks: Which
 ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
     """Parses some impressions of each of some records, strings [u].
 
@@ -163,9 +158,9 @@ def misfit_of_group(schema: DataStruct, feature: Features, group: str) -> str | 
     reason = f"key {group!r} has {found} {kind} values (it holds a {stored}); {schema.source} wants"
     if len(newer) < 2:
         return f"{reason} {expected}"
-    first, further = _size(schema, group, 1), _size(schema, group, 2) - _size(schema, group, 1)
+    first, two = _size(schema, group, 1), _size(schema, group, 2)
     reason += (
-        f" {expected} for {len(newer)} impressions, {first} of the first and {further} of each"
+        f" {expected} for {len(newer)} impressions: {first} of the first, {two - first} of each"
     )
     return f"{reason} other{'' if group == 'label' else _ONCE_REMEDY}"
 

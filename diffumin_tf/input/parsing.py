@@ -9,7 +9,7 @@ from diffumin_tf.config.schema import GROUPS, NEWER, DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.columns import ALL_OR_NONE, misfit_of_columns, parse_columns
 from diffumin_tf.input.impressions import (
-    Chunks,
+    Which,
     misfit_of_group,
     misfit_of_impressions,
     newer_of,
@@ -65,7 +65,7 @@ def parse(
     schema: DataStruct,
     serialised: tf.Tensor,
     labelled: bool = True,
-    chunks: Chunks | None = None,
+    chunks: Which | None = None,
 ) -> dict[str, tf.Tensor]:
     """Parses serialised records, strings [u], into raw tensors of B samples.
 

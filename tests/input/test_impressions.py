@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
-from diffumin_tf.input.impressions import impressions_of, single_records, whole
+from diffumin_tf.input.impressions import single_records, whole
 from diffumin_tf.input.parsing import misfit, parse
 from diffumin_tf.input.records import encode
 from tests.input.expand import expand, expand_all
@@ -62,12 +62,6 @@ def test_chunks_are_some_of_the_impressions_and_one_record_may_have_several():
             tf.constant(chosen),
             chunks=(tf.constant(first), tf.constant([1, 1, 5, 5])),
         )
-
-
-def test_impressions_are_counted_without_the_rest_of_a_record():
-    records = records_of() + expand(GROUPED_SCHEMA, records_of()[2])
-    counts = [n for n, _ in SIZES] + [1] * SIZES[2][0]
-    assert impressions_of(tf.constant(records)).numpy().tolist() == counts
 
 
 def test_one_impression_is_written_out_as_if_it_had_a_record_of_its_own():
@@ -126,7 +120,7 @@ FAULTS = {
     ): "impression 6: key 'cat_feature', column 'hour', holds -5",
     ("label", (0, 1, 0, 1, 5, 1, 1)): "impression 4: key 'label' holds 5; a label is 1",
     ("category_list", (7, 8)): "key 'category_list' has 2 behaviours, but key 'item_list' has 20",
-    ("item_list", (-3, *range(19))): "impression 0: key 'item_list' holds -3; an id is a number",
+    ("item_list", (-3, *range(19))): "impression 1: key 'item_list' holds -3; an id is a number",
     ("genres_count", (0, 0)): "key 'genres_count' has 2 values; 7 impressions want 6: how many of",
     ("genres_count", (0, 0, 0, 0, 0, 99)): "key 'genres_count' holds [0, 0, 0, 0, 0, 99]; it says",
     ("genres_count", (0, 0, 0, 0, 2, -2)): "key 'genres_count' holds [0, 0, 0, 0, 2, -2]; it says",
