@@ -13,6 +13,7 @@ from benchmarks.floor import works
 from benchmarks.measuring import in_turn, table
 from benchmarks.samples import random_batch
 from benchmarks.settings import Plan, Setting
+from diffumin_tf import history
 from diffumin_tf.input.batch import Batch
 from diffumin_tf.model import RankingModel, compiled_for_any_batch
 
@@ -108,7 +109,7 @@ class _Calls:
         (unit,) = model.units
         self._functions = {
             "look up all": (model.embedding, "scan"),
-            "score and choose": (unit._extract, "choose"),
+            "score and choose": (history, "best_of"),
             _LOOK_UP: (model.embedding, "call"),
             "aggregate the kept": (unit._extract, "aggregate"),
             "denoise": (unit, "_generate"),

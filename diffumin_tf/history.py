@@ -12,16 +12,15 @@ from diffumin_tf.input.batch import HistoryGroup
 from diffumin_tf.layers import IdEmbedding
 from diffumin_tf.layers.top_indices import top_indices
 
-# From embeddings [b, L, d], mask [b, L] and the rows of b samples of further tensors to indices
-# in the histories [b, ...], and which of them are found.
-Chooser = Callable[..., tuple[tf.Tensor, tf.Tensor]]
+Keys = Callable[[tf.Tensor], tf.Tensor]
 
 
 class History:
-    """Histories of B samples, in groups of samples that are padded to one length.
+    """Histories of B samples, in groups of histories that are padded to one length.
 
     A behaviour that no gradient reaches need not be differentiated, so a unit first looks at all
     of a history without gradients (`choose`), and then embeds what it chose with them (`embed`).
+    A history that several samples have is looked up once; each of them sees its own window of it.
 
     Args:
         groups: of a `Batch`; together they hold every sample once.
@@ -37,48 +36,71 @@ class History:
         if list(fields) == list(range(self._groups[0].rows.shape[2])):
             return self
         groups = [g._replace(rows=tf.gather(g.rows, fields, axis=2)) for g in self._groups]
-        return self._with(groups)
+        return History(groups, self._embedding)
 
-    def choose(self, chooser: Chooser, *of_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Lets a function choose behaviours by their embeddings, which have no gradient here.
+    def choose(
+        self, queries: tf.Tensor, count: int, keys: Keys | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The behaviours of the highest inner products with each query. Has no gradient.
+
+        Of equal products the most recent behaviours win.
 
         Args:
-            chooser: called once a group as `chooser(E [b, L, d], mask [b, L], *tensors)`; returns
-                indices int32 [b, ...] in the history and which of them are found [b, ...]. Where
-                all samples share one history, E and mask are [1, L, d] and [1, L].
-            of_samples: tensors [B, ...] of which the chooser gets the rows of its group.
+            queries: float32 [B, q, w].
+            count: behaviours wanted of each query, k.
+            keys: makes the vectors float32 [h, L, w] that queries are compared with of embeddings
+                [h, L, d]; None takes these as they are, w = d.
 
         Returns:
-            Rows int32 [B, ..., F] of the chosen behaviours, and which are found, bool [B, ...].
+            Rows int32 [B, q, k, F], 0 where there are fewer, and which are found, bool [B, q, k].
         """
+        queries = tf.stop_gradient(queries)
         chosen = []
-        for group, embedded in zip(self._groups, self._scanned, strict=True):
-            tensors = [self._rows_of(x, group) for x in of_samples]
-            indices, found = chooser(embedded, group.mask, *tensors)
-            chosen.append((self._at(group.rows, indices), found))
+        for group, vectors in self._compared(keys):
+            chosen.append(best_of(group, vectors, self._of_group(queries, group), count))
         return self._together(chosen)
 
-    def look(self, function: Callable[..., tf.Tensor], *of_samples: tf.Tensor) -> tf.Tensor:
-        """What a function, called like a chooser, makes of the whole histories, [B, ...]."""
+    def look(
+        self,
+        function: Callable[..., tf.Tensor],
+        queries: tf.Tensor,
+        *of_samples: tf.Tensor,
+        keys: Keys | None = None,
+    ) -> tf.Tensor:
+        """What a function makes of the inner products of queries with whole histories.
+
+        Args:
+            function: called once a group as `function(products [b, q, L], valid [b, L], *tensors)`;
+                valid are the behaviours that the sample sees, products have no gradient. Returns
+                a tensor [b, ...].
+            queries: as in `choose`.
+            of_samples: tensors [B, ...] of which the function gets the rows of its group.
+            keys: as in `choose`.
+
+        Returns:
+            [B, ...].
+        """
+        queries = tf.stop_gradient(queries)
         seen = []
-        for group, embedded in zip(self._groups, self._scanned, strict=True):
-            tensors = [self._rows_of(x, group) for x in of_samples]
-            seen.append((function(embedded, group.mask, *tensors),))
+        for group, vectors in self._compared(keys):
+            products = _products(group, vectors, self._of_group(queries, group))
+            tensors = [self._of_group(x, group) for x in of_samples]
+            seen.append((function(products, _valid(group), *tensors),))
         return self._together(seen)[0]
 
     def embed(self, rows: tf.Tensor) -> tf.Tensor:
         """Embeddings [..., d] of behaviours given as rows int32 [..., F], with gradients."""
         return _side_by_side(self._embedding(rows))
 
-    def recent(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def recent(self, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Rows int32 [B, count, F] and mask bool [B, count] of the most recent behaviours."""
         recent = []
-        for rows, mask, _ in self._groups:
-            missing = tf.maximum(count - tf.shape(rows)[1], 0)
-            rows = tf.pad(rows[:, :count], [[0, 0], [0, missing], [0, 0]])
-            mask = tf.pad(mask[:, :count], [[0, 0], [0, missing]])
-            rows = tf.ensure_shape(rows, [None, count, None])
-            recent.append((rows, tf.ensure_shape(mask, [None, count])))
+        for group in self._groups:
+            rows, mask = _first_of(group, count)
+            if isinstance(count, int):
+                rows = tf.ensure_shape(rows, [None, count, None])
+                mask = tf.ensure_shape(mask, [None, count])
+            recent.append((rows, mask))
         return self._together(recent)
 
     def embed_recent(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -99,44 +121,35 @@ class History:
         """
         matching = []
         for group in self._groups:
-            row = self._rows_of(wanted, group)[:, tf.newaxis]
-            same = (group.rows[:, :, field] == row) & (row > 0)
+            row = self._of_group(wanted, group)[:, tf.newaxis]
+            values = _of_samples(group, group.rows[:, :, field])
+            same = (values == row) & (row > 0) & _valid(group)
             indices, found = top_indices(tf.zeros_like(same, tf.float32), same, count)
-            rows = tf.where(found[:, :, tf.newaxis], self._at(group.rows, indices), 0)
-            matching.append((rows, found))
+            matching.append((_rows_at(group, indices, found), found))
         return self._together(matching)
 
     def lengths(self) -> tf.Tensor:
         """Valid behaviours of every sample, float32 [B]."""
-        counts = [(tf.reduce_sum(tf.cast(g.mask, tf.float32), axis=1),) for g in self._groups]
-        return self._together(counts)[0]
+        return self._together([(_length(group),) for group in self._groups])[0]
 
     def whole(self) -> tuple[tf.Tensor, tf.Tensor]:
         """All of it, with gradients: embeddings [B, L, d] and mask [B, L], L the longest."""
-        longest = tf.reduce_max(tf.stack([tf.shape(g.rows)[1] for g in self._groups]))
-        padded = []
-        for rows, mask, _ in self._groups:
-            missing = longest - tf.shape(rows)[1]
-            rows = tf.pad(rows, [[0, 0], [0, missing], [0, 0]])
-            padded.append((rows, tf.pad(mask, [[0, 0], [0, missing]])))
-        rows, mask = self._together(padded)
+        rows, mask = self.recent(tf.reduce_max(tf.stack([_longest(g) for g in self._groups])))
         return self.embed(rows), mask
 
     @functools.cached_property
     def _scanned(self) -> list[tf.Tensor]:
-        """Embeddings [b, L, d] of each group, without gradients."""
+        """Embeddings [h, L, d] of each group, without gradients."""
         return [_side_by_side(self._embedding.scan(group.rows)) for group in self._groups]
 
-    def _with(self, groups: Sequence[HistoryGroup]) -> History:
-        return History(groups, self._embedding)
+    def _compared(self, keys: Keys | None) -> list[tuple[HistoryGroup, tf.Tensor]]:
+        """Each group, and the vectors [h, L, w] of its behaviours that queries are compared to."""
+        vectors = [keys(embedded) if keys else embedded for embedded in self._scanned]
+        return list(zip(self._groups, vectors, strict=True))
 
-    def _rows_of(self, values: tf.Tensor, group: HistoryGroup) -> tf.Tensor:
+    def _of_group(self, values: tf.Tensor, group: HistoryGroup) -> tf.Tensor:
         """Of values [B, ...] those of the samples of a group; one group has them in their order."""
         return values if len(self._groups) == 1 else tf.gather(values, group.samples)
-
-    def _at(self, rows: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-        """Rows [b, ..., F] at some indices of histories [b, L, F]."""
-        return tf.gather(rows, indices, batch_dims=1)
 
     def _together(self, parts: list[tuple[tf.Tensor, ...]]) -> tuple[tf.Tensor, ...]:
         """Tensors of all groups in the order of the batch."""
@@ -145,45 +158,6 @@ class History:
         samples = tf.concat([group.samples for group in self._groups], axis=0)
         order = tf.math.invert_permutation(samples)
         return tuple(tf.gather(tf.concat(t, axis=0), order) for t in zip(*parts, strict=True))
-
-
-class SharedHistory(History):
-    """One history that N samples have: that of a user who is shown N candidates.
-
-    It is embedded, and its most recent behaviours are picked, a single time.
-
-    Args:
-        group: of the one history, with b = 1.
-        embedding: the table.
-        count: N, scalar int32.
-    """
-
-    def __init__(self, group: HistoryGroup, embedding: IdEmbedding, count: tf.Tensor) -> None:
-        super().__init__([group], embedding)
-        self._count = count
-
-    def recent(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._for_all(*super().recent(count))
-
-    def embed_recent(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-        rows, mask = super().recent(count)
-        return self._for_all(self.embed(rows), mask)
-
-    def lengths(self) -> tf.Tensor:
-        return self._for_all(super().lengths())[0]
-
-    def whole(self) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._for_all(*super().whole())
-
-    def _with(self, groups: Sequence[HistoryGroup]) -> SharedHistory:
-        return SharedHistory(*groups, self._embedding, self._count)
-
-    def _at(self, rows: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-        return tf.gather(rows[0], indices)
-
-    def _for_all(self, *of_one: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Tensors [1, ...] as [N, ...]."""
-        return tuple(tf.repeat(x, self._count, axis=0) for x in of_one)
 
 
 class Embedded(NamedTuple):
@@ -204,6 +178,108 @@ class Embedded(NamedTuple):
     rows: tf.Tensor
     user: tf.Tensor | None = None
     label: tf.Tensor | None = None
+
+
+def best_of(
+    group: HistoryGroup, vectors: tf.Tensor, queries: tf.Tensor, count: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`History.choose` for the b samples of one group.
+
+    Args:
+        group: h histories.
+        vectors: float32 [h, L, w], of their behaviours.
+        queries: float32 [b, q, w].
+        count: k.
+
+    Returns:
+        Rows int32 [b, q, k, F] and which are found, bool [b, q, k].
+    """
+    products = _products(group, vectors, queries)
+    indices, found = top_indices(products, _valid(group)[:, tf.newaxis], count)
+    return _rows_at(group, indices, found), found
+
+
+def _products(group: HistoryGroup, vectors: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
+    """Inner products [b, q, L] of queries [b, q, w] with vectors [h, L, w]."""
+    if not group.windows:
+        return tf.matmul(queries, vectors, transpose_b=True)
+    # The queries of all samples of a history meet it in one product.
+    alone = _one_history(group)
+    placed = queries[tf.newaxis] if alone else tf.gather(queries, group.windows.at)
+    (h, t, q, w), length = tf.unstack(tf.shape(placed)), tf.shape(vectors)[1]
+    products = tf.matmul(tf.reshape(placed, [h, t * q, w]), vectors, transpose_b=True)
+    products = tf.reshape(products, [h * t, q, length])
+    products = products if alone else tf.gather(products, group.windows.place)
+    return tf.ensure_shape(products, [None, queries.shape[1], None])
+
+
+def _valid(group: HistoryGroup) -> tf.Tensor:
+    """Which behaviours of its history each sample sees, bool [b, L]."""
+    if not group.windows:
+        return group.mask
+    position = tf.range(tf.shape(group.mask)[1])
+    first, stop = group.windows.first[:, tf.newaxis], group.windows.stop[:, tf.newaxis]
+    return (position >= first) & (position < stop) & _of_samples(group, group.mask)
+
+
+def _length(group: HistoryGroup) -> tf.Tensor:
+    """Valid behaviours that each sample sees, float32 [b]."""
+    if not group.windows:
+        return tf.reduce_sum(tf.cast(group.mask, tf.float32), axis=1)
+    before = tf.pad(tf.cumsum(tf.cast(group.mask, tf.int32), axis=1), [[0, 0], [1, 0]])
+    first, stop = _at(group, before, group.windows.first), _at(group, before, group.windows.stop)
+    return tf.cast(stop - first, tf.float32)
+
+
+def _longest(group: HistoryGroup) -> tf.Tensor:
+    """How many behaviours a sample sees at most, padding included, int32."""
+    if not group.windows:
+        return tf.shape(group.mask)[1]
+    return tf.maximum(tf.reduce_max(group.windows.stop - group.windows.first), 1)
+
+
+def _first_of(group: HistoryGroup, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows [b, count, F] and mask [b, count] of the first behaviours that each sample sees."""
+    if not group.windows:
+        missing = tf.maximum(count - tf.shape(group.mask)[1], 0)
+        rows = tf.pad(group.rows[:, :count], [[0, 0], [0, missing], [0, 0]])
+        return rows, tf.pad(group.mask[:, :count], [[0, 0], [0, missing]])
+    indices = group.windows.first[:, tf.newaxis] + tf.range(count)
+    seen = indices < group.windows.stop[:, tf.newaxis]
+    indices = tf.where(seen, indices, 0)
+    return _rows_at(group, indices, seen), seen & _at(group, group.mask, indices)
+
+
+def _rows_at(group: HistoryGroup, indices: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+    """Rows [b, ..., F] at indices [b, ...] of the histories, 0 where nothing is found."""
+    return tf.where(found[..., tf.newaxis], _at(group, group.rows, indices), 0)
+
+
+def _at(group: HistoryGroup, values: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+    """Values [b, ..., *] of those of the histories [h, L, *] at indices [b, ...]."""
+    if not group.windows:
+        return tf.gather(values, indices, batch_dims=1)
+    shape = tf.shape(values)
+    start = tf.reshape(_history(group) * shape[1], [-1] + [1] * (len(indices.shape) - 1))
+    flat = tf.reshape(values, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
+    return tf.gather(flat, start + indices)
+
+
+def _of_samples(group: HistoryGroup, values: tf.Tensor) -> tf.Tensor:
+    """Values [h, ...] of the histories as [b, ...] of the samples, or [1, ...] of all of them."""
+    if not group.windows or _one_history(group):
+        return values
+    return tf.gather(values, _history(group))
+
+
+def _history(group: HistoryGroup) -> tf.Tensor:
+    """The history of each sample of a group with windows, int32 [b]."""
+    return group.windows.place // tf.maximum(tf.shape(group.windows.at)[1], 1)
+
+
+def _one_history(group: HistoryGroup) -> bool:
+    """Whether the graph knows that all samples have the same history, as in a request."""
+    return group.rows.shape[0] == 1
 
 
 def _side_by_side(embedded: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,7 @@ import tensorflow_recommenders as tfrs
 from diffumin_tf import registry
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features, TaskConfig
-from diffumin_tf.history import Embedded, History, SharedHistory
+from diffumin_tf.history import Embedded, History
 from diffumin_tf.input.batch import Bags, Batch, HistoryGroup
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import IdEmbedding, Tower, replicas
@@ -131,10 +131,7 @@ class RankingModel(tfrs.Model):
         fields = self.embedding(batch.fields)
         if batch.multi:
             fields = tf.concat([fields, self._means(batch.multi, tf.shape(fields)[0])], axis=1)
-        if isinstance(batch.histories, HistoryGroup):
-            history = SharedHistory(batch.histories, self.embedding, tf.shape(fields)[0])
-        else:
-            history = History(batch.histories, self.embedding)
+        history = History(batch.histories, self.embedding)
         user, label = (x if tf.is_tensor(x) else None for x in (batch.user, batch.label))
         return Embedded(fields, history, batch.dense, batch.fields, user, label)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diffumin_tf.history import History, SharedHistory
-from diffumin_tf.input.batch import HistoryGroup
+from diffumin_tf.history import History
+from diffumin_tf.input.batch import HistoryGroup, Windows
 from diffumin_tf.layers import DiffusionMultiInterestGenerator, IdEmbedding
 from diffumin_tf.model import compiled_for_any_batch
 from tests.layers.helpers import normal
@@ -62,43 +62,53 @@ def embedded(embedding, rows):
     return table[rows].reshape([len(rows), rows.shape[1] * WIDTH])
 
 
-def total(behaviours, mask, query):
-    scores = tf.linalg.matvec(behaviours, query)
-    return tf.reduce_sum(tf.where(mask, scores, 0.0), axis=1)
-
-
-def best_and_worst(behaviours, mask, query):
-    scores = tf.linalg.matvec(behaviours, query)
-    highest = tf.argmax(tf.where(mask, scores, -np.inf), axis=1, output_type=tf.int32)
-    lowest = tf.argmin(tf.where(mask, scores, np.inf), axis=1, output_type=tf.int32)
-    return tf.stack([highest, lowest], axis=1), tf.reduce_any(mask, axis=1, keepdims=True)
+def total(products, valid, factor):
+    """The sum of the valid products of each query, times a factor of each sample."""
+    return factor[:, tf.newaxis] * tf.reduce_sum(
+        tf.where(valid[:, tf.newaxis], products, 0), axis=2
+    )
 
 
 def test_a_choice_and_a_look_are_those_of_every_sample_alone(history, embedding):
-    query = normal(3, SAMPLES, FIELDS * WIDTH)
-    rows, found = history.choose(best_and_worst, tf.constant(query))
-    seen = history.look(total, tf.constant(query))
-    assert rows.shape == (SAMPLES, 2, FIELDS) and seen.shape == (SAMPLES,)
+    queries, factor = normal(3, SAMPLES, 2, FIELDS * WIDTH), normal(4, SAMPLES)
+    rows, found = history.choose(tf.constant(queries), 3)
+    seen = history.look(total, tf.constant(queries), tf.constant(factor))
+    assert rows.shape == (SAMPLES, 2, 3, FIELDS) and seen.shape == (SAMPLES, 2)
     for sample, length in enumerate(LENGTHS):
-        scores = embedded(embedding, ROWS[sample, :length]) @ query[sample]
-        expected = [scores.argmax(), scores.argmin()] if length else [0, 0]
-        np.testing.assert_array_equal(rows[sample], ROWS[sample, expected])
-        np.testing.assert_allclose(seen[sample], scores.sum(), atol=1e-5)
-        assert found[sample] == (length > 0)
+        scores = queries[sample] @ embedded(embedding, ROWS[sample, :length]).T
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :3]
+        present = min(length, 3)
+        np.testing.assert_array_equal(rows[sample, :, :present], ROWS[sample][best])
+        assert not rows[sample, :, present:].numpy().any()
+        np.testing.assert_array_equal(found[sample], [np.arange(3) < present] * 2)
+        np.testing.assert_allclose(seen[sample], factor[sample] * scores.sum(axis=1), atol=1e-5)
+
+
+def test_queries_are_compared_with_the_keys_that_are_made_of_embeddings(history, embedding):
+    queries = tf.constant(normal(3, SAMPLES, 2, FIELDS * WIDTH))
+    ones = tf.ones(SAMPLES)
+    for keys, of_queries in [(lambda x: -2 * x, -2 * queries), (lambda x: x[..., :3], queries)]:
+        width = keys(queries).shape[2]
+        found = history.choose(queries[..., :width], 2, keys=keys)
+        plain = tf.concat([of_queries[..., :width], 0 * queries[..., width:]], axis=2)
+        for one, expected in zip(found, history.choose(plain, 2), strict=True):
+            np.testing.assert_array_equal(one, expected)
+        looked = history.look(total, queries[..., :width], ones, keys=keys)
+        np.testing.assert_allclose(looked, history.look(total, plain, ones), atol=1e-5)
 
 
 def test_a_choice_is_made_without_gradient_and_embedded_with_one(history, embedding):
+    queries = tf.Variable(normal(3, SAMPLES, 1, FIELDS * WIDTH))
     with tf.GradientTape(persistent=True) as tape:
-        seen = history.look(lambda behaviours, mask: tf.reduce_sum(behaviours, axis=1))
-        rows, _ = history.choose(
-            lambda _, mask: (tf.zeros_like(mask[:, :1], tf.int32), mask[:, :1])
-        )
+        seen = history.look(total, queries, tf.ones(SAMPLES))
+        rows, _ = history.choose(queries, 2)
         chosen = history.embed(rows)
-    assert np.abs(seen).max() > 0.1 and tape.gradient(seen, embedding.table) is None
+    assert np.abs(seen).max() > 0.1
+    assert tape.gradient(seen, [embedding.table, queries]) == [None, None]
     gradient = tape.gradient(chosen, embedding.table)
-    np.testing.assert_array_equal(gradient.indices, ROWS[:, 0].ravel())
+    np.testing.assert_array_equal(gradient.indices, tf.reshape(rows, [-1]))
     for sample in range(SAMPLES):
-        np.testing.assert_array_equal(chosen[sample], embedded(embedding, ROWS[sample, :1]))
+        np.testing.assert_array_equal(chosen[sample, 0], embedded(embedding, rows[sample, 0]))
 
 
 @pytest.mark.parametrize("count", [1, 3, 7, 13])
@@ -214,25 +224,21 @@ def test_groups_never_change_a_loss_or_a_gradient():
 def shared_and_repeated(embedding, length, count=4):
     """One history for all samples, and the same one in each of them."""
     rows, mask = ROWS[5:6, :length], MASK[5:6, :length]
-    one = HistoryGroup(tf.constant(rows, tf.int32), tf.constant(mask), tf.constant([0]))
+    samples = tf.range(count)
+    windows = Windows(samples[tf.newaxis], samples, 0 * samples, length + 0 * samples)
+    one = HistoryGroup(tf.constant(rows, tf.int32), tf.constant(mask), samples, windows)
     every = groups(rows.repeat(count, 0), mask.repeat(count, 0), [0] * count, [length])
-    return SharedHistory(one, embedding, tf.constant(count)), History(every, embedding)
-
-
-def nearest(behaviours, mask, wanted):
-    """The two best behaviours by inner products."""
-    best = tf.math.top_k(tf.where(mask, tf.linalg.matvec(behaviours, wanted), -1e9), 2)
-    return best.indices, best.values > 0
+    return History([one], embedding), History(every, embedding)
 
 
 @pytest.mark.parametrize("fields", [[0, 1, 2], [2, 0]])
 @pytest.mark.parametrize("length", [7, 2])
 def test_a_shared_history_is_that_of_every_sample(embedding, fields, length):
     shared, repeated = (h.pick(fields) for h in shared_and_repeated(embedding, length))
-    wanted = tf.constant(normal(3, 4, len(fields) * WIDTH))
+    queries = tf.constant(normal(3, 4, 2, len(fields) * WIDTH))
     looks = [
-        lambda h: h.choose(nearest, wanted),
-        lambda h: (h.look(total, wanted),),
+        lambda h: h.choose(queries, 2),
+        lambda h: (h.look(total, queries, tf.ones(4)),),
         lambda h: h.matching(0, tf.constant(ROWS[5, :4, fields[0]], tf.int32), 3),
         lambda h: h.recent(3),
         lambda h: h.embed_recent(3),
@@ -241,4 +247,4 @@ def test_a_shared_history_is_that_of_every_sample(embedding, fields, length):
     ]
     for look in looks:
         for found, expected in zip(look(shared), look(repeated), strict=True):
-            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct, SequenceField
 from diffumin_tf.config.task import Features
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.input.batch import Bags, Batch, HistoryGroup
+from diffumin_tf.input.batch import Bags, Batch, HistoryGroup, Windows
 from diffumin_tf.input.shared_histories import SharedHistories
 
 _LARGEST = 1e18  # of a dense value
@@ -156,14 +156,17 @@ class FeaturePath(tf.Module):
                 of several values int64 [1 or N, any length], as its role has it.
 
         Returns:
-            A batch of N samples that share one history.
+            A batch of N samples whose one history is stored once.
         """
         count = tf.shape(raw["candidate"])[0]
         histories = _of_one_length([raw[s.name][:, : self._seq_len] for s in self._sequences])
+        samples, length = tf.range(count), tf.shape(histories[0])[1]
+        whole = tf.zeros([count], tf.int32), tf.fill([count], length)
+        windows = Windows(samples[tf.newaxis], samples, *whole)
         by_role = [_to_all(self._rows_of(raw[role]), count) for role in self._roles]
         return Batch(
             fields=tf.gather(tf.concat(by_role, axis=1), self._in_roles, axis=1),
-            histories=self._group(histories, tf.zeros([1], tf.int32)),
+            histories=(self._group(histories, samples)._replace(windows=windows),),
             dense=_to_all(self._dense_of(raw, count), count),
             multi=self._bags(raw),
         )

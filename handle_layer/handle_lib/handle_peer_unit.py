@@ -17,7 +17,6 @@ from diffumin_tf.layers import (
     SoftSearch,
     TwinAttention,
 )
-from diffumin_tf.layers.top_indices import top_indices
 from handle_layer.handle_lib.handle_base import Found, HistoryUnit, InterestUnit, SearchUnit
 
 
@@ -119,7 +118,8 @@ class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
         if training and inputs.label is not None:
             behaviours, mask = inputs.history.whole()
             self._search(behaviours, candidate, mask, inputs.label, training=True)
-        return inputs.history.choose(self._search.choose, candidate)
+        direction = self._search.direction_of(candidate)
+        return _of_one_query(inputs.history.choose(direction[:, tf.newaxis], self.top_k))
 
 
 class ETA(SearchUnit):
@@ -134,13 +134,11 @@ class ETA(SearchUnit):
         self._hash = SimHash(config.hash_bits, seed=config.seed, name="hash")
 
     def find(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> Found:
-        return inputs.history.choose(self._nearest, self._hash(candidate))
+        wanted = self._signs(candidate)[:, tf.newaxis]
+        return _of_one_query(inputs.history.choose(wanted, self.top_k, keys=self._signs))
 
-    def _nearest(
-        self, behaviours: tf.Tensor, mask: tf.Tensor, signature: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        distances = SimHash.distances(self._hash(behaviours), signature)
-        return top_indices(-distances, mask, self.top_k)
+    def _signs(self, vectors: tf.Tensor) -> tf.Tensor:
+        return SimHash.signs(self._hash(vectors))
 
 
 class SDIM(InterestUnit):
@@ -194,13 +192,18 @@ class TWIN(InterestUnit):
 
     def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
         directions = self._attention.directions_of(self._inherent(inputs))
-        rows, found = inputs.history.choose(self._attention.choose, directions)
+        rows, found = inputs.history.choose(directions, self._attention.top_k)
         return self._attention.attend(inputs.history.embed(rows), found, directions)
 
     def _inherent(self, inputs: Embedded) -> tf.Tensor:
         """The candidate's inherent features, side by side."""
         names = [self.features.candidate[p] for p in self.partners() if p is not None]
         return self.embedded(inputs, names)
+
+
+def _of_one_query(found: Found) -> Found:
+    """Rows [B, k, F] and mask [B, k] of those that were found by a single query each."""
+    return tuple(tf.squeeze(x, axis=1) for x in found)
 
 
 def _weighted_sum(weights: tf.Tensor, behaviours: tf.Tensor) -> tf.Tensor:

@@ -106,7 +106,7 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         interests, channels, kept = self.extract(inputs.history, candidate)
         parts = [self._summarise(interests, training=training)]
         if self.config.channel_share:
-            shares = inputs.history.look(ChannelShare.of, channels, candidate)
+            shares = inputs.history.look(ChannelShare.of, channels, channels, candidate)
             parts.append(self._share(shares, training=training))
         if self.config.use_dmig:
             if self.config.stop_interest_gradient:
@@ -130,7 +130,7 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
             channel it keeps, bool [B, C, k].
         """
         channels = self._extract.channels_of(candidate)
-        rows, found = history.choose(self._extract.choose, channels)
+        rows, found = history.choose(channels, self._extract.top_k(self.config.seq_len))
         behaviours = history.embed(rows)  # the chosen ones alone, this time with gradients
         interests, kept = self._extract.aggregate(behaviours, found, channels, history.lengths())
         return interests, channels, kept

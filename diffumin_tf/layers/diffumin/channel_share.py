@@ -45,7 +45,8 @@ class ChannelShare(tf.keras.layers.Layer):
     ```python
     history, candidate = tf.random.normal([4, 50, 8]), tf.random.normal([4, 8])
     channels = tf.eye(8, batch_shape=[4])[:, :3]
-    shares = ChannelShare.of(history, tf.ones([4, 50], tf.bool), channels, candidate)  # [4, 3]
+    products = tf.matmul(channels, history, transpose_b=True)  # [4, 3, 50]
+    shares = ChannelShare.of(products, tf.ones([4, 50], tf.bool), channels, candidate)  # [4, 3]
     inputs = ChannelShare()(shares)  # [4, 6]
     ```
 
@@ -65,19 +66,19 @@ class ChannelShare(tf.keras.layers.Layer):
 
     @staticmethod
     def of(
-        history: tf.Tensor, valid: tf.Tensor, channels: tf.Tensor, candidate: tf.Tensor
+        products: tf.Tensor, valid: tf.Tensor, channels: tf.Tensor, candidate: tf.Tensor
     ) -> tf.Tensor:
         """The shares s `[B, C]`, float32; 0 of a history without a valid behaviour.
 
         Args:
-            history: `[B, L, d]`, float32, or `[1, L, d]`, one of all samples.
-            valid: `[B, L]` or `[1, L]`, bool.
+            products: `[B, C, L]`, float32, E_j · o_i of every behaviour with every channel.
+            valid: `[B, L]`, bool.
             channels: `[B, C, d]`, float32. Orthonormal, from the extractor.
             candidate: `[B, d]`, float32.
         """
         count = tf.reduce_sum(tf.cast(valid, tf.float32), axis=1)[:, tf.newaxis]
-        squares = tf.square(tf.matmul(channels, history, transpose_b=True))
-        along = tf.reduce_sum(tf.where(valid[:, tf.newaxis], squares, 0.0), axis=2)
+        squares = tf.where(valid[:, tf.newaxis], tf.square(products), 0.0)
+        along = tf.reduce_sum(squares, axis=2)
         of_candidate = tf.square(tf.linalg.matvec(channels, candidate))
         share = along / tf.maximum(count, 1.0) / tf.maximum(of_candidate, _SMALLEST_SQUARE)
         return tf.stop_gradient(tf.minimum(share, _LARGEST_SHARE))

@@ -54,7 +54,8 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
     continuous function of the candidate. Routing and filtering are hard choices: a behaviour that
     is not kept receives a gradient of exactly zero. So `call` is three steps, of which only the
     last is differentiated with respect to behaviours. A model that looks up embeddings takes the
-    steps itself, with a lookup between the last two: `channels_of`, `choose`, `aggregate`.
+    steps itself, with a choice and a lookup of its own between the others: `channels_of`, the
+    `top_k` highest inner products with every channel, `aggregate`.
 
     Args:
         channels: int. Number of interest channels C, at most the width d.
@@ -166,8 +167,8 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         """Filtering: the k best behaviours of every channel. Has no gradient.
 
         Args:
-            history: `[B, L, d]`, float32, with L of at least 1; or `[1, L, d]`, one of all samples.
-            valid: `[B, L]` or `[1, L]`, bool.
+            history: `[B, L, d]`, float32, with L of at least 1.
+            valid: `[B, L]`, bool.
             channels: `[B, C, d]`, float32.
 
         Returns:
@@ -175,7 +176,20 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
             bool; see `top_indices`.
         """
         scores = tf.matmul(channels, history, transpose_b=True)
-        return top_indices(scores, valid[:, tf.newaxis], self._top_k(history))
+        length = history.shape[1] or tf.shape(history)[1]
+        return top_indices(scores, valid[:, tf.newaxis], self.top_k(length))
+
+    def top_k(self, length: int | tf.Tensor) -> int | tf.Tensor:
+        """k, how many behaviours a channel keeps at most of histories of a length L.
+
+        Args:
+            length: L, behaviours. It does not count where `seq_len` is given.
+        """
+        nominal = self.seq_len or length
+        if isinstance(nominal, int):
+            return max(math.ceil(self.top_p * nominal / 100 - _CEIL_SLACK), 1)
+        share = tf.cast(nominal, tf.float64) * (self.top_p / 100)
+        return tf.maximum(tf.cast(tf.math.ceil(share - _CEIL_SLACK), tf.int32), 1)
 
     def aggregate(
         self, chosen: tf.Tensor, found: tf.Tensor, channels: tf.Tensor, lengths: tf.Tensor
@@ -243,11 +257,3 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
             seed=self.seed,
             aligned_fields=self.aligned_fields,
         )
-
-    def _top_k(self, history: tf.Tensor) -> int | tf.Tensor:
-        """k, how many behaviours a channel may keep."""
-        nominal = self.seq_len or history.shape[1]
-        if nominal is not None:
-            return max(math.ceil(self.top_p * nominal / 100 - _CEIL_SLACK), 1)
-        share = tf.cast(tf.shape(history)[1], tf.float64) * (self.top_p / 100)
-        return tf.maximum(tf.cast(tf.math.ceil(share - _CEIL_SLACK), tf.int32), 1)

@@ -78,10 +78,13 @@ class SimHash(tf.keras.layers.Layer):
             `[B, L]`, float32, whole numbers.
         """
         # (m − s · s') / 2 for bits of ±1: a matrix product, exact for whole numbers.
-        signs = 2.0 * tf.cast(signatures, tf.float32) - 1.0
-        query_signs = 2.0 * tf.cast(signature, tf.float32) - 1.0
-        agreement = tf.linalg.matvec(signs, query_signs)
+        agreement = tf.linalg.matvec(SimHash.signs(signatures), SimHash.signs(signature))
         return 0.5 * (tf.cast(tf.shape(signature)[1], tf.float32) - agreement)
+
+    @staticmethod
+    def signs(signatures: tf.Tensor) -> tf.Tensor:
+        """±1 for the bits `[..., m]`, float32: nearer signatures have larger products."""
+        return 2.0 * tf.cast(signatures, tf.float32) - 1.0
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bits": self.bits, "seed": self.seed}

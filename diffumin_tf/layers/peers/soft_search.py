@@ -106,10 +106,13 @@ class SoftSearch(tf.keras.layers.Layer):
 
     def scores(self, history: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
         """The relevance r `[B, L]` of behaviours `[B, L, d]` to candidates `[B, d]`, float32."""
+        return tf.linalg.matvec(history, self.direction_of(candidate))
+
+    def direction_of(self, candidate: tf.Tensor) -> tf.Tensor:
+        """Vectors `[B, d]` whose products with a behaviour are its relevance r, float32."""
         # W_b k · W_a q = k · W_bᵀ W_a q, so that no behaviour needs to be projected.
         query = tf.matmul(candidate, self.query_projection)
-        direction = tf.matmul(query, self.key_projection, transpose_b=True)
-        return tf.linalg.matvec(history, direction)
+        return tf.matmul(query, self.key_projection, transpose_b=True)
 
     def choose(
         self, history: tf.Tensor, valid: tf.Tensor, candidate: tf.Tensor

@@ -125,8 +125,8 @@ class TwinAttention(tf.keras.layers.Layer):
         """The first stage: the k behaviours of the highest scores in every head. Has no gradient.
 
         Args:
-            history: `[B, L, d]`, float32, or `[1, L, d]`, one of all samples.
-            valid: `[B, L]` or `[1, L]`, bool.
+            history: `[B, L, d]`, float32.
+            valid: `[B, L]`, bool.
             directions: `[B, heads, d]`, float32.
 
         Returns:
