@@ -22,10 +22,8 @@ class Chunks(NamedTuple):
     first: tf.Tensor
     count: tf.Tensor
 
-    @property
-    def samples(self) -> tf.Tensor:
-        """Scalar int32: impressions of all chunks together."""
-        return tf.reduce_sum(self.count)
+
+Samples = tf.Tensor | Chunks  # serialised: records of one impression, strings [B], or parts of more
 
 
 def impressions_of(records: tf.Tensor) -> tf.Tensor:
@@ -35,19 +33,53 @@ def impressions_of(records: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.io.parse_example(records, {NEWER: newer})[NEWER].row_lengths(), 1)
 
 
-def joined(chunks: list[Chunks]) -> Chunks:
-    """All chunks, one after the other."""
-    return Chunks(*(tf.concat(part, axis=0) for part in zip(*chunks, strict=True)))
+def size_of(given: Samples) -> tf.Tensor:
+    """Scalar int32: how many samples these are."""
+    return tf.reduce_sum(given.count) if isinstance(given, Chunks) else tf.size(given)
 
 
-def between(chunks: Chunks, start: tf.Tensor, stop: tf.Tensor) -> Chunks:
-    """Samples [start, stop) of all that the chunks hold; a chunk across a border is cut."""
-    ends = tf.cumsum(chunks.count)
-    begins = ends - chunks.count
+def joined(*given: Samples) -> Samples:
+    """All that is given, one after the other."""
+    return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *given)
+
+
+def between(given: Samples, start: tf.Tensor, stop: tf.Tensor) -> Samples:
+    """Samples [start, stop) of what is given; a chunk across a border is cut."""
+    if not isinstance(given, Chunks):
+        return given[start:stop]
+    ends = tf.cumsum(given.count)
+    begins = ends - given.count
     left, right = tf.maximum(begins, start), tf.minimum(ends, stop)
     kept = left < right
-    cut = Chunks(chunks.record, chunks.first + left - begins, right - left)
+    cut = Chunks(given.record, given.first + left - begins, right - left)
     return Chunks(*(tf.boolean_mask(part, kept) for part in cut))
+
+
+def in_batches(
+    records: tf.data.Dataset,
+    size: int,
+    most: int | None,
+    shuffle: tuple[int, int | tf.Tensor] | None = None,
+    skip: int = 0,
+) -> tf.data.Dataset:
+    """Deals the samples of serialised records to batches of `size`; the last one has the rest.
+
+    Args:
+        records: strings [].
+        most: samples of a record that stay together; None where all records are of one impression
+            and have no key that says so.
+        shuffle: (samples among which the next ones are chosen, seed), or None to keep their order.
+        skip: batches to leave out.
+
+    Returns:
+        A dataset of strings [size]; or, unless `most` is None, of `Chunks` [size at most].
+    """
+    given = records if most is None else in_chunks(records, most)
+    if shuffle:
+        given = given.shuffle(max(1, shuffle[0] // (most or 1)), seed=shuffle[1])
+    if most is None:
+        return given.skip(skip * size).batch(size)
+    return _filled(given, size).skip(skip)
 
 
 def in_chunks(records: tf.data.Dataset, most: int) -> tf.data.Dataset:
@@ -88,22 +120,16 @@ def in_chunks(records: tf.data.Dataset, most: int) -> tf.data.Dataset:
     return records.batch(_BLOCK).flat_map(of_block)
 
 
-def in_batches(chunks: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    """Batches of exactly `size` samples, but for the last one; each sample is in one of them.
-
-    Args:
-        chunks: `Chunks` of one chunk.
-
-    Returns:
-        A dataset of `Chunks` [u] with u at most `size`.
-    """
+def _filled(chunks: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Batches of exactly `size` samples, but for the last one, from chunks one by one."""
     nothing = Chunks(*(tf.zeros([0], dtype) for dtype in (tf.string, tf.int32, tf.int32)))
 
     def fill(left_over: Chunks, block: Chunks) -> tuple[Chunks, tuple[Chunks, tf.Tensor]]:
-        given = joined([left_over, block])
+        given = joined(left_over, block)
         is_end = tf.size(block.count) == 0
-        batches = tf.where(is_end, -(-given.samples // size), given.samples // size)
-        return between(given, batches * size, given.samples), (given, batches)
+        samples = size_of(given)
+        batches = tf.where(is_end, -(-samples // size), samples // size)
+        return between(given, batches * size, samples), (given, batches)
 
     def deal(given: Chunks, batches: tf.Tensor) -> tf.data.Dataset:
         numbers = tf.data.Dataset.from_tensor_slices(tf.range(batches))

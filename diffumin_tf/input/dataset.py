@@ -10,6 +10,7 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.input.batch import Batch
+from diffumin_tf.input.chunks import Chunks, Samples, between, in_batches, joined, size_of
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.input.parsing import parse, read_records
@@ -76,11 +77,13 @@ class Batches:
         batch_size: samples of a global batch; the last ones may be smaller.
         user_column: column that tells users apart; becomes `Batch.user`.
         shuffle: (buffer size, seed of the first epoch), or None to keep the order of the files.
+        samples_per_user: samples that stay together when shuffled, where a record has as many.
         input_shards: M, a multiple of the pipelines.
         part: which replicas to feed. With one shard, every pipeline reads all records and takes its
             replicas' rows. With more, it reads the files of its own shards alone, ends when they
             do, and its replicas share what those give in the way that `Part` says.
-        with_records: whether a batch comes as a pair with its serialised samples, strings [B].
+        with_records: whether a batch comes as a pair with its serialised samples: strings [B], or
+            `Chunks` where records may be of several impressions.
         distribute: makes of a dataset what the replicas of a strategy iterate.
         spec: types of a batch, known once an epoch was begun.
 
@@ -95,6 +98,7 @@ class Batches:
     user_column: str | None
     shuffle: tuple[int, int] | None = None
     _: dataclasses.KW_ONLY
+    samples_per_user: int = 16
     input_shards: int = 1
     part: Part = Part()
     check: FileCheck | None = None
@@ -139,7 +143,7 @@ class Batches:
             .with_options(options)
         )
 
-    def _batch(self, serialised: tf.Tensor) -> Batch | tuple[Batch, tf.Tensor]:
+    def _batch(self, serialised: Samples) -> Batch | tuple[Batch, Samples]:
         batch = batch_of(self.schema, self.path, self.user_column, serialised)
         return (batch, serialised) if self.with_records else batch
 
@@ -156,23 +160,30 @@ class Batches:
         return {shard: files[shard :: self.input_shards] for shard in range(first, first + count)}
 
     def _shard(self, shard: int, files: list[str], epoch: int, skip: int) -> tf.data.Dataset:
-        """What one shard gives to each global batch: strings [at most batch_size / M]."""
-        records, share = read_records(files, self.check.cuts), self.batch_size // self.input_shards
-        if self.shuffle:
-            buffer_size, seed = self.shuffle[0], self.shuffle[1] + epoch
+        """What one shard gives to each global batch: batch_size / M samples at most."""
+        share, shuffle, most = self.batch_size // self.input_shards, self.shuffle, None
+        if shuffle:
+            buffer_size, seed = shuffle[0], shuffle[1] + epoch
             if self.input_shards > 1:
                 # Neighbouring epochs have neighbouring seeds, which shards must not share.
                 (state,) = np.random.SeedSequence([seed, shard]).generate_state(1, np.uint64)
                 seed = int(state >> 1)
-            records = records.shuffle(max(1, buffer_size // self.input_shards), seed=seed)
-        return records.skip(skip * share).batch(share)
+            shuffle = buffer_size // self.input_shards, seed
+        if self.check.grouped(self.files):
+            most = self.samples_per_user if shuffle else share
+        records = read_records(files, self.check.cuts)
+        return in_batches(records, share, most, shuffle, skip)
 
 
 def batch_of(
-    schema: DataStruct, path: FeaturePath, user_column: str | None, serialised: tf.Tensor
+    schema: DataStruct, path: FeaturePath, user_column: str | None, serialised: Samples
 ) -> Batch:
-    """What the model takes, of serialised samples [B], labelled if the schema is."""
-    raw, user = parse(schema, serialised), ()
+    """What the model takes, of serialised samples, labelled if the schema is."""
+    user = ()
+    if isinstance(serialised, Chunks):
+        raw = parse(schema, serialised.record, chunks=(serialised.first, serialised.count))
+    else:
+        raw = parse(schema, serialised)
     for group in ("cat_feature", "auxiliary_info"):  # the latter counts where both have it
         if user_column in getattr(schema, group):
             user = raw[group][:, schema.position(group, user_column)]
@@ -184,13 +195,12 @@ def _side_by_side(shards: list[tf.data.Dataset]) -> tf.data.Dataset:
     """Joins what the shards give to each batch, until all have ended."""
     if len(shards) == 1:
         return shards[0]
-    nothing = tf.data.Dataset.from_tensors(tf.constant([], tf.string)).repeat()
+    none = tf.nest.map_structure(lambda spec: tf.zeros([0], spec.dtype), shards[0].element_spec)
+    nothing = tf.data.Dataset.from_tensors(none).repeat()
     # Each reads ahead in a thread of its own.
     endless = [shard.prefetch(tf.data.AUTOTUNE).concatenate(nothing) for shard in shards]
     return (
-        tf.data.Dataset.zip(tuple(endless))
-        .map(lambda *given: tf.concat(given, axis=0))
-        .take_while(lambda batch: tf.size(batch) > 0)
+        tf.data.Dataset.zip(tuple(endless)).map(joined).take_while(lambda batch: size_of(batch) > 0)
     )
 
 
@@ -199,13 +209,15 @@ def _cut(serialised: tf.data.Dataset, part: Part) -> tf.data.Dataset:
     if part.total == 1:
         return serialised
 
-    def parts(batch: tf.Tensor) -> tf.data.Dataset:
-        size = tf.size(batch, out_type=tf.int64)
+    def parts(batch: Samples) -> tf.data.Dataset:
+        size = size_of(batch)
 
-        def rows(replica: tf.Tensor) -> tf.Tensor:
-            return batch[size * replica // part.total : size * (replica + 1) // part.total]
+        def rows(replica: tf.Tensor) -> Samples:
+            first, stop = size * replica // part.total, size * (replica + 1) // part.total
+            return between(batch, first, stop)
 
-        return tf.data.Dataset.range(part.first, part.first + part.count).map(rows)
+        stop = part.first + part.count
+        return tf.data.Dataset.range(part.first, stop, output_type=tf.int32).map(rows)
 
     return serialised.flat_map(parts)
 

@@ -39,20 +39,18 @@ class SharedHistories(NamedTuple):
         """Cuts histories, and maps each to rows once.
 
         Args:
-            raw: each history field ragged int64 [U, lengths], all of the same lengths; of every
-                sample its history, `record` int32 [B], ascending without a gap, and where in it
-                the sample begins to see, `newer` int32 [B].
+            raw: each history field ragged int64 [U, lengths]; of every sample its history,
+                `record` int32 [B], ascending without a gap, and where in it the sample begins to
+                see, `newer` int32 [B].
             seq_len: behaviours that a sample sees at most.
         """
         history, newer = raw["record"], raw["newer"]
-        stored = raw[fields[0].name]
-        window = min(seq_len, fields[0].max_len)
+        stored, window = [raw[field.name] for field in fields], min(seq_len, fields[0].max_len)
         begin = tf.math.segment_min(newer, history)
         end = tf.math.segment_max(newer, history) + window
-        end = tf.minimum(end, tf.cast(stored.row_lengths(), tf.int32))
-        offset = tf.cast(stored.row_starts(), tf.int32)
-        kept = tf.ragged.range(offset + begin, offset + end).values
-        ids = tf.stack([tf.gather(raw[field.name].values, kept) for field in fields], axis=1)
+        # Records of one impression may have fields of different lengths.
+        end = tf.minimum(end, tf.reduce_max([_lengths(lists) for lists in stored], axis=0))
+        ids = tf.stack([_cut(lists, begin, end) for lists in stored], axis=1)
         length, first = end - begin, newer - tf.gather(begin, history)
         return cls(
             rows=tf.pad(rows_of(ids), [[0, 1], [0, 0]]),
@@ -84,6 +82,19 @@ class SharedHistories(NamedTuple):
         return HistoryGroup(
             tf.gather(self.rows, index), tf.gather(self.mask, index), samples, windows
         )
+
+
+def _cut(lists: tf.RaggedTensor, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    """Values [begin, end) of each list, one after the other; 0 where a list has ended."""
+    start = tf.cast(lists.row_starts(), tf.int32)
+    place = tf.ragged.range(start + begin, start + end).values
+    is_there = place < tf.repeat(start + _lengths(lists), end - begin)
+    values = tf.pad(lists.values, [[0, 1]])
+    return tf.gather(values, tf.where(is_there, place, tf.size(values) - 1))
+
+
+def _lengths(lists: tf.RaggedTensor) -> tf.Tensor:
+    return tf.cast(lists.row_lengths(), tf.int32)
 
 
 def _tiles(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

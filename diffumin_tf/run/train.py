@@ -96,6 +96,7 @@ def _synchronously(run: Run, preemption: Preemption, report: Report) -> Training
         distribution,
         batch_size=config.batch_size,
         shuffle=(config.shuffle_buffer_size, config.seed),
+        samples_per_user=config.samples_per_user,
         input_shards=config.input_shards,
     )
     validation = None
@@ -123,6 +124,7 @@ def _asynchronously(run: Run, preemption: Preemption, report: Report) -> Trainin
         run.file_check,
         config.batch_size,
         config.shuffle_buffer_size,
+        config.samples_per_user,
         config.input_shards,
         config.user_column,
     )

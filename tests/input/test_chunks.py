@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.input import chunks
-from diffumin_tf.input.chunks import Chunks, between, impressions_of, in_batches, in_chunks
+from diffumin_tf.input.chunks import Chunks, between, in_batches, in_chunks
 
 CASES = {
     "few each": np.random.default_rng(0).integers(0, 6, 300).tolist(),
@@ -38,11 +38,6 @@ def samples_of(batch):
     return [(record, i) for record, first, count in parts for i in range(first, first + count)]
 
 
-def test_a_record_without_newer_is_of_one_impression():
-    serialised = [record(0, 3), record(1, 0), record(2, 1)]
-    np.testing.assert_array_equal(impressions_of(tf.constant(serialised)), [3, 1, 1])
-
-
 @pytest.mark.parametrize("copied", [chunks._COPIED_BYTES, 0], ids=["copied", "shared"])
 @pytest.mark.parametrize("counts", CASES.values(), ids=CASES)
 def test_chunks_hold_all_impressions_in_their_order(counts, copied, monkeypatch):
@@ -59,7 +54,7 @@ def test_chunks_hold_all_impressions_in_their_order(counts, copied, monkeypatch)
 @pytest.mark.parametrize("counts", CASES.values(), ids=CASES)
 def test_batches_have_their_size_but_for_the_last_one_and_all_samples_in_their_order(counts, size):
     records, samples = records_of(counts)
-    batches = list(map(samples_of, in_batches(in_chunks(records, 16), size)))
+    batches = list(map(samples_of, in_batches(records, size, 16)))
     assert batches == [samples[start : start + size] for start in range(0, len(samples), size)]
 
 

@@ -89,6 +89,18 @@ def test_each_sample_sees_its_own_window_and_its_history_is_mapped_once(case, se
     assert sum(lengths) == sum(seen)
 
 
+def test_fields_of_unequal_length_are_padded_each():
+    lists = {"shop_list": [[1, 2], [], [3]], "item_list": [[4], [], [5, 6, 7]]}
+    raw = {name: tf.ragged.constant(some, tf.int64) for name, some in lists.items()}
+    raw |= {"cat_feature": tf.zeros([3, 1], tf.int64), "record": tf.range(3)}
+    raw["newer"] = tf.zeros([3], tf.int32)
+    path = FeaturePath(SCHEMA, FeatureLayout.of(FEATURES, SCHEMA), 2, tf.identity)
+    (group,) = path.grouped(raw).histories
+    expected = [[[1, 4], [2, 0]], [[0, 0], [0, 0]], [[3, 5], [0, 6]]]
+    np.testing.assert_array_equal(group.rows, expected)
+    np.testing.assert_array_equal(group.windows.stop, [2, 0, 2])
+
+
 def test_a_history_of_many_samples_stands_in_several_tiles_so_that_few_places_stay_free():
     (group,) = grouped(CASES["many of one"], MAX_LEN, None)[0].histories
     tiles, width = group.windows.at.shape  # 140 samples of 11 histories: 13 is the mean

@@ -10,6 +10,7 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.batch import Batch
+from diffumin_tf.input.chunks import Samples, in_batches
 from diffumin_tf.input.damage import DAMAGE, LOST, FileCheck
 from diffumin_tf.input.dataset import batch_of
 from diffumin_tf.input.features import FeaturePath
@@ -33,6 +34,7 @@ class PieceReader:
     check: FileCheck
     batch_size: int
     shuffle_buffer_size: int
+    samples_per_user: int  # that stay together when shuffled
     input_shards: int  # pieces that a worker reads side by side
     user_column: str | None
 
@@ -56,14 +58,16 @@ class PieceReader:
             records = tf.data.TFRecordDataset(file, compression).take(records_of[piece // count])
             return records.shard(count, tf.cast(piece % count, tf.int64)) if count > 1 else records
 
-        def batch(serialised: tf.Tensor) -> Batch:
+        def batch(serialised: Samples) -> Batch:
             return batch_of(self.schema, self.path, self.user_column, serialised)
 
+        records = tf.data.Dataset.from_tensor_slices((pieces, files)).interleave(
+            read, self.input_shards, num_parallel_calls=tf.data.AUTOTUNE
+        )
+        most = self.samples_per_user if self.check.grouped(self.files) else None
+        shuffle = self.shuffle_buffer_size, seed
         return (
-            tf.data.Dataset.from_tensor_slices((pieces, files))
-            .interleave(read, self.input_shards, num_parallel_calls=tf.data.AUTOTUNE)
-            .shuffle(self.shuffle_buffer_size, seed=seed)
-            .batch(self.batch_size)
+            in_batches(records, self.batch_size, most, shuffle)
             .map(batch, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
         )

@@ -33,7 +33,7 @@ def test_pieces_hold_every_record_once(tmp_path, files, pieces):
     schema = DataStruct.from_dict(SCHEMA)
     layout = FeatureLayout.of(config.features, schema)
     path = FeaturePath(schema, layout, config.seq_len, HashedRows(997))
-    reader = PieceReader(schema, path, paths, FileCheck(schema), 4, 100, 2, "user_id")
+    reader = PieceReader(schema, path, paths, FileCheck(schema), 4, 100, 16, 2, "user_id")
     assert reader.pieces == pieces
     found = []
     for first in range(0, pieces, 2):
@@ -55,7 +55,7 @@ def test_the_rest_of_a_damaged_file_is_no_piece(tmp_path):
     files = write_parts(tmp_path / "data", [*good[:13], b"no example", *good[13:]])
     check = FileCheck(schema, 8, lambda line: None)
     check.look(files)
-    reader = PieceReader(schema, small_path(schema), files, check, 4, 100, 1, "user_id")
+    reader = PieceReader(schema, small_path(schema), files, check, 4, 100, 16, 1, "user_id")
     names, seed = tf.constant([reader.file_of(0)] * reader.pieces), tf.constant(1, tf.int64)
     batches = reader.batches(tf.range(reader.pieces), names, seed)
     assert sorted(sum(users_of(batches), [])) == list(range(13))
