@@ -1,7 +1,7 @@
 """Records to batches with tf.data: read, shuffle, deal out, parse, map ids to rows."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -220,27 +220,3 @@ def _cut(serialised: tf.data.Dataset, part: Part) -> tf.data.Dataset:
         return tf.data.Dataset.range(part.first, stop, output_type=tf.int32).map(rows)
 
     return serialised.flat_map(parts)
-
-
-def id_batches(
-    files: Sequence[str],
-    schema: DataStruct,
-    fields: Iterable[str],
-    batch_size: int = 1024,
-    cuts: Mapping[str, int] | None = None,
-) -> tf.data.Dataset:
-    """All ids of the given columns, history fields and others, batch by batch, for counting."""
-    columns = [schema.cat_feature.index(n) for n in fields if n in schema.cat_feature]
-    ragged = [n for n in fields if n in schema.ragged]
-    for field in (schema.sequences[n] for n in fields if n in schema.sequences):
-        if field.start is not None:
-            columns.extend(range(field.start, field.start + field.max_len))
-
-    def ids(serialised: tf.Tensor) -> tf.Tensor:
-        raw = parse(schema, serialised)
-        picked = [tf.reshape(tf.gather(raw["cat_feature"], columns, axis=1), [-1])]
-        picked += [raw[name].values for name in ragged]
-        return tf.concat(picked, axis=0)
-
-    records = read_records(files, cuts).batch(batch_size)
-    return records.map(ids, num_parallel_calls=tf.data.AUTOTUNE)

@@ -15,7 +15,7 @@ from diffumin_tf.paths import from_where
 
 PENDING = "vocabulary_pending.npy"
 
-Counts = tuple[np.ndarray, np.ndarray]  # distinct ids, ascending, and how often each was seen
+Counts = tuple[np.ndarray, np.ndarray]  # ids, and how often each was seen
 
 _IDS_AT_ONCE = 20_000_000  # collected between two merges of the counts: 160 MB
 _PENDING_IDS = 50_000_000  # remembered from day to day: 800 MB on disk
@@ -94,30 +94,46 @@ class VocabularyRows(tf.Module):
         return tf.cast(tf.where(ids > 0, 1 + self._table.lookup(ids), 0), tf.int32)
 
 
-def count_ids(batches: Iterable[np.ndarray]) -> Counts:
-    """Counts the positive ids of int64 arrays of any shape; 0 is padding."""
+def count_ids(batches: Iterable[np.ndarray | Counts]) -> Counts:
+    """Counts the positive ids of int64 arrays of any shape; 0 is padding.
+
+    Args:
+        batches: arrays of ids, or pairs of ids and how often each was seen, in any order.
+    """
     counted = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    for ids in _joined(batches):
-        counted = _sum(counted, np.unique(ids, return_counts=True))
+    for piece in _joined(batches):
+        counted = _sum(counted, piece)
     return counted
 
 
-def _joined(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The positive ids of the batches in pieces of about `_IDS_AT_ONCE`."""
-    piece: list[np.ndarray] = []
+def _joined(batches: Iterable[np.ndarray | Counts]) -> Iterator[Counts]:
+    """The positive ids of the batches in pieces of about `_IDS_AT_ONCE`, counted or in pairs."""
+    ids: list[np.ndarray] = []
+    pairs: list[Counts] = []
     size = 0
     for batch in batches:
-        piece.append(batch[batch > 0])
-        size += piece[-1].size
+        if isinstance(batch, tuple):
+            seen = (batch[0] > 0) & (batch[1] > 0)
+            pairs.append((batch[0][seen], batch[1][seen]))
+            size += pairs[-1][0].size
+        else:
+            ids.append(batch[batch > 0])
+            size += ids[-1].size
         if size > _IDS_AT_ONCE:
-            yield np.concatenate(piece)
-            piece, size = [], 0
-    if piece:
-        yield np.concatenate(piece)
+            yield from _counted(ids, pairs)
+            ids, pairs, size = [], [], 0
+    yield from _counted(ids, pairs)
+
+
+def _counted(ids: list[np.ndarray], pairs: list[Counts]) -> Iterator[Counts]:
+    if ids:
+        yield np.unique(np.concatenate(ids), return_counts=True)
+    if pairs:
+        yield tuple(np.concatenate(column) for column in zip(*pairs, strict=True))
 
 
 def write_vocabulary(
-    path: str, batches: Iterable[np.ndarray], min_count: int, previous: str | None = None
+    path: str, batches: Iterable[np.ndarray | Counts], min_count: int, previous: str | None = None
 ) -> Vocabulary:
     """Writes the ids seen at least `min_count` times, the most frequent first.
 
@@ -128,7 +144,7 @@ def write_vocabulary(
     that do not occur now.
 
     Args:
-        batches: int64 arrays of ids, any shape; 0 is padding.
+        batches: as `count_ids` takes them.
         previous: file of the older vocabulary; without a file of sightings beside it there are
             none.
 

@@ -17,6 +17,7 @@ from diffumin_tf.input import dataset, survey, vocabulary
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.input.kinds import with_kinds
+from diffumin_tf.input.sightings import id_batches
 from diffumin_tf.input.splits import (
     SPLITS,
     empty_days,
@@ -159,7 +160,7 @@ def _settle_vocabulary(run: CheckedRun, report: Report) -> None:
         return
     layout = FeatureLayout.of(features_of(run.config), run.schema)
     columns = layout.categorical + layout.behaviours
-    ids = dataset.id_batches(run.train_files, run.schema, columns, cuts=run.file_check.cuts)
+    ids = id_batches(run.train_files, run.schema, columns, check=run.file_check)
     before = earlier and posixpath.join(earlier, run_folder.VOCABULARY)
     counted = vocabulary.write_vocabulary(
         path,

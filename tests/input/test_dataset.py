@@ -9,10 +9,8 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.input.dataset import Batches, Part, check_input_shards, id_batches
-from diffumin_tf.input.records import encode
+from diffumin_tf.input.dataset import Batches, Part, check_input_shards
 from tests.input.part_files import encoded, numbered, small_path, users_in, users_of, write_parts
-from tests.several_values import SEVERAL_SCHEMA, several_samples
 
 # 103 samples in 6 files of 17 or 18; batches of 12 leave 7 for the last one.
 SAMPLES, FILES, BATCH = 103, 6, 12
@@ -87,22 +85,6 @@ def test_batches_left_out_are_not_parsed(files, schema, path, tmp_path):
     assert found == users_in(files, schema, path)
     with pytest.raises(tf.errors.InvalidArgumentError):
         users_in([*bad, *files], schema, path)
-
-
-def test_ids_of_columns_and_of_both_kinds_of_history_are_counted(files, schema):
-    data = numbered(SAMPLES)
-    ids = np.concatenate(list(id_batches(files, schema, ["item", "fixed_list", "item_list"], 16)))
-    columns = data.cat_feature[:, [1, 4, 5, 6, 7]].ravel()
-    expected = np.concatenate([columns, data.sequences["item_list"][0]])
-    np.testing.assert_array_equal(np.sort(ids[ids > 0]), np.sort(expected))
-
-
-def test_ids_of_fields_of_several_values_are_counted_each_time_they_stand_there(tmp_path):
-    data = several_samples(20, seed=0)
-    files = write_parts(tmp_path / "several", encode(SEVERAL_SCHEMA, data))
-    ids = np.concatenate(list(id_batches(files, SEVERAL_SCHEMA, ["user", "genres"], 8)))
-    expected = np.concatenate([data.cat_feature[:, 0], data.multi["genres"][0]])
-    np.testing.assert_array_equal(np.sort(ids), np.sort(expected))
 
 
 def in_groups(elements, count):
