@@ -10,7 +10,7 @@ from diffumin_tf import registry
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.history import Embedded, History
-from diffumin_tf.input.batch import Bags, Batch, HistoryGroup
+from diffumin_tf.input.batch import Bags, Batch, HistoryGroup, open_ended
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import IdEmbedding, Tower, replicas
 from diffumin_tf.layers.xla import compiled_in_training
@@ -32,20 +32,19 @@ def features_of(config: TaskConfig) -> Features:
 
 
 def compiled_for_any_batch(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`function` of one nest of tensors as a graph that is traced once for all batch sizes.
+    """`function` of one nest of tensors as a graph that is traced once for all batches of a kind.
 
-    The first batch settles everything else: names, types, and the padded lengths of histories, as
-    `FeaturePath.grouped` keeps them.
+    Batches are of one kind if `open_ended` says so: a batch whose samples share histories is of
+    another than one in which each has its own.
     """
-    traced: list[Callable[[Any], Any]] = []
+    traced: dict[tuple, Callable[[Any], Any]] = {}
 
     def call(batch: Any) -> Any:
-        if not traced:
-            open_ended = tf.nest.map_structure(
-                lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), batch
-            )
-            traced.append(tf.function(function, input_signature=[open_ended], autograph=False))
-        return traced[0](batch)
+        spec = open_ended(batch)
+        kind = tuple(tf.nest.flatten(spec))
+        if kind not in traced:
+            traced[kind] = tf.function(function, input_signature=[spec], autograph=False)
+        return traced[kind](batch)
 
     return call
 

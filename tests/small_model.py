@@ -74,6 +74,50 @@ def grouped_batch(model, seed=0, size=BATCH, rows=slice(None)):
     return labelled(path_of(model, SCHEMA_OBJECT, BUCKETS).grouped(raw), data, rows)
 
 
+# Of each history its length, and of each of its samples where it begins to see.
+SHARED = [
+    (0, [0, 0]),  # empty
+    (7, [0, 3, 7]),  # from the start, from the middle, past the end
+    (3, [0]),
+    (40, [30, 39, 17, 0, 0, 40, *[5] * 8]),  # of far more samples than others, so in tiles
+    (25, [2, 9]),
+    (10, [0]),
+]
+
+
+def shared_batches(model, buckets=BUCKETS, histories=SHARED, rows=slice(None), seed=0):
+    """A batch whose samples share histories of few ids, and the same with a history for each.
+
+    Args:
+        rows: samples to take, a slice.
+    """
+    sample = [(number, at) for number, (_, newer) in enumerate(histories) for at in newer][rows]
+    data, rng = (
+        samples(sum(len(newer) for _, newer in histories), seed),
+        np.random.default_rng(seed),
+    )
+    items = [rng.integers(100, 110, length) for length, _ in histories]
+    raw = {"cat_feature": data.cat_feature[rows], "dense_feature": data.dense_feature[rows]}
+    used = sorted({number for number, _ in sample})
+    lists = {"item_list": lambda item: item, "category_list": lambda item: 200 + item % 8}
+    shared = {
+        "record": np.int32([used.index(number) for number, _ in sample]),
+        "newer": np.int32([at for _, at in sample]),
+        **{name: _ragged([of(items[number]) for number in used]) for name, of in lists.items()},
+    }
+    alone = {
+        name: _ragged([of(items[number][at : at + 12]) for number, at in sample])
+        for name, of in lists.items()
+    }
+    path = path_of(model, SCHEMA_OBJECT, buckets)
+    return [labelled(path.grouped({**raw, **own}), data, rows) for own in (shared, alone)]
+
+
+def _ragged(lists):
+    flat = np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int64)
+    return tf.RaggedTensor.from_row_lengths(flat, np.int64([len(x) for x in lists]))
+
+
 def with_unknown_ids(inputs, share=0.3):
     """The inputs as if some ids were unknown: row 0 in places that are not masked."""
     rng = np.random.default_rng(0)

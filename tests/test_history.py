@@ -26,6 +26,11 @@ GROUPINGS = {
     "shuffled, some empty": ([4, 1, 2, 4, 2, 4, 2, 1, 2], [9, 2, 7, 1, 8]),
     "last one longest and empty": ([0, 1, 0, 1, 0, 0, 1, 0, 0], [7, 2, 12]),
 }
+# The histories of its samples one after the other, with something between them, in each tile.
+TILES = {
+    "windows": [[[5, 1, 2], [4, 7], [0, 8, 3], [6]]],
+    "windows and groups": [[[8, 2]], [[0, 3, 5], [1, 4, 6, 7]], []],
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +41,15 @@ def embedding():
     return layer
 
 
-@pytest.fixture(params=GROUPINGS)
+@pytest.fixture(params=[*GROUPINGS, *TILES])
 def history(request, embedding):
-    group_of, lengths = GROUPINGS[request.param]
-    return History(groups(ROWS, MASK, group_of, lengths), embedding)
+    return History(grouped(request.param, ROWS), embedding)
+
+
+def grouped(grouping, rows):
+    if grouping in TILES:
+        return [windows(rows, tiles) for tiles in TILES[grouping]]
+    return groups(rows, MASK, *GROUPINGS[grouping])
 
 
 def groups(rows, mask, group_of, lengths):
@@ -54,6 +64,26 @@ def groups(rows, mask, group_of, lengths):
         padded = [padded_to(length, x[samples]) for x in (rows.astype(np.int32), mask)]
         made.append(HistoryGroup(*map(tf.constant, [*padded, samples.astype(np.int32)])))
     return made
+
+
+def windows(rows, tiles):
+    """A group of stored histories, each of which begins to be seen where that of a sample does."""
+    samples = sorted({sample for tile in tiles for sample in tile})
+    width = max([len(tile) for tile in tiles], default=1) + 1  # the last places are free
+    at, place = np.zeros([len(tiles), width], np.int32), np.zeros(len(samples), np.int32)
+    first, stop = np.zeros([2, len(samples)], np.int32)
+    stored = np.full([len(tiles), 3 * (LONGEST + 1), FIELDS], 7, np.int32)
+    mask = np.ones(stored.shape[:2], bool)
+    for number, tile in enumerate(tiles):
+        begin = 1
+        for in_tile, sample in enumerate(tile):
+            index, length = samples.index(sample), LENGTHS[sample]
+            at[number, in_tile], place[index] = index, number * width + in_tile
+            first[index], stop[index] = begin, begin + length
+            stored[number, begin : begin + length] = rows[sample, :length]
+            begin += length + 1
+    made = Windows(*map(tf.constant, [at, place, first, stop]))
+    return HistoryGroup(*map(tf.constant, [stored, mask, np.int32(samples)]), made)
 
 
 def embedded(embedding, rows):
@@ -123,13 +153,13 @@ def test_the_recent_behaviours_are_padded_where_there_are_fewer(history, count):
 
 
 @pytest.mark.parametrize("count", [1, 2, 13])
-@pytest.mark.parametrize("grouping", GROUPINGS)
+@pytest.mark.parametrize("grouping", [*GROUPINGS, *TILES])
 def test_the_most_recent_behaviours_of_a_given_row_are_found(grouping, count, embedding):
     few = ROWS % 3  # so that rows come again and again
     wanted = 1 + np.arange(SAMPLES) % 2
     wanted[5] = 0  # an unknown id, as there are in that history
     assert (few[5, :, 0] == 0).any()
-    history = History(groups(few, MASK, *GROUPINGS[grouping]), embedding)
+    history = History(grouped(grouping, few), embedding)
     rows, mask = history.matching(0, tf.constant(wanted, tf.int32), count)
     found = []
     for sample, length in enumerate(LENGTHS):

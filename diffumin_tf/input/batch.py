@@ -1,6 +1,6 @@
 """What one batch holds: the type of everything between the input pipeline and the model."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -73,3 +73,28 @@ class Batch(NamedTuple):
     user: tf.Tensor | tuple[()] = ()
     label: tf.Tensor | tuple[()] = ()
     multi: tuple[Bags, ...] = ()
+
+
+def open_ended(nest: Any) -> Any:
+    """The types of the tensors of a nest, for as many as may come.
+
+    Args:
+        nest: tensors [b, ...], or a `Batch` of them.
+
+    Returns:
+        The nest of `tf.TensorSpec` for any b; of a batch also for histories of any length, with any
+        number of samples each.
+    """
+    specs = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), nest)
+    if isinstance(nest, Batch):
+        specs = specs._replace(histories=tuple(map(_of_any_length, specs.histories)))
+    return specs
+
+
+def _of_any_length(group: HistoryGroup) -> HistoryGroup:
+    fields, windows = group.rows.shape[2], group.windows
+    return group._replace(
+        rows=tf.TensorSpec([None, None, fields], tf.int32),
+        mask=tf.TensorSpec([None, None], tf.bool),
+        windows=windows and windows._replace(at=tf.TensorSpec([None, None], tf.int32)),
+    )
