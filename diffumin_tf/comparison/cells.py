@@ -23,7 +23,7 @@ from diffumin_tf.files import read_json, write_json
 from diffumin_tf.input.kinds import with_kinds
 from diffumin_tf.input.splits import SPLITS, files_of, has_split
 from diffumin_tf.run import folder as run_folder
-from diffumin_tf.run.find import schema_file
+from diffumin_tf.run.find import schema_file, with_stored_once
 
 # What lies in the folder of a cell.
 REQUEST, RESULT, SCORES, LOG, RUN = "request.json", "cell.json", "scores.npz", "log.txt", "run"
@@ -220,6 +220,7 @@ def check(study: Study) -> tuple[TaskConfig, DataStruct]:
     of_experiment = {}
     for cell in final[: len(study.experiments)]:
         schema = DataStruct.load(schema_file(cell.exp, cell.config))
+        schema = with_stored_once(schema, cell.config)
         for split in SPLITS:
             if has_split(cell.config, split):
                 files = files_of(cell.config, schema, split)

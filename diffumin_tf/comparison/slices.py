@@ -8,11 +8,12 @@ import pandas as pd
 import tensorflow as tf
 
 from diffumin_tf.comparison.uncertainty import over_seeds
-from diffumin_tf.config.schema import DataStruct, SequenceField
+from diffumin_tf.config.schema import NEWER, DataStruct, SequenceField
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.evaluation import metrics
 from diffumin_tf.evaluation.scoring import Scores
 from diffumin_tf.input.damage import FileCheck
+from diffumin_tf.input.impressions import whole
 from diffumin_tf.input.parsing import parse, read_records
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.model import features_of
@@ -51,20 +52,22 @@ def read_facts(
     """Reads the training split and the scored one.
 
     Returns:
-        int64 [n] for the samples of the split in their order: `history`, behaviours in the record,
-        also those beyond `seq_len`; `popularity`, training samples that have the same candidate.
+        int64 [n] for the samples of the split in their order: `history`, behaviours before the
+        impression, `max_len` at most, also those beyond `seq_len`; `popularity`, training samples
+        that have the same candidate.
     """
     index = schema.position("cat_feature", column)
     fields = [schema.sequence(name) for name in features_of(config).behaviours]
     check = FileCheck(schema, config.max_bad_records, report)
 
-    def candidate_and_length(serialised: tf.Tensor) -> tf.Tensor:
-        raw = parse(schema, serialised)
-        return tf.stack([raw["cat_feature"][:, index], _history_length(fields, raw)], axis=1)
-
     def samples(split: str) -> np.ndarray:
         files = files_of(config, schema, split)
-        check.look(files)
+        is_grouped = check.grouped(files)
+
+        def candidate_and_length(serialised: tf.Tensor) -> tf.Tensor:
+            raw = parse(schema, serialised, chunks=whole(serialised) if is_grouped else None)
+            return tf.stack([raw["cat_feature"][:, index], _history_length(fields, raw)], axis=1)
+
         records = read_records(files, check.cuts).batch(_BATCH)
         batches = records.map(candidate_and_length, tf.data.AUTOTUNE)
         return np.concatenate([batch.numpy() for batch in check.read(batches, files)])
@@ -81,7 +84,10 @@ def _history_length(fields: Sequence[SequenceField], raw: dict[str, tf.Tensor]) 
     lengths = []
     for field in fields:
         if field.start is None:
-            lengths.append(tf.cast(raw[field.name].row_lengths(), tf.int64))
+            length = tf.cast(raw[field.name].row_lengths(), tf.int64)
+            if NEWER in raw:
+                length = tf.gather(length, raw["record"]) - tf.cast(raw[NEWER], tf.int64)
+            lengths.append(tf.minimum(length, field.max_len))
         else:
             ids = raw["cat_feature"][:, field.start : field.start + field.max_len]
             lengths.append(tf.math.count_nonzero(ids, axis=1))

@@ -1,34 +1,46 @@
 """Record keys that a model does not read, carried through to its predictions as text."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError, did_you_mean_of
+from diffumin_tf.input.chunks import Chunks
+from diffumin_tf.input.impressions import feature_of
 
 
 class Passthrough:
     """Keys of records, such as `request_id`, as columns of text; any kind of feature.
 
-    A key that a record lacks is empty there. Several values are joined by commas.
+    A key that a record lacks is empty there. Several values are joined by commas. Of a record of
+    several impressions, each has its own values of the keys that the schema knows.
     """
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, schema: DataStruct, keys: Sequence[str]) -> None:
+        self._schema = schema
         self._keys = tuple(keys)
         self._missing, self._found = set(keys), set()
 
-    def columns(self, records: Iterable[bytes]) -> dict[str, list[str]]:
+    def columns(self, records: tf.Tensor | Chunks) -> dict[str, list[str]]:
         """The columns of some serialised samples, in the order of the keys."""
         columns: dict[str, list[str]] = {key: [] for key in self._keys}
-        for record in records if columns else ():
+        if not isinstance(records, Chunks):
+            records = Chunks(
+                records, tf.zeros(len(records), tf.int32), tf.ones(len(records), tf.int32)
+            )
+        chunks = zip(*(part.numpy() for part in records), strict=True)
+        for record, first, count in chunks if columns else ():
             feature = tf.train.Example.FromString(record).features.feature
             if self._missing:
                 self._missing -= feature.keys()
                 self._found |= feature.keys()
             for key, column in columns.items():
-                column.append(_text(feature[key]) if key in feature else "")
+                for i in range(first, first + count):
+                    found = key in feature and feature_of(self._schema, feature, key, i)
+                    column.append(_text(found) if found else "")
         return columns
 
     def check(self) -> None:

@@ -1,6 +1,7 @@
 """Recorded samples in the form that each signature of an export takes."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from diffumin_tf.errors import DiffuminError
 from diffumin_tf.input import parsing
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeatureLayout
+from diffumin_tf.input.impressions import single_records
 from diffumin_tf.input.splits import files_of
 
 _RECORDED = 200
@@ -22,7 +24,7 @@ class SignatureInputs:
     """Serialised samples; they repeat from the first where more are needed.
 
     Attributes:
-        samples: serialised `tf.train.Example` protos, at least one.
+        samples: serialised `tf.train.Example` protos of one impression, at least one.
         source: where they come from, in words.
     """
 
@@ -105,7 +107,9 @@ def recorded_inputs(
                 if len(samples) < _RECORDED:  # what lies behind them may be damaged
                     check.look([file])
                     records = parsing.read_records([file], check.cuts)
-                    samples += records.take(_RECORDED - len(samples)).as_numpy_iterator()
+                    records = records.take(_RECORDED - len(samples)).as_numpy_iterator()
+                    singles = (one for r in records for one in single_records(schema, r))
+                    samples += itertools.islice(singles, _RECORDED - len(samples))
         except (DiffuminError, tf.errors.OpError):
             continue
         if samples:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.config.schema import COUNT, GROUPS, NEWER, DataStruct
+from diffumin_tf.errors import DataError
 from diffumin_tf.input.chunks import impressions_of
 
 Which = tuple[tf.Tensor, tf.Tensor]  # int32 [u]: first impression of each record, and how many
@@ -117,11 +118,11 @@ def newer_of(feature: Features) -> list[int]:
 def feature_of(schema: DataStruct, feature: Features, key: str, i: int) -> tf.train.Feature:
     """What a record holds under a key, of impression i alone; of other tools' keys, all of it."""
     kind, newer = feature[key].WhichOneof("kind"), newer_of(feature)
-    if not kind or not newer:
+    if not kind or not newer or schema.layout != "groups":
         return feature[key]
     values = getattr(feature[key], kind).value
-    if key in GROUPS:
-        (place,) = places(getattr(schema, key), schema.stored_once, np.array([i]))
+    if columns := getattr(schema, key) if key in GROUPS else ():
+        (place,) = places(columns, schema.stored_once, np.array([i]))
         values = [values[p] for p in place]
     elif key in schema.variable_sequences:
         values = values[newer[i] : newer[i] + schema.sequence(key).max_len]
@@ -134,11 +135,19 @@ def feature_of(schema: DataStruct, feature: Features, key: str, i: int) -> tf.tr
 
 
 def single_records(schema: DataStruct, serialised: bytes) -> Iterator[bytes]:
-    """The impressions of a serialised record, as a serialised record of one each."""
+    """The impressions of a serialised record, as a serialised record of one each.
+
+    Raises:
+        DataError: what it holds of several impressions does not fit the schema.
+    """
     feature = tf.train.Example.FromString(serialised).features.feature
     if schema.layout != "groups" or not newer_of(feature):
         yield serialised
         return
+    groups = (group for group in GROUPS if getattr(schema, group) and group in feature)
+    wrong = (misfit_of_group(schema, feature, group) for group in groups)
+    if reason := next(filter(None, wrong), None) or misfit_of_impressions(schema, feature):
+        raise DataError(reason)
     keys = feature.keys() - {NEWER, *(name + COUNT for name in schema.multi_feature)}
     for i in range(len(newer_of(feature))):
         one = tf.train.Example()

@@ -36,7 +36,10 @@ def files_of(config: TaskConfig, schema: DataStruct, split: str) -> list[str]:
     files = list_files(path, start, end, split)
     for beside in schemas_beside(path, files):
         written, here = DataStruct.load(beside).to_dict(), schema.to_dict()
-        for group in sorted((written.keys() | here.keys()) - {"kind"}):  # which records show
+        ignored = {"kind"}  # which records show
+        if "stored_once" not in written:  # then its records are of one impression
+            ignored.add("stored_once")
+        for group in sorted((written.keys() | here.keys()) - ignored):
             if written.get(group) != here.get(group):
                 raise ConfigError(
                     f"{schema.source}: {group} differs from {beside}, with which the records "

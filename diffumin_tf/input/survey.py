@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from diffumin_tf.config.schema import DataStruct
+from diffumin_tf.config.schema import NEWER, DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input.damage import DAMAGE, FileCheck
 from diffumin_tf.input.features import FeatureLayout
-from diffumin_tf.input.parsing import first_records, misfit, parse
+from diffumin_tf.input.impressions import single_records, whole
+from diffumin_tf.input.parsing import FIRST, first_records, misfit, parse
 from diffumin_tf.input.raw_text import MISSING, MISSING_WORDS
 
 _RAW_IDS = 2**31  # fingerprints are below it once in four billion
@@ -27,11 +28,12 @@ Finds = Iterator[tuple[int, str, str]]  # record among the first, where in it, a
 
 @dataclasses.dataclass(frozen=True)
 class First:
-    """The first n records of a split.
+    """The first n samples of a split, as records of one impression.
 
     Attributes:
         places: file and number of each, in words.
         raw: as `parsing.parse` gives them, as arrays; ragged fields are `tf.RaggedTensor`.
+        unit: what a sample is, in words.
     """
 
     schema: DataStruct
@@ -40,9 +42,10 @@ class First:
     places: list[str]
     serialised: list[bytes]
     raw: dict[str, np.ndarray | tf.RaggedTensor]
+    unit: str = "records"
 
     def __str__(self) -> str:
-        return f"the first {len(self.places):,} records"
+        return f"the first {len(self.places):,} {self.unit}"
 
     def key(self, name: str, group: str = "cat_feature") -> str:
         """Where a column or field lies, in words."""
@@ -81,17 +84,51 @@ def look(
     """
     found = list(check.read(first_records(files, check.cuts), files))
     places = [f"{file}: record {number}" for file, number, _ in found]
-    serialised = [sample for _, _, sample in found]
+    serialised, grouped = [sample for _, _, sample in found], check.grouped(files)
     try:
-        raw = parse(schema, tf.constant(serialised))
+        records = tf.constant(serialised)
+        raw = parse(schema, records, chunks=whole(records) if grouped else None)
     except DAMAGE as error:
-        reasons = ((place, misfit(schema, s)) for place, s in zip(places, serialised, strict=True))
+        reasons = ((p, misfit(schema, s, grouped)) for p, s in zip(places, serialised, strict=True))
         named = next((f"{place}: {reason}" for place, reason in reasons if reason), None)
         raise DataError(named or str(error)) from None
+    lines = []
+    if grouped:
+        lines = list(itertools.islice(_unseen(schema, places, raw), 1))
+        singles = itertools.islice(_impressions(schema, places, serialised), FIRST)
+        places, serialised = map(list, zip(*singles, strict=True))
+        raw = parse(schema, tf.constant(serialised))
     raw = {n: v if isinstance(v, tf.RaggedTensor) else v.numpy() for n, v in raw.items()}
-    first = First(schema, layout, user_column, places, serialised, raw)
+    unit = "impressions" if grouped else "records"
+    first = First(schema, layout, user_column, places, serialised, raw, unit)
     found = itertools.chain.from_iterable(look_at(first) for look_at in _LOOKS)
-    return [f"{places[record]}: {where} {what}" for record, where, what in found]
+    lines += [f"{places[record]}: {where} {what}" for record, where, what in found]
+    return list(dict.fromkeys(lines))
+
+
+def _impressions(
+    schema: DataStruct, places: list[str], records: list[bytes]
+) -> Iterator[tuple[str, bytes]]:
+    """Place and record of each impression."""
+    for place, record in zip(places, records, strict=True):
+        singles = list(single_records(schema, record))
+        for i, single in enumerate(singles):
+            yield (f"{place}, impression {i}" if len(singles) > 1 else place), single
+
+
+def _unseen(
+    schema: DataStruct, places: list[str], raw: dict[str, tf.Tensor | tf.RaggedTensor]
+) -> Iterator[str]:
+    """Records of which no impression sees the end of the history."""
+    oldest = np.zeros(len(places), np.int64)
+    np.maximum.at(oldest, raw["record"].numpy(), raw[NEWER].numpy())
+    for name in schema.variable_sequences:
+        length, most = raw[name].row_lengths().numpy(), schema.sequence(name).max_len
+        for record in np.flatnonzero(length > oldest + most):
+            yield (
+                f"{places[record]}: key {name!r} has {length[record]:,} behaviours, and max_len is "
+                f"{most:,}: the most recent ones must come first"
+            )
 
 
 def _labels(first: First) -> Finds:
@@ -204,8 +241,9 @@ def _history_lengths(first: First) -> Finds:
         differ = np.flatnonzero(lengths[one] != lengths[other])
         for record in differ[:1]:
             what = f"has {lengths[one][record]:,} behaviours, but {first.key(other)} has"
-            what = f"{what} {lengths[other][record]:,} (so in {differ.size:,} records): a value of"
-            yield record, first.key(one), f"{what} each is needed for a behaviour, 0 if missing"
+            what = f"{what} {lengths[other][record]:,} (so in {differ.size:,} {first.unit}): a"
+            what = f"{what} value of each is needed for a behaviour, 0 if missing"
+            yield record, first.key(one), what
 
 
 def _dense(first: First) -> Finds:
@@ -216,7 +254,7 @@ def _dense(first: First) -> Finds:
             yield (
                 record,
                 where,
-                f"holds {values[record]} (so in {wrong.size:,} records): it counts as 0",
+                f"holds {values[record]} (so in {wrong.size:,} {first.unit}): it counts as 0",
             )
         if len(values) > 1 and len(np.unique(values)) == 1:
             yield 0, where, f"is {values[0]} in all of {first}"

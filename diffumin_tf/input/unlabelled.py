@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
+from diffumin_tf.input.chunks import Chunks
 from diffumin_tf.input.columns import ALL_OR_NONE, Features
 from diffumin_tf.input.kinds import readable
 
@@ -21,24 +23,32 @@ def schema_for_scoring(schema: DataStruct, files: Sequence[str]) -> DataStruct:
     return schema
 
 
-def refuse_labels(schema: DataStruct, serialised: tf.Tensor, first: int) -> None:
-    """Raises DataError where one of some samples, strings [B], has a label.
+def refuse_labels(schema: DataStruct, records: tf.Tensor | Chunks, first: int) -> int:
+    """Raises DataError where one of some records, strings [u] or chunks of them, has a label.
 
     Args:
-        first: number of the first one in its split.
+        first: number of the next record in the split.
+
+    Returns:
+        The number of the record after these.
     """
     key = _label_key(schema)
     kind = tf.float32 if schema.kinds.get(key) == "float" else tf.int64
+    is_chunks = isinstance(records, Chunks)
+    serialised = records.record if is_chunks else records
+    begun = records.first.numpy() == 0 if is_chunks else np.ones(len(records), bool)
+    numbers = first - 1 + np.cumsum(begun)
     try:
         labels = tf.io.parse_example(serialised, {key: tf.io.RaggedFeature(kind)})[key]
     except tf.errors.InvalidArgumentError as error:
         raise DataError(f"records from {first} on: {error.message}; {ALL_OR_NONE}") from None
     if tf.size(labels.values):
-        number = first + int(labels.value_rowids()[0])
+        number = numbers[int(labels.value_rowids()[0])]
         raise DataError(
             f"record {number} of the split: key {key!r} is here, but not in the first record; "
             f"{ALL_OR_NONE}"
         )
+    return first + int(begun.sum())
 
 
 def _label_key(schema: DataStruct) -> str:

@@ -1,6 +1,7 @@
 """The whole path on a synthetic log: raw log, records, training, evaluation, export, scores."""
 
 import dataclasses
+import itertools
 import json
 import posixpath
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from diffumin_tf.evaluation.scoring import Scores
 from diffumin_tf.export.check import replayed
 from diffumin_tf.export.signatures import EXAMPLES
 from diffumin_tf.files import write_text
+from diffumin_tf.input.impressions import single_records
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.lock import LOCK
 from diffumin_tf.prepare.command import prepare
@@ -194,7 +196,9 @@ def _clear(folder: str) -> None:
 def _show_export(run: Run, scores: Scores, truth: np.ndarray, report: Report) -> None:
     """Scores the first test samples with the export alone and shows them beside the truth."""
     export, file = run.export(), files_of(run.config, run.schema, "test")[0]
-    samples = list(tf.data.TFRecordDataset(file).take(_SCORED).as_numpy_iterator())
+    records = tf.data.TFRecordDataset(file).take(_SCORED).as_numpy_iterator()
+    singles = (one for record in records for one in single_records(run.schema, record))
+    samples = list(itertools.islice(singles, _SCORED))
     # Objects, because NumPy cuts zero bytes off the ends of byte strings.
     ((_, answer),) = replayed(export, [(EXAMPLES, {"inputs": np.array(samples, dtype=object)})])
     tolerance = 1e-4 if tf.config.list_physical_devices("GPU") else 1e-6

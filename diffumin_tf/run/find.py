@@ -1,12 +1,14 @@
 """Where the files of an experiment lie."""
 
+import dataclasses
 import posixpath
 import sys
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from diffumin_tf.config import reading
-from diffumin_tf.config.schema import SCHEMA_FILE
+from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.input import splits
@@ -41,13 +43,29 @@ def schema_file(exp: str, config: TaskConfig) -> str:
     """Its path: beside the experiment, beside one that it extends, or beside training records."""
     folders = map(posixpath.dirname, reading.lineage(exp))
     tried = [posixpath.join(folder, SCHEMA_FILE) for folder in folders]
-    data = config.train_data_path
-    if data and splits.is_glob(data):
-        tried += splits.schemas_beside(data, splits.matched(data))
-    elif data:
-        tried.append(posixpath.join(data, SCHEMA_FILE))
+    tried += _beside(config.train_data_path)
     for path in tried:
         if tf.io.gfile.exists(path):
             return path
     where = from_where(*tried)
     raise ConfigError(f"no schema: neither {' nor '.join(tried)}{where} exists")
+
+
+def with_stored_once(
+    schema: DataStruct, config: TaskConfig, report: Callable[[str], None] = lambda line: None
+) -> DataStruct:
+    """The schema; one that does not say what is stored once takes it from beside the records."""
+    paths = [config.train_data_path, config.valid_data_path, config.test_data_path]
+    beside = [] if schema.stored_once else dict.fromkeys(sum(map(_beside, paths), []))
+    for path in beside:
+        if tf.io.gfile.exists(path) and (stored := DataStruct.load(path).stored_once):
+            report(f"{schema.source}: stored_once is that of {path}: {', '.join(stored)}")
+            return dataclasses.replace(schema, stored_once=stored)
+    return schema
+
+
+def _beside(data: str | None) -> list[str]:
+    """Where the schema beside some records may lie."""
+    if data and splits.is_glob(data):
+        return splits.schemas_beside(data, splits.matched(data))
+    return [posixpath.join(data, SCHEMA_FILE)] if data else []

@@ -28,6 +28,7 @@ from diffumin_tf.input.unlabelled import refuse_labels, schema_for_scoring
 from diffumin_tf.model import RankingModel, features_of
 from diffumin_tf.paths import refuse_wildcards
 from diffumin_tf.run import folder as run_folder
+from diffumin_tf.run.find import with_stored_once
 from diffumin_tf.run.setup import Report, check, prepare_folder
 from diffumin_tf.training import checkpoints, strategy
 from diffumin_tf.training.strategy import Distribution
@@ -63,6 +64,7 @@ def open_run(model_dir: str, overrides: Sequence[str] = ()) -> "Run":
     refuse_wildcards(model_dir, "--model_dir")
     config = run_folder.load_config(model_dir, overrides)
     schema = DataStruct.load(posixpath.join(model_dir, SCHEMA_FILE))
+    schema = with_stored_once(schema, config)
     run = Run(config, schema, model_dir)
     checkpoints.restore_weights(model_dir, run.model)
     return run
@@ -121,17 +123,18 @@ class Run:
             ConfigError: another process is writing the folder.
             DataError: it exists, records are damaged, or a key is in none of them.
         """
-        batches, keys = self.batches(split), Passthrough(passthrough)
+        batches, keys = self.batches(split), Passthrough(self.schema, passthrough)
         schema = schema_for_scoring(self.schema, batches.files)
         check = FileCheck(schema, self.config.max_bad_records)
         batches = dataclasses.replace(batches, schema=schema, check=check, with_records=True)
 
         def tables() -> Iterator[pd.DataFrame]:
-            for number, (batch, records) in enumerate(batches.epoch()):
+            first = 0
+            for batch, records in batches.epoch():
                 if not schema.label:
-                    refuse_labels(self.schema, records, number * EVALUATION_BATCH)
+                    first = refuse_labels(self.schema, records, first)
                 scores = score_batch(self._predict, batch)
-                yield prediction_table(scores, user, keys.columns(records.numpy()))
+                yield prediction_table(scores, user, keys.columns(records))
             keys.check()
 
         return write_predictions(tables(), output, header or bool(passthrough))

@@ -28,7 +28,7 @@ from diffumin_tf.input.splits import (
 from diffumin_tf.model import features_of
 from diffumin_tf.paths import from_where
 from diffumin_tf.run import folder as run_folder
-from diffumin_tf.run.find import schema_file
+from diffumin_tf.run.find import schema_file, with_stored_once
 from diffumin_tf.training import checkpoints, strategy
 from diffumin_tf.training.strategy import Distribution
 
@@ -63,7 +63,7 @@ def check(exp: str, model_dir: str | None, overrides: Sequence[str], report: Rep
     model_dir = model_dir or config.model_path
     if not model_dir:
         raise ConfigError(f"{exp}: give --model_dir or set model_path")
-    schema = DataStruct.load(schema_file(exp, config))
+    schema = with_stored_once(DataStruct.load(schema_file(exp, config)), config, report)
     layout = FeatureLayout.of(features_of(config), schema)
     for name in config.input_units:
         registry.input_unit(name)(config, layout)
