@@ -83,6 +83,7 @@ def test_prepare_and_demo_are_handed_what_was_asked_for(monkeypatch, capsys):
     manifest = {
         "days": {"20240102": {"examples": 1200, "clicks": 300, "click_rate": 0.25}},
         "history_length": {"mean": 1.5},
+        "group": None,
         "empty_histories": 0.25,
         "missing": {},
         "data": {"warnings": ["the sky is grey"]},

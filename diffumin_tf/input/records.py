@@ -43,6 +43,14 @@ class SampleColumns:
     def __len__(self) -> int:
         return len(self.label)
 
+    @property
+    def edges(self) -> np.ndarray:
+        """int64 [records + 1]: record i holds the samples from edge i to the next."""
+        if self.group is None:
+            return np.arange(len(self) + 1)
+        changes = np.flatnonzero(np.diff(self.group)) + 1
+        return np.unique(np.concatenate([[0], changes, [len(self)]]))
+
 
 def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
     """Serialised `tf.train.Example` protos, one a sample or one a group of samples.
@@ -59,14 +67,12 @@ def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:
         found, expected = sorted(samples.multi), sorted(schema.multi_feature)
         raise DataError(f"multi_feature: columns {found}, the schema says {expected}")
     fields = {**samples.sequences, **samples.multi}
+    of = schema, samples, samples.edges
     if samples.group is None:
         lists = {name: wire.int64_lists(*spans(field)) for name, field in fields.items()}
-        return wire.examples(lists | _columns(schema, samples, np.arange(len(samples) + 1)))
+        return wire.examples(lists | _columns(*of))
     if any(field.start is not None for field in schema.sequences.values()):
         raise DataError("cat_feature: histories in fixed columns cannot be stored once")
-    changes = np.flatnonzero(np.diff(samples.group)) + 1
-    edges = np.unique(np.concatenate([[0], changes, [len(samples)]]))
-    of = schema, samples, edges
     return wire.examples(_columns(*of) | _histories(*of) | _several(*of))
 
 

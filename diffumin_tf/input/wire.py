@@ -64,8 +64,12 @@ def _message(tag: bytes, length: int) -> bytes:
 
 def _varints(values: np.ndarray) -> tuple[bytes, np.ndarray]:
     """Integers in base 128, lowest digit first, a set high bit for "goes on"; and their lengths."""
-    digits = values.astype(np.int64).view(np.uint64)[:, None] >> np.arange(0, 70, 7, np.uint64)
-    length = 1 + np.count_nonzero(digits[:, 1:], axis=1)
-    place = np.arange(10)
-    octets = digits.astype(np.uint8) & 0x7F | np.where(place < length[:, None] - 1, 0x80, 0)
-    return octets.astype(np.uint8)[place < length[:, None]].tobytes(), length
+    left = values.astype(np.int64).view(np.uint64)
+    octets = np.empty([len(left), 10], np.uint8)
+    length = np.ones(len(left), np.int64)
+    for place in range(10):
+        octets[:, place] = left.astype(np.uint8) | 0x80
+        left = left >> np.uint64(7)
+        length += left != 0
+    octets[np.arange(len(left)), length - 1] &= 0x7F
+    return octets[np.arange(10) < length[:, None]].tobytes(), length

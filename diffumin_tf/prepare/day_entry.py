@@ -13,7 +13,9 @@ _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
 def describe(schema: DataStruct, samples: SampleColumns) -> pd.DataFrame:
-    """A row a sample: `click`, `length` of its history, and by field how many values it misses.
+    """A row a sample: what it adds to the sums, by column.
+
+    Columns `click`, `length` of its history, `record`: 1 for the first sample of each.
 
     Columns `("missing", field)` and `("of", field)`; a field of several values misses one when it
     has none.
@@ -21,6 +23,8 @@ def describe(schema: DataStruct, samples: SampleColumns) -> pd.DataFrame:
     sequences = {name: spans(lists) for name, lists in samples.sequences.items()}
     _, start, stop = sequences[schema.variable_sequences[0]]
     columns: dict[Any, np.ndarray] = {"click": samples.label, "length": stop - start}
+    columns["record"] = np.zeros(len(samples), np.int64)
+    columns["record"][samples.edges[:-1]] = 1
     absent = dict(zip(schema.cat_feature, (samples.cat_feature == 0).T, strict=True))
     absent |= zip(schema.dense_feature, np.isnan(samples.dense_feature).T, strict=True)
     for name, lists in samples.multi.items():
@@ -44,6 +48,7 @@ def entry_of(described: pd.DataFrame) -> dict[str, Any]:
     pairs = zip(lengths.tolist(), counts.tolist(), strict=True)
     return {
         "examples": len(described),
+        "records": sums["record"],
         "clicks": sums["click"],
         "click_rate": sums["click"] / max(len(described), 1),
         "history_lengths": {str(length): count for length, count in pairs},
@@ -53,11 +58,12 @@ def entry_of(described: pd.DataFrame) -> dict[str, Any]:
 
 def combined(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The entry of all samples of several entries."""
-    examples = clicks = 0
+    examples = records = clicks = 0
     lengths: dict[int, int] = {}
     missing: dict[str, list[int]] = {}
     for entry in entries:
         examples += entry["examples"]
+        records += entry["records"]
         clicks += entry["clicks"]
         for length, count in entry["history_lengths"].items():
             lengths[int(length)] = lengths.get(int(length), 0) + count
@@ -66,6 +72,7 @@ def combined(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
             missing[name] = [before[0] + absent, before[1] + of]
     return {
         "examples": examples,
+        "records": records,
         "clicks": clicks,
         "click_rate": clicks / max(examples, 1),
         "history_lengths": {str(length): lengths[length] for length in sorted(lengths)},

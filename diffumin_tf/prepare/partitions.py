@@ -18,7 +18,7 @@ from diffumin_tf.prepare.report import screen as report
 from diffumin_tf.prepare.spec.common import RecordSpec
 from diffumin_tf.prepare.spec.joined import JoinedSpec
 
-FORMAT_VERSION = 2  # Part of the key: raise it when the same spec would give other records.
+FORMAT_VERSION = 3  # Part of the key: raise it when the same spec would give other records.
 _Samples = Callable[[dict[str, Any]], Iterable[SampleColumns]]
 _DAY = re.compile(r"(\d{8})/?")
 
@@ -48,7 +48,7 @@ class Partitions:
         self.directory, self._schema, self._spec, self._inputs = directory, schema, spec, inputs
         # All of the spec but `files` decides what the records are.
         content = {"version": FORMAT_VERSION, "spec": spec.model_dump(exclude={"files"})}
-        self.settings = digest(content)
+        self.settings = digest({**content, "stored_once": schema.stored_once})
         self.entries: dict[str, dict[str, Any]] = {}
         self.inputs: dict[str, Any] = {}
         names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else ()
@@ -104,6 +104,8 @@ class Partitions:
             del entry["history_lengths"], entry["missing"]
         return {
             "rows_written": total["examples"],
+            "records": total["records"],
+            "group": getattr(self._spec, "group", "none"),
             "click_rate": total["click_rate"],
             "history_length": day_entry.length_quantiles(total["history_lengths"]),
             "empty_histories": total["history_lengths"].get("0", 0) / total["examples"],

@@ -1,5 +1,6 @@
 """The adapter `synthetic`: a log with planted interests → day partitions, from a spec alone."""
 
+import dataclasses
 import functools
 import posixpath
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ SCHEMA: dict[str, Any] = {
     },
 }
 
+_STORED_ONCE = ["user_id", "user_city", "user_activity", "user_avg_price"]
 _BLOCK_ROWS = 256  # histories are long
 
 
@@ -45,11 +47,18 @@ def prepare_synthetic(spec: SyntheticSpec, output_dir: str) -> dict[str, Any]:
     lies `true_probability_<yyyymmdd>.npy`, float64 in the order of the samples, which is that of
     the records when a day has one part. The manifest has the best reachable AUC of every day.
     """
+    together = spec.group == "user_day"
+    schema = DataStruct.from_dict({**SCHEMA, "stored_once": _STORED_ONCE if together else []})
     log = functools.cache(lambda: generate(spec))  # not drawn when all days are complete
     made_from = digest("synthetic")  # the spec says everything
 
     def samples(day: str, details: dict[str, Any]) -> Iterator[SampleColumns]:
         rows, items = log().on(day), log().items
+        first = np.arange(len(rows))  # of the samples that share a record with each
+        if together:
+            _, begin, owner = np.unique(log().user[rows], return_index=True, return_inverse=True)
+            order = np.argsort(begin[owner], kind="stable")
+            rows, first = rows[order], begin[owner][order]
         with staged_file(posixpath.join(output_dir, f"true_probability_{day}.npy"), "wb") as file:
             np.save(file, log().true_probability[rows])
         details["best_reachable_auc"] = log().best_reachable_auc(day)
@@ -58,10 +67,13 @@ def prepare_synthetic(spec: SyntheticSpec, output_dir: str) -> dict[str, Any]:
             "third_id_list": _ids("target_third_id", items.category),
             "aor_id_list": _ids("target_aor_id", items.aoi),
         }
-        for block in np.split(rows, range(_BLOCK_ROWS, len(rows), _BLOCK_ROWS)):
-            yield _columns(log(), item_ids, block)
+        edges = np.flatnonzero(np.diff(first // _BLOCK_ROWS)) + 1
+        for block, group in zip(np.split(rows, edges), np.split(first, edges), strict=True):
+            yield dataclasses.replace(
+                _columns(log(), item_ids, block), group=group if together else None
+            )
 
-    output = Partitions(output_dir, DataStruct.from_dict(SCHEMA), spec, lambda day: made_from)
+    output = Partitions(output_dir, schema, spec, lambda day: made_from)
     for day in sorted(spec.samples_per_day):
         output.add(day, functools.partial(samples, day))
     return output.finish()
@@ -69,7 +81,8 @@ def prepare_synthetic(spec: SyntheticSpec, output_dir: str) -> dict[str, Any]:
 
 def _columns(log: SyntheticLog, item_ids: dict[str, np.ndarray], rows: np.ndarray) -> SampleColumns:
     user, item = log.user[rows], log.item[rows]
-    behaviours, splits = log.history.gather(user)
+    owners, owner = np.unique(user, return_inverse=True)
+    behaviours, splits = log.history.gather(owners)
     past = log.history.item[behaviours]
     user_id = _ids("user_id", user)
     categories = [
@@ -85,7 +98,9 @@ def _columns(log: SyntheticLog, item_ids: dict[str, np.ndarray], rows: np.ndarra
         auxiliary_info=np.stack([user_id, log.time[rows]], 1),
         cat_feature=np.stack(categories, 1),
         dense_feature=np.stack(dense, 1).astype(np.float32),
-        sequences={name: (ids[past], splits) for name, ids in item_ids.items()},
+        sequences={
+            name: (ids[past], splits[owner], splits[owner + 1]) for name, ids in item_ids.items()
+        },
     )
 
 

@@ -4,8 +4,10 @@ import pathlib
 
 import tensorflow as tf
 
+from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.input.fingerprint import fingerprint
 from diffumin_tf.prepare.command import prepare
+from tests.input.expand import expand
 
 
 def ids(space, *texts):
@@ -13,19 +15,27 @@ def ids(space, *texts):
 
 
 def read_samples(output, day):
-    """The samples of a day: lists of numbers by record key."""
-    samples = []
+    """The samples of a day, one by one: lists of numbers by record key."""
+    return [sample for record in read_records(output, day) for sample in record]
+
+
+def read_records(output, day):
+    """The samples of each record of a day, as of `read_samples`."""
+    schema = DataStruct.load(str(pathlib.Path(output, "data_struct.json")))
+    found = []
     for path in sorted(pathlib.Path(output, day).glob("part-*")):
         compression = "GZIP" if path.suffix == ".gz" else ""
-        for record in tf.data.TFRecordDataset(str(path), compression).as_numpy_iterator():
-            feature = tf.train.Example.FromString(record).features.feature
-            samples.append(
-                {
-                    key: list(value.float_list.value or value.int64_list.value)
-                    for key, value in feature.items()
-                }
-            )
-    return samples
+        records = tf.data.TFRecordDataset(str(path), compression).as_numpy_iterator()
+        found += ([_values(sample) for sample in expand(schema, record)] for record in records)
+    return found
+
+
+def _values(sample):
+    feature = tf.train.Example.FromString(sample).features.feature
+    return {
+        key: list(value.float_list.value or value.int64_list.value)
+        for key, value in feature.items()
+    }
 
 
 def visible_files(output):

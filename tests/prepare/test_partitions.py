@@ -11,6 +11,7 @@ import tensorflow as tf
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.prepare.command import prepare
 from diffumin_tf.prepare.partitions import Partitions
+from diffumin_tf.prepare.report.screen import facts_of, lines
 from tests.prepare.prepared import read_samples, visible_files
 from tests.prepare.small_tables import SPEC, write_spec
 
@@ -18,7 +19,12 @@ from tests.prepare.small_tables import SPEC, write_spec
 def test_the_manifest_tells_what_happened(tables):
     manifest = prepare(*tables)
     assert manifest["rows_written"] == 6 and manifest["click_rate"] == 0.5
-    assert manifest["days"]["20220425"] == {"examples": 4, "clicks": 2, "click_rate": 0.5}
+    expected = {"examples": 4, "records": 2, "clicks": 2, "click_rate": 0.5}
+    assert manifest["days"]["20220425"] == expected
+    assert (manifest["records"], manifest["group"]) == (4, "user_day")
+    assert any(
+        "records      4, each of a user and day" in line for line in lines(facts_of(manifest))
+    )
     # Histories of 3, 1, 3, 3, 0 and 3 behaviours.
     expected = {"mean": 13 / 6, "min": 0, "p10": 0, "p25": 1, "p50": 3, "max": 3}
     assert manifest["history_length"].items() >= expected.items()

@@ -9,7 +9,6 @@ from diffumin_tf.input.fingerprint import fingerprint
 from diffumin_tf.prepare import synthetic
 from diffumin_tf.prepare.command import prepare
 from diffumin_tf.prepare.spec import load_spec
-from diffumin_tf.prepare.synthetic import SCHEMA
 from diffumin_tf.synthetic.log import generate
 from tests.prepare.prepared import read_samples
 from tests.prepare.small_tables import write_spec
@@ -28,14 +27,21 @@ def spec(tmp_path):
     return lambda **changes: write_spec(tmp_path, {**SPEC, **changes})
 
 
-def test_the_records_are_those_of_the_generated_log(spec, tmp_path):
+@pytest.mark.parametrize("group", ["user_day", "none"])
+@pytest.mark.parametrize("block", [1, 7, 256])
+def test_the_records_are_those_of_the_generated_log(spec, tmp_path, monkeypatch, group, block):
+    monkeypatch.setattr(synthetic, "_BLOCK_ROWS", block)
     output = tmp_path / "data"
-    manifest = prepare(spec(), None, str(output))
+    manifest = prepare(spec(group=group), None, str(output))
     log = generate(load_spec(spec()))
     shop = fingerprint("target_poi", log.items.shop.astype(str))
     category = fingerprint("target_third_id", log.items.category.astype(str))
     for day, size in SPEC["samples_per_day"].items():
         rows = log.on(day)
+        if group == "user_day":
+            users = log.user[rows].tolist()
+            rows = rows[np.argsort([users.index(user) for user in users], kind="stable")]
+            assert manifest["days"][day]["records"] == len(set(users))
         truth = np.load(output / f"true_probability_{day}.npy")
         np.testing.assert_array_equal(truth, log.true_probability[rows])
         entry = manifest["days"][day]
@@ -52,9 +58,10 @@ def test_the_records_are_those_of_the_generated_log(spec, tmp_path):
             assert sample["dense_feature"][1] == log.items.log_popularity[item]
 
 
-def test_the_schema_is_that_of_the_long_term_experiment():
+def test_the_schema_is_that_of_the_long_term_experiment(spec, tmp_path):
+    prepare(spec(), None, str(tmp_path))
     stored = DataStruct.load("exp/user1/Long_term_DiffuMIN/data_struct.json")
-    assert stored.to_dict() == SCHEMA
+    assert stored.to_dict() == DataStruct.load(str(tmp_path / "data_struct.json")).to_dict()
 
 
 def test_again_keeps_the_records_and_another_spec_is_refused(spec, tmp_path, monkeypatch):

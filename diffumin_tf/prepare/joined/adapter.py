@@ -8,7 +8,7 @@ left, a new day leaves the others alone, and many machines may each encode a sli
 import itertools
 import json
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -21,13 +21,14 @@ from diffumin_tf.prepare import day_entry, values
 from diffumin_tf.prepare.files import SourceFile, list_files
 from diffumin_tf.prepare.jobs import run_tasks, sensible_jobs
 from diffumin_tf.prepare.joined.look import look
-from diffumin_tf.prepare.joined.rows import pieces
+from diffumin_tf.prepare.joined.rows import Piece, pieces, shown_columns
 from diffumin_tf.prepare.partitions import Partitions, digest
 from diffumin_tf.prepare.spec.common import RecordSpec
 from diffumin_tf.prepare.spec.joined import JoinedSpec
 
 _PARTS, _NOTE = ".parts", "note.json"
-_REPORTED_ROWS = 8192
+_REPORTED = 8192  # records
+_LABEL = "click"
 WHOLE = (1, 1)
 
 
@@ -76,11 +77,15 @@ def encode(
         DataError: a file is wrong, or a complete day comes from other settings or other input.
     """
     files = list_files(input_dir, spec.files)
-    output = Partitions(output_dir, schema(spec), made_by or spec, (digests or {}).get)
+    structure = schema(spec, shown_columns(spec, files[0]))
+    output = Partitions(output_dir, structure, made_by or spec, (digests or {}).get)
     if digests is None:
         _check_complete_days(output, spec, files)
     folder = posixpath.join(output_dir, _PARTS)
-    tasks = [_Task(spec, file, posixpath.join(folder, _key(output, spec, file))) for file in files]
+    tasks = [
+        _Task(spec, structure, file, posixpath.join(folder, _key(output, spec, file)))
+        for file in files
+    ]
     left = [t for t in tasks[part[0] - 1 :: part[1]] if not _is_finished(t, output)]
     total = sum(task.file.size for task in left)
     jobs = jobs or sensible_jobs(len(left), total)
@@ -99,13 +104,17 @@ def encode(
     return output
 
 
-def schema(spec: JoinedSpec) -> DataStruct:
-    """The schema of the records of a spec."""
+def schema(spec: JoinedSpec, shown: Iterable[str]) -> DataStruct:
+    """The schema of the records of a spec.
+
+    Args:
+        shown: the columns that lie within the impressions; others are stored once.
+    """
     fields = (*spec.cat_feature, *spec.multi_feature)
     spaces = {name: spec.space(name) for name in fields if spec.space(name) != name}
     spaces |= {f"{name}_list": spec.space(name) for name in spec.behaviour}
     content: dict[str, Any] = {
-        "label": {"column": ["click"]},
+        "label": {"column": [_LABEL]},
         "auxiliary_info": {"column": ["user_id", "time"]},
         "cat_feature": {"column": spec.cat_feature},
         "dense_feature": {"column": spec.dense_feature},
@@ -115,12 +124,25 @@ def schema(spec: JoinedSpec) -> DataStruct:
             "max_len": spec.max_len,
         },
         "id_space": spaces,
+        "stored_once": _stored_once(spec, frozenset(shown)),
     }
     return DataStruct.from_dict(content)
 
 
+def _stored_once(spec: JoinedSpec, shown: frozenset[str]) -> list[str]:
+    """The names of which no column lies within the impressions."""
+    if spec.group == "none":
+        return []
+    made_of = {"user_id": {spec.user}, "time": {spec.time}}
+    for name in (*spec.cat_feature, *spec.dense_feature, *spec.multi_feature):
+        made_of.setdefault(name, set()).add(name)
+    made_of.pop(_LABEL, None)  # each impression has its own
+    return [name for name, columns in made_of.items() if not columns & shown]
+
+
 class _Task(NamedTuple):
     spec: JoinedSpec
+    schema: DataStruct
     file: SourceFile
     target: str  # the folder of its parts, each named by its day, with a note of what they hold
 
@@ -176,24 +198,24 @@ def _note(task: _Task) -> dict[str, dict[str, Any]]:
 
 def _encode_file(task: _Task, report: Callable[[int, float], None]) -> None:
     """Makes the parts of a file."""
-    spec, file, target = task
-    structure = schema(spec)
+    spec, structure, file, target = task
     entries: dict[int, dict[str, Any]] = {}
     with staged_directory(target) as staging:
         parts = _Parts(staging, spec.compression)
         for piece in pieces(spec, file):
+            _check_shown(task, piece)
             described = day_entry.describe(structure, piece.samples)
             for day, of_day in described.groupby(piece.days):
                 added = [entries[day]] if day in entries else []
                 entries[day] = day_entry.combined([*added, day_entry.entry_of(of_day)])
-            count = len(piece.days)
+            edges = piece.samples.edges
             serialised = records.encode(structure, piece.samples)
-            samples = zip(serialised, piece.days.tolist(), strict=True)
-            for begin in range(0, count, _REPORTED_ROWS):
-                for record, day in itertools.islice(samples, _REPORTED_ROWS):
+            made = zip(serialised, piece.days[edges[:-1]].tolist(), strict=True)
+            for begin in range(0, len(edges) - 1, _REPORTED):
+                for record, day in itertools.islice(made, _REPORTED):
                     parts[day].write(record)
-                rows = min(_REPORTED_ROWS, count - begin)
-                report(rows, piece.read_bytes * rows / count)
+                rows = int(edges[begin:][: _REPORTED + 1][-1] - edges[begin])
+                report(rows, piece.read_bytes * rows / len(piece.days))
         parts.close()
         note = {
             str(day): {
@@ -203,6 +225,18 @@ def _encode_file(task: _Task, report: Callable[[int, float], None]) -> None:
             for day, entry in entries.items()
         }
         write_json(posixpath.join(staging, _NOTE), note)
+
+
+def _check_shown(task: _Task, piece: Piece) -> None:
+    """The impressions of all files hold the same of what a record may store once."""
+    once, expected = _stored_once(task.spec, piece.shown), list(task.schema.stored_once)
+    for name in once + expected:
+        if (name in once) != (name in expected):
+            here, there = ("beside", "within") if name in once else ("within", "beside")
+            raise DataError(
+                f"{task.file.path}: {name!r} lies {here} {task.spec.impressions!r}, and {there} it "
+                'in the first file; make them alike, or say "group": "none"'
+            )
 
 
 class _Parts(dict):

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,11 @@ from diffumin_tf.prepare.times import DAY_MS, FIRST_YEAR, HOUR_MS, LAST_YEAR, UN
 NEWER, ORDER = "newer", "order"  # columns of the impressions
 _PIECE_VALUES = 1_000_000  # of the longest column
 _MOST_ROWS = 8192
+_DAYS = 10**8  # more than a day yyyymmdd
+_MATRICES, _LISTED = (
+    ("label", "auxiliary_info", "cat_feature", "dense_feature"),
+    ("sequences", "multi"),
+)
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 _Index = np.ndarray | slice  # the entry of a column that a sample has
@@ -29,18 +34,20 @@ class Piece(NamedTuple):
 
     Attributes:
         days: int64 [n], yyyymmdd.
-        order: int64 [n], or None.
+        order: int64 [n], by which samples that share no record stand in the file; or None.
+        shown: the columns that lie within the impressions.
         read_bytes: how much of the file this piece is, about.
     """
 
     samples: SampleColumns
     days: np.ndarray
     order: np.ndarray | None
+    shown: frozenset[str]
     read_bytes: float
 
 
 def pieces(spec: JoinedSpec, file: SourceFile) -> Iterator[Piece]:
-    """Reads a Parquet file; all of it in one piece when its impressions have an `order`.
+    """Reads a Parquet file; all of it in one piece when each sample has a place in its order.
 
     Raises:
         DataError: says file, row, column and value of what is wrong.
@@ -61,6 +68,19 @@ def first_piece(spec: JoinedSpec, file: SourceFile) -> Piece | None:
             return next(_pieces(spec, source, file), None)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file.path}: cannot be read: {error}") from None
+
+
+def shown_columns(spec: JoinedSpec, file: SourceFile) -> list[str]:
+    """The columns of a file that lie within its impressions; [] where it has none."""
+    try:
+        with file.open() as source:
+            columns = pq.read_schema(source)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file.path}: cannot be read: {error}") from None
+    if spec.impressions not in columns.names:
+        return []
+    kind = columns.field(spec.impressions).type
+    return [field.name for field in kind.value_type] if _is_list_of_structs(kind) else []
 
 
 def local_days(time_ms: np.ndarray, utc_offset_hours: float) -> np.ndarray:
@@ -134,7 +154,7 @@ class _Rows:
             self._row: np.ndarray = np.arange(len(columns[spec.user]))
             return
         lists = columns[spec.impressions]
-        if not (_is_list(lists.type) and pa.types.is_struct(lists.type.value_type)):
+        if not _is_list_of_structs(lists.type):
             raise DataError(f"{file}: {spec.impressions} must be a list of structs: {lists.type}")
         self._row = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
         structs = pc.list_flatten(lists)
@@ -159,7 +179,8 @@ class _Rows:
             multi={name: self._several(name) for name in spec.multi_feature},
         )
         order = self._whole(ORDER, "must be a whole number") if ORDER in self._shown else None
-        return Piece(columns, self._days(time_ms), order, read_bytes)
+        piece = Piece(columns, self._days(time_ms), order, frozenset(self._shown), read_bytes)
+        return _grouped(piece, self._row) if spec.group == "user_day" else piece
 
     def _find(self, name: str, fits: Callable, what: str) -> tuple[pa.Array, _Index]:
         """A column, and the entry of it that each sample has."""
@@ -294,6 +315,10 @@ def _is_list(kind: pa.DataType) -> bool:
     return any(test(kind) for test in _LISTS)
 
 
+def _is_list_of_structs(kind: pa.DataType) -> bool:
+    return _is_list(kind) and pa.types.is_struct(kind.value_type)
+
+
 def _is_list_of_values(kind: pa.DataType) -> bool:
     return _is_list(kind) and values.is_value(kind.value_type)
 
@@ -302,26 +327,55 @@ def _is_time(kind: pa.DataType) -> bool:
     return pa.types.is_timestamp(kind) or values.is_number(kind)
 
 
+def _grouped(piece: Piece, row: np.ndarray) -> Piece:
+    """The samples of a row and day side by side, in ascending order; so are those that are first.
+
+    Args:
+        row: int64 [n], of the file.
+    """
+    order = np.arange(len(row)) if piece.order is None else piece.order
+    _, group = np.unique(row * _DAYS + piece.days, return_inverse=True)
+    by_group = np.lexsort((order, group))
+    first = order[by_group[np.unique(group[by_group], return_index=True)[1]]]
+    place = np.lexsort((order, group, first[group]))
+    taken = _taken(piece, place)
+    taken.samples.group = group[place]
+    return taken._replace(order=None)
+
+
 def _in_order(found: Sequence[Piece]) -> Piece:
     """The samples of pieces in ascending order; the ids of histories stay as they are."""
-    order = np.concatenate([piece.order for piece in found])
-    rows = np.argsort(order, kind="stable")
 
-    def in_order(arrays) -> np.ndarray:
-        return np.concatenate(list(arrays))[rows]
+    def joined(arrays) -> np.ndarray:
+        return np.concatenate(list(arrays))
 
-    def lists(group: str) -> dict[str, tuple[np.ndarray, ...]]:
+    def lists(kind: str) -> dict[str, tuple[np.ndarray, ...]]:
         result = {}
-        for name in getattr(found[0].samples, group):
-            each = [spans(getattr(piece.samples, group)[name]) for piece in found]
+        for name in getattr(found[0].samples, kind):
+            each = [spans(getattr(piece.samples, kind)[name]) for piece in found]
             before = itertools.accumulate((len(ids) for ids, _, _ in each), initial=0)
             shifted = [(a + n, b + n) for (_, a, b), n in zip(each, before, strict=False)]
-            start, stop = (in_order(edges) for edges in zip(*shifted, strict=True))
-            result[name] = np.concatenate([ids for ids, _, _ in each]), start, stop
+            start, stop = (joined(edges) for edges in zip(*shifted, strict=True))
+            result[name] = joined(ids for ids, _, _ in each), start, stop
         return result
 
-    groups = ("label", "auxiliary_info", "cat_feature", "dense_feature")
-    columns = {g: in_order(getattr(piece.samples, g) for piece in found) for g in groups}
-    columns |= {group: lists(group) for group in ("sequences", "multi")}
-    days = in_order(piece.days for piece in found)
-    return Piece(SampleColumns(**columns), days, order[rows], sum(p.read_bytes for p in found))
+    columns = {g: joined(getattr(piece.samples, g) for piece in found) for g in _MATRICES}
+    columns |= {kind: lists(kind) for kind in _LISTED}
+    whole = found[0]._replace(
+        samples=SampleColumns(**columns),
+        days=joined(piece.days for piece in found),
+        order=joined(piece.order for piece in found),
+        read_bytes=sum(piece.read_bytes for piece in found),
+    )
+    return _taken(whole, np.argsort(whole.order, kind="stable"))
+
+
+def _taken(piece: Piece, place: np.ndarray) -> Piece:
+    """Some samples of a piece."""
+    samples = piece.samples
+    columns: dict[str, Any] = {group: getattr(samples, group)[place] for group in _MATRICES}
+    for kind in _LISTED:
+        each = ((name, spans(lists)) for name, lists in getattr(samples, kind).items())
+        columns[kind] = {name: (ids, a[place], b[place]) for name, (ids, a, b) in each}
+    order = None if piece.order is None else piece.order[place]
+    return piece._replace(samples=SampleColumns(**columns), days=piece.days[place], order=order)

@@ -27,7 +27,7 @@ _MUCH_MISSING = 0.05
 
 
 # Of the records: `manifest.json` has them beside "data", which is about the raw tables.
-_OF_RECORDS = ("history_length", "empty_histories", "missing", "days")
+_OF_RECORDS = ("history_length", "empty_histories", "missing", "days", "group")
 
 
 def facts_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,6 +155,9 @@ def _sentences(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f" {count(total['examples'])} impressions, click rate {total['click_rate']}"
             f"{left_out}",
         )
+        if group := facts.get("group"):
+            of = "a user and day" if group == "user_day" else "one impression"
+            yield "records", f"{count(total['records'])}, each of {of}"
     if facts.get("allowed"):
         yield "allowed", ", ".join(facts["allowed"])
 

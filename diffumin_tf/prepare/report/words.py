@@ -94,12 +94,19 @@ def missing_by_field(facts: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def total_of_days(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """First and last day, number of days, examples, clicks, click rate; {} where none is known."""
+    """First and last day, number of days, examples, records, …; {} where none is known."""
     days = facts.get("days", {})
     if not days:
         return {}
     examples = sum(day.get("examples", 0) for day in days.values())
+    records = sum(day.get("records", 0) for day in days.values())
     clicks = sum(day.get("clicks", 0) for day in days.values())
     rate = f"{clicks / examples:.4f}" if examples else NOTHING
     ends = {"first": min(days), "last": max(days), "days": len(days)}
-    return {**ends, "examples": examples, "clicks": clicks, "click_rate": rate}
+    return {
+        **ends,
+        "examples": examples,
+        "records": records,
+        "clicks": clicks,
+        "click_rate": rate,
+    }

@@ -8,7 +8,7 @@ from pydantic import Field as Key
 from diffumin_tf.config.strict import Day, validate
 from diffumin_tf.errors import ConfigError, did_you_mean_of
 from diffumin_tf.files import read_json
-from diffumin_tf.prepare.spec.common import Names, RecordSpec, TableSpec
+from diffumin_tf.prepare.spec.common import GroupSpec, Names, RecordSpec, TableSpec
 from diffumin_tf.prepare.spec.joined import JoinedSpec
 from diffumin_tf.prepare.spec.tables import TablesSpec
 from diffumin_tf.synthetic.log import LogSpec
@@ -36,7 +36,7 @@ class ElemeSpec(TableSpec):
     missing: list[str] = ["-99", "-1", "null", "NULL"]
 
 
-class SyntheticSpec(LogSpec, RecordSpec):
+class SyntheticSpec(LogSpec, RecordSpec, GroupSpec):
     """A spec of the adapter `synthetic`, which needs no input: a log whose truth is known."""
 
     adapter: Literal["synthetic"]

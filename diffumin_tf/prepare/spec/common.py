@@ -32,6 +32,16 @@ class RecordSpec(StrictModel):
     compression: Literal["", "GZIP"] = ""
 
 
+class GroupSpec(StrictModel):
+    """What every adapter takes that knows which impressions share a history.
+
+    Attributes:
+        group: whether the impressions of a user and day share a record, or have one each.
+    """
+
+    group: Literal["user_day", "none"] = "user_day"
+
+
 # What is refused unless `allow` names it; docs/data.md says when.
 Refusal = Literal[
     "time_range",

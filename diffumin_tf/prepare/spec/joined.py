@@ -1,14 +1,14 @@
 """The spec of the adapter `joined`."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 
 from diffumin_tf.errors import did_you_mean
-from diffumin_tf.prepare.spec.common import FeaturesSpec, Label, Name
+from diffumin_tf.prepare.spec.common import FeaturesSpec, GroupSpec, Label, Name
 
 
-class JoinedSpec(FeaturesSpec):
+class JoinedSpec(FeaturesSpec, GroupSpec):
     """A spec of the adapter `joined`, which reads Parquet that an engine joined.
 
     A row is a (user, day): columns of the user, `impressions` (a list of structs: label, time,
@@ -28,6 +28,19 @@ class JoinedSpec(FeaturesSpec):
     missing: list[str] = []
     compression: Literal["", "GZIP"] = ""
     allow: list[Literal["time_range", "own_item"]] = []
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _alone(cls, content: Any) -> Any:
+        """Rows that are impressions do not say what they share."""
+        if not isinstance(content, dict) or content.get("impressions", "") is not None:
+            return content
+        if content.get("group", "none") != "none":
+            raise ValueError(
+                f"group: {content['group']!r} needs rows that list their impressions; "
+                'with "impressions": null leave it out'
+            )
+        return {**content, "group": "none"}
 
     @pydantic.model_validator(mode="after")
     def _names_fit(self) -> "JoinedSpec":

@@ -19,7 +19,8 @@ An example with every key::
       "dense_feature": ["fans"],
       "behaviour": ["video", "author", "tag", "watched"],
       "max_len": 100, "spaces": {}, "utc_offset_hours": 8, "days": ["20220425", "20220508"],
-      "missing": ["-1"], "max_bad_fraction": 0.01, "allow": [], "compression": ""
+      "missing": ["-1"], "max_bad_fraction": 0.01, "allow": [], "compression": "",
+      "group": "user_day"
     }
 """
 
@@ -32,7 +33,7 @@ from pydantic import Field as Key
 
 from diffumin_tf.config.strict import Day, StrictModel
 from diffumin_tf.errors import did_you_mean
-from diffumin_tf.prepare.spec.common import FeaturesSpec, Label, Name, Number, TableSpec
+from diffumin_tf.prepare.spec.common import FeaturesSpec, GroupSpec, Label, Name, Number, TableSpec
 
 
 class FieldRule(StrictModel):
@@ -137,7 +138,7 @@ class SideTable(_Table):
     key: Name
 
 
-class TablesSpec(TableSpec, FeaturesSpec):
+class TablesSpec(TableSpec, FeaturesSpec, GroupSpec):
     """A spec of the adapter `tables`; the module docstring shows one."""
 
     adapter: Literal["tables"] = "tables"

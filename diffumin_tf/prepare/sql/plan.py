@@ -60,12 +60,7 @@ class Plan(RowPlan):
             bucket: the condition on `_bucket` that is part of it.
         """
         spec, shown, d = self.spec, self.spec.impressions, self.dialect
-        # Without a number for the place of a row, samples are written in the order of their time.
-        order = "s._row" if d.row_is_number else "s._t"
-        sample = {"order": order, "label": "s._label", "time": "s._t"}
-        sample |= {"newer": "s._most - s._seen", shown.item: "s._i"}
-        sample |= self.features_of(shown, "s") | self.features_of(spec.items, "item")
-        listed = d.listed(d.struct(sample), "s._row")
+        listed = d.listed(d.struct(self.of_impression), "s._row")
         item = "LEFT JOIN item ON item._key = s._i" if spec.items else ""
         length = f"_most - greatest(_least - {spec.max_len}, 0)"
         user_day = "OVER (PARTITION BY _u, _day)"
@@ -96,6 +91,16 @@ class Plan(RowPlan):
             f"SELECT {self._named(columns)}\n"
             f"FROM g LEFT JOIN h ON h._u = g._u AND h._day = g._day {person}"
         )
+
+    @property
+    def of_impression(self) -> dict[str, str]:
+        """What the joined form has of each impression; columns of `sample` and `item` by name."""
+        # Without a number for the place of a row, samples are written in the order of their time.
+        order = "s._row" if self.dialect.row_is_number else "s._t"
+        shown = self.spec.impressions
+        sample = {"order": order, "label": "s._label", "time": "s._t"}
+        sample |= {"newer": "s._most - s._seen", shown.item: "s._i"}
+        return sample | self.features_of(shown, "s") | self.features_of(self.spec.items, "item")
 
     @property
     def behaviours(self) -> dict[str, str]:

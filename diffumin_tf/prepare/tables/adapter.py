@@ -43,7 +43,8 @@ def prepare_tables(
             _say("reading and looking at the tables")
             join = Join(spec, input_dir, engine, work)
             digests = digests_of_days(join.plan, engine)
-            output = Partitions(output_dir, joined.schema(encoded), spec, digests.get)
+            schema = joined.schema(encoded, join.plan.of_impression)
+            output = Partitions(output_dir, schema, spec, digests.get)
             kept = [day for day in join.days if day in output.entries]
             if kept and (spec.users or spec.items):
                 join.facts["warnings"].append(
@@ -146,5 +147,6 @@ def joined_spec(spec: TablesSpec) -> JoinedSpec:
         missing=spec.missing,
         utc_offset_hours=spec.utc_offset_hours,
         compression=spec.compression,
+        group=spec.group,
         allow=[kind for kind in spec.allow if kind in ("time_range", "own_item")],
     )

@@ -129,7 +129,7 @@ class DuckDBEngine:
             where = f"_day BETWEEN {piece.first} AND {piece.last} AND {bucket}"
             name = f"{piece.first}-{piece.last}-{piece.low:04d}.parquet"
             files.append(posixpath.join(folder, name))
-            query = plan.joined(where, bucket)
+            query = f"{plan.joined(where, bucket)} ORDER BY 2, 1"  # the same bytes every time
             self.execute(f"COPY ({query}) TO {_text(files[-1])} (FORMAT parquet, COMPRESSION zstd)")
         return files
 

@@ -170,7 +170,8 @@ class SparkEngine:
         """Writes the joined form of the days of some pieces, a folder a day; returns the files."""
         days = " OR ".join(f"_day BETWEEN {p.first} AND {p.last}" for p in pieces)
         data = self.execute(plan.joined(f"({days})"))
-        data = data.repartition(len(pieces), "day", data.columns[0])
+        by = "day", data.columns[0]
+        data = data.repartition(len(pieces), *by).sortWithinPartitions(*by)
         try:
             data.write.mode("overwrite").partitionBy("day").parquet(*self._absolute([folder]))
         except _FAILURES as error:

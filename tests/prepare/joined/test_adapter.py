@@ -27,7 +27,7 @@ from tests.prepare.joined_files import (
     write_file,
     write_spec,
 )
-from tests.prepare.prepared import ids, read_samples, visible_files
+from tests.prepare.prepared import ids, read_records, read_samples, visible_files
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ def encoded(monkeypatch):
 
 @pytest.mark.parametrize("piece", [1, 40, 10**6])
 @pytest.mark.parametrize("ordered", [True, False])
-def test_samples_equal_a_search_in_plain_python(tmp_path, monkeypatch, piece, ordered):
+@pytest.mark.parametrize("group", ["none", "user_day"])
+def test_samples_equal_a_search_in_plain_python(tmp_path, monkeypatch, piece, ordered, group):
     monkeypatch.setattr(joined_rows, "_PIECE_VALUES", piece)
     content = rows(users=30, days=(0, 1, 3))
     table = columns(content)
@@ -66,12 +67,50 @@ def test_samples_equal_a_search_in_plain_python(tmp_path, monkeypatch, piece, or
         ]
         table["impressions"] = pa.array(kept)
     write_file(tmp_path, "in/log.parquet", content, **table)
-    manifest = prepare(write_spec(tmp_path), str(tmp_path / "in"), str(tmp_path / "out"))
+    spec = write_spec(tmp_path, group=group)
+    manifest = prepare(spec, str(tmp_path / "in"), str(tmp_path / "out"))
     assert list(manifest["days"]) == [day_name(day) for day in (0, 1, 3)]
+    assert manifest["group"] == group
+
+    def in_order(pairs):
+        return sorted(pairs, key=lambda pair: pair[0]) if ordered else pairs
+
     for day in (0, 1, 3):
-        samples = expected(content, day)
-        samples = sorted(samples, key=lambda pair: pair[0]) if ordered else samples
-        assert read_samples(tmp_path / "out", day_name(day)) == [sample for _, sample in samples]
+        if group == "none":
+            records = [[pair] for pair in in_order(expected(content, day))]
+        else:
+            records = [in_order(expected([row], day)) for row in content]
+            records = [pairs for pairs in records if pairs]
+            if ordered and piece > 40:  # groups are in order within a piece
+                records.sort(key=lambda pairs: pairs[0][0])
+        found = read_records(tmp_path / "out", day_name(day))
+        wanted = [[sample for _, sample in pairs] for pairs in records]
+        if group == "user_day" and ordered and piece <= 40:
+            found, wanted = sorted(found, key=str), sorted(wanted, key=str)
+        assert found == wanted
+        counts = manifest["days"][day_name(day)]
+        assert (counts["records"], counts["examples"]) == (len(found), sum(map(len, found)))
+
+
+@pytest.mark.parametrize("field", ["city", "tags", "price"])
+def test_what_lies_beside_the_impressions_is_stored_once_in_all_files(tmp_path, field):
+    write_file(tmp_path, "in/a.parquet", rows())
+    content, out = rows(seed=1), str(tmp_path / "out")
+    for row in content:
+        for shown in row["impressions"] or ():
+            if field == "price":
+                shown.pop(field)
+            else:
+                shown[field] = row[field]
+    impressions = pa.array([row["impressions"] for row in content])
+    other = pa.array([1.0] * len(content)) if field == "price" else None
+    write_file(tmp_path, "in/b.parquet", content, **{field: other, "impressions": impressions})
+    here, there = ("beside", "within") if field == "price" else ("within", "beside")
+    message = f"b.parquet: '{field}' lies {here} 'impressions', and {there} it in the first file"
+    with pytest.raises(DataError, match=message):
+        prepare(write_spec(tmp_path), str(tmp_path / "in"), out)
+    assert prepare(write_spec(tmp_path, group="none"), str(tmp_path / "in"), out)["rows_written"]
+    assert DataStruct.load(f"{out}/data_struct.json").stored_once == ()
 
 
 def test_a_row_may_be_an_impression(tmp_path):
@@ -86,7 +125,8 @@ def test_a_row_may_be_an_impression(tmp_path):
     names["spaces"] = {}
     spec = write_spec(tmp_path, **names, impressions=None, time_unit=None)
     write_file(tmp_path, "in/log.parquet", [], **{**dict.fromkeys(columns([])), **table})
-    prepare(spec, str(tmp_path / "in"), str(tmp_path / "out"))
+    manifest = prepare(spec, str(tmp_path / "in"), str(tmp_path / "out"))
+    assert (manifest["group"], manifest["records"]) == ("none", 2)
     first, second = read_samples(tmp_path / "out", "20220501")
     assert first["sku_list"] == ids("sku", "7", "8", "9") and second["sku_list"] == []
     assert (first["label"], second["label"]) == ([1], [0])
@@ -116,6 +156,7 @@ def test_a_file_is_a_part_and_the_work_folder_goes(log):
     assert set(os.listdir(log[2])) == {"20220501", "20220502", *others}
     schema = DataStruct.load(f"{log[2]}/data_struct.json")
     assert schema.multi_feature == ("tags", "genres") and schema.id_space("brand_list") == "maker"
+    assert schema.stored_once == ("user_id", "uid", "city", "age", "tags")
 
 
 def test_two_processes_slices_and_object_store_addresses_make_the_same_bytes(log, tmp_path):
@@ -302,6 +343,8 @@ def test_what_cannot_be_right_is_one_error_and_leaves_nothing(tmp_path, table, t
         ({"spaces": {"skus": "sku"}}, "there is no field 'skus'; did you mean 'sku'"),
         ({"files": "*.pq"}, "no file fits '\\*.pq'; there are log.parquet"),
         ({"parts": 2}, "unknown key 'parts'"),
+        ({"impressions": None, "group": "user_day"}, "group: 'user_day' needs rows that list"),
+        ({"group": "user"}, "group: Input should be 'user_day' or 'none', got 'user'"),
     ],
 )
 def test_a_spec_that_does_not_fit_is_one_error(tmp_path, changes, trouble):

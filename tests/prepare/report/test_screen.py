@@ -63,9 +63,10 @@ FACTS = {
     },
     "heavy_users": [{"user": EVIL, "events": 0.0308}],
     "days": {
-        "20240301": {"examples": 1200, "clicks": 300, "click_rate": 0.25},
-        "20240302": {"examples": 800, "clicks": 100, "click_rate": 0.125},
+        "20240301": {"examples": 1200, "records": 400, "clicks": 300, "click_rate": 0.25},
+        "20240302": {"examples": 800, "records": 250, "clicks": 100, "click_rate": 0.125},
     },
+    "group": "user_day",
     "warnings": [f"first {EVIL}", "second: " + "long " * 30 + "end"],
     "allowed": ["own_item"],
 }
@@ -95,6 +96,7 @@ missing      city 31.0 %, brand 12.0 %
 new          10.7 % of the candidates and 2.4 % of the users of 20240302
 days         2 from 20240301 to 20240302: 2,000 impressions, click rate 0.2000; 9 of other days left
              out
+records      650, each of a user and day
 allowed      own_item
 warning: first {EVIL}
 warning: second: {"long " * 30}end"""
@@ -165,7 +167,8 @@ def test_the_page_shows_every_fact(tmp_path):
         ),
         *("mean min p50 max 43.2 0 40 1,234", "city 31.0 % brand 12.0 % price <0.1 %"),
         *("Never missing: sku.", f"{EVIL} 3.1 %", "20240302 800 100 0.1250 10.7 % 2.4 %"),
-        *("impressions 2,000 clicks 400 click rate 0.2000", f"first {EVIL}", "long end"),
+        "impressions 2,000 records, of a user and day 650",
+        *("clicks 400 click rate 0.2000", f"first {EVIL}", "long end"),
         "Allowed by the configuration: own_item",
     ):
         assert shown in text, shown

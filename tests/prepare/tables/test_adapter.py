@@ -19,13 +19,14 @@ from tests.prepare.small_tables import DAY, FILES, SPEC, T0, write_spec
 
 def test_a_record_holds_joined_features_and_the_point_in_time_history(tables):
     prepare(*tables)
-    sample = read_samples(tables[2], "20220425")[3]  # ann, 3, T0 + 7
+    sample = read_samples(tables[2], "20220425")[2]  # ann, 3, T0 + 7
     expected = {
         **{"uid": "ann", "vid": "3", "author": "x", "tag": "", "length": "2", "length_class": "1"},
         **{"city": "a,b", "tab": "feed", "hour": "7", "weekday": "0"},
     }
     schema = DataStruct.load(f"{tables[2]}/data_struct.json")
     assert schema.cat_feature == tuple(expected)
+    assert schema.stored_once == ("user_id", "uid", "city", *SPEC["dense_feature"])
     for position, (name, text) in enumerate(expected.items()):
         assert sample["cat_feature"][position] == ids(schema.id_space(name), text)[0], name
     assert sample["label"] == [1]
@@ -57,11 +58,13 @@ def test_ties_follow_the_order_columns_then_the_tables_then_the_lines(tmp_path):
         "max_len": 40,
     }
     prepare(write_spec(tmp_path, spec), str(tmp_path), str(tmp_path / "out"))
-    samples = read_samples(tmp_path / "out", "20220424")
+    samples = {s["cat_feature"][0]: s for s in read_samples(tmp_path / "out", "20220424")}
     for now, _, _, _, n in shown:
         past = [e for e in (*events, *shown) if e[4] % 3 == n % 3 and e[0] < now]
         newest = sorted(past, reverse=True)[:40]
-        assert samples[n]["v_list"] == ids("v", *(f"{'es'[e[1]]}{e[4]}" for e in newest))
+        assert samples[ids("v", f"s{n}")[0]]["v_list"] == ids(
+            "v", *(f"{'es'[e[1]]}{e[4]}" for e in newest)
+        )
 
 
 def test_missing_values_become_0(tables):
@@ -70,7 +73,7 @@ def test_missing_values_become_0(tables):
         return [name for name, i in ids_by_name if i == 0]
 
     prepare(*tables)
-    _, bob, ann, _ = read_samples(tables[2], "20220425")
+    _, ann, _, bob = read_samples(tables[2], "20220425")
     assert missing(ann) == ["length", "length_class", "tab"]
     assert missing(bob) == ["length", "length_class", "city"] and bob["dense_feature"] == [-5, 0]
     assert bob["vid_list"] == ids("vid", "7") and bob["watched_list"] == [0]
@@ -79,10 +82,10 @@ def test_missing_values_become_0(tables):
     assert cat["vid_list"] == [] and cat["dense_feature"] == [0, 0]
 
 
-def test_records_keep_the_order_of_the_file_and_the_manifest_counts_its_rows(tables):
+def test_users_of_a_day_keep_the_order_of_the_file_and_the_manifest_counts_its_rows(tables):
     manifest = prepare(*tables)
     first, second = (read_samples(tables[2], day) for day in ("20220425", "20220426"))
-    assert [s["auxiliary_info"][0] for s in first] == ids("uid", "ann", "bob", "ann", "ann")
+    assert [s["auxiliary_info"][0] for s in first] == ids("uid", "ann", "ann", "ann", "bob")
     assert [s["auxiliary_info"][0] for s in second] == ids("uid", "cat", "ann")
     # Only impressions that `keep_where` keeps are behaviours.
     assert second[1]["vid_list"] == ids("vid", "3", "1", "2")
