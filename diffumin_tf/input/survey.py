@@ -85,6 +85,13 @@ def look(
     found = list(check.read(first_records(files, check.cuts), files))
     places = [f"{file}: record {number}" for file, number, _ in found]
     serialised, grouped = [sample for _, _, sample in found], check.grouped(files)
+    fixed = [name for name in layout.behaviours if schema.sequence(name).start is not None]
+    if grouped and fixed:
+        raise DataError(
+            f"{files[0]}: records may be of several impressions (key {NEWER!r}), but the history "
+            f"{fixed[0]!r} lies in columns of cat_feature, which cannot be shared; write a list "
+            f'under a key of its own ("sequence_feature" in {schema.source})'
+        )
     try:
         records = tf.constant(serialised)
         raw = parse(schema, records, chunks=whole(records) if grouped else None)
