@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from benchmarks.contenders import PRODUCT, REFERENCE, TRAINING, steps
+from benchmarks.contenders import PRODUCT, REFERENCE, TRAINING, Step, steps
 from benchmarks.measuring import in_fresh_process, table
 from benchmarks.samples import random_batch
 from benchmarks.settings import Plan, Setting
+from diffumin_tf.input.batch import Batch
 
 # What runs beside what differs from step to step, and with it the peak.
 _STEPS, _REPEATS = 2, 12
@@ -18,19 +19,19 @@ _RESET_PEAK = "5"  # what proc(5) says resets VmHWM
 _M_MMAP_THRESHOLD, _MAPPED_FROM = -3, 2**16  # of mallopt(3); bytes
 # With oneDNN, TensorFlow keeps what it once had in a pool, and a step that needs no more than the
 # one before it would seem to need nothing.
-_WITHOUT_POOL = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+WITHOUT_POOL = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 def measure(plan: Plan, say: Callable[[str], None]) -> dict | None:
     """Peaks of both contenders by L, and their ratios; None where memory cannot be observed."""
-    if not _gpu() and not _CLEAR_REFS.exists():
+    if not observable():
         say(f"memory: left out, because this system has no {_CLEAR_REFS}")
         return None
     settings, peaks = [plan.standard.at(length) for length in sorted(plan.lengths)], {}
     for contender in (PRODUCT, REFERENCE):
         say(f"memory: training steps of the {contender}, in a process of its own")
         peaks[contender] = in_fresh_process(
-            peaks_of_steps, contender, settings, variables=_WITHOUT_POOL
+            peaks_of_steps, contender, settings, variables=WITHOUT_POOL
         )
     rows, ratios = [], {}
     for setting, product, reference in zip(settings, *peaks.values(), strict=True):
@@ -58,20 +59,29 @@ def tables(result: dict | None) -> list[str]:
 
 def peaks_of_steps(contender: str, settings: Sequence[Setting]) -> list[int]:
     """Bytes of the highest peak during training steps above the level before them, by setting."""
+    return [
+        peak_of(steps(contender, setting)[TRAINING], random_batch(setting, 0))
+        for setting in settings
+    ]
+
+
+def peak_of(step: Step, batch: Batch) -> int:
+    """Bytes of the highest peak during steps on a batch above the level before them."""
     _return_freed_memory()
-    peaks = []
-    for setting in settings:
-        step, batch = steps(contender, setting)[TRAINING], random_batch(setting, 0)
-        step(batch)  # prepares the graph, which is no part of a step
-        above = []
-        for _ in range(_REPEATS):
-            before = _level()
-            _reset_peak()
-            for _ in range(_STEPS):
-                step(batch)
-            above.append(_peak() - before)
-        peaks.append(max(above))
-    return peaks
+    step(batch)  # prepares the graph, which is no part of a step
+    above = []
+    for _ in range(_REPEATS):
+        before = _level()
+        _reset_peak()
+        for _ in range(_STEPS):
+            step(batch)
+        above.append(_peak() - before)
+    return max(above)
+
+
+def observable() -> bool:
+    """Whether this system tells the peak of a process."""
+    return _gpu() or _CLEAR_REFS.exists()
 
 
 def _return_freed_memory() -> None:

@@ -43,7 +43,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict:
             files = write_records(posixpath.join(folder, name), setting.schema, ids, of_name)
             sizes[name] = sum(tf.io.gfile.stat(file).length for file in files) / len(of_name)
             if name != "short":
-                batches = _batches(setting, files, rows_of)
+                batches = batches_of(setting, files, rows_of)
                 rows.append({"histories": name, **_speeds(plan, batches, update, len(of_name))})
     return {"rows": rows, "bytes_per_record": sizes}
 
@@ -70,9 +70,11 @@ def tables(result: dict) -> list[str]:
     ]
 
 
-def _batches(setting: Setting, files: list[str], rows_of: Callable) -> tf.data.Dataset:
+def batches_of(setting: Setting, files: list[str], rows_of: Callable) -> tf.data.Dataset:
+    """The batches of one epoch, in order."""
     config = setting.config
-    path = FeaturePath(setting.schema, setting.layout, _LENGTH, rows_of, config.buckets)
+    length = setting.length
+    path = FeaturePath(setting.schema, setting.layout, length, rows_of, config.buckets)
     # Not shuffled: with so few records, filling the buffer would be all there is to see.
     batches = Batches(files, setting.schema, path, setting.batch_size, config.user_column)
     return batches.dataset()
@@ -85,17 +87,17 @@ def _speeds(plan: Plan, batches: tf.data.Dataset, update: Callable, samples: int
     passes = plan.passes + 1  # the first one warms up
     in_memory = list(batches)
     train(in_memory[0])  # compiles
-    read = _pass_speed(batches.repeat(passes), samples, lambda batch: None)
-    training = _pass_speed((batch for _ in range(passes) for batch in in_memory), samples, train)
+    read = pass_speed(batches.repeat(passes), samples, lambda batch: None)
+    training = pass_speed((batch for _ in range(passes) for batch in in_memory), samples, train)
     return {
         "read": read,
         "training": training,
-        "end_to_end": _pass_speed(batches.repeat(passes), samples, train),
+        "end_to_end": pass_speed(batches.repeat(passes), samples, train),
         "ratio": read.median / training.median,
     }
 
 
-def _pass_speed(batches: Iterable, samples: int, use: Callable) -> Spread:
+def pass_speed(batches: Iterable, samples: int, use: Callable) -> Spread:
     """Samples a second, pass by pass; the first pass warms up."""
     seconds, seen, start = [], 0, time.perf_counter()
     for batch in batches:

@@ -28,6 +28,7 @@ from benchmarks import (
     product_alone,
     serving,
     speed,
+    stored_once,
 )
 from benchmarks.settings import QUICK, Plan
 from diffumin_tf.files import write_json
@@ -38,6 +39,7 @@ STAGES = {
     "memory": memory,
     "product_alone": product_alone,
     "pipeline": pipeline,
+    "stored_once": stored_once,
     "breakdown": breakdown,
     "serving": serving,
 }

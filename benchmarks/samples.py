@@ -10,7 +10,7 @@ import tensorflow as tf
 from benchmarks.settings import Setting
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.input import records
-from diffumin_tf.input.batch import Batch, HistoryGroup
+from diffumin_tf.input.batch import Batch, HistoryGroup, Windows
 
 # Popularity of rank r is about r^-0.8, so that the first r ranks draw a share of (r / rows)^0.2.
 _POPULARITY_POWER = 5
@@ -31,6 +31,25 @@ def random_batch(setting: Setting, seed: int) -> Batch:
         user=tf.range(1, size + 1, dtype=tf.int64),
         label=tf.constant(rng.integers(0, 2, size), tf.float32),
     )
+
+
+def shared_batch(setting: Setting, impressions: int, seed: int) -> Batch:
+    """The same, but so many samples of a user follow one another and share a history.
+
+    Each of them sees as many behaviours, the later ones one more recent one each.
+    """
+    batch, size = random_batch(setting, seed), setting.batch_size
+    users = -(-size // impressions)
+    length = setting.length + impressions - 1
+    shape = (users, length, len(setting.layout.behaviours))
+    rows = tf.constant(draw_rows(np.random.default_rng(seed), setting.rows, shape))
+    sample = tf.range(size)
+    at = tf.reshape(tf.minimum(tf.range(users * impressions), size - 1), [users, impressions])
+    first = impressions - 1 - sample % impressions
+    windows = Windows(at, sample, first, first + setting.length)
+    group = HistoryGroup(rows, tf.ones([users, length], tf.bool), sample, windows)
+    user = tf.cast(1 + sample // impressions, tf.int64)
+    return batch._replace(histories=(group,), user=user)
 
 
 def draw_rows(rng: np.random.Generator, rows: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -59,32 +78,53 @@ def mixed_lengths(rng: np.random.Generator, count: int, longest: int) -> np.ndar
 
 
 def random_records(
-    rng: np.random.Generator, schema: DataStruct, ids: np.ndarray, lengths: np.ndarray
+    rng: np.random.Generator,
+    schema: DataStruct,
+    ids: np.ndarray,
+    lengths: np.ndarray,
+    impressions: int = 1,
+    once: bool = False,
 ) -> list[bytes]:
-    """A serialised sample for each length of history, whose ids are as popular as table rows."""
-    count, splits = len(lengths), np.r_[0, np.cumsum(lengths)]
+    """Serialised samples of histories of given lengths, with ids as popular as table rows.
+
+    Args:
+        impressions: samples of each history; each sees one behaviour more than the one before it,
+            and the first one as many as `lengths` says.
+        once: whether those of a history are one record.
+    """
+    stored, splits = len(lengths), np.r_[0, np.cumsum(lengths + impressions - 1)]
+    count, history = stored * impressions, np.repeat(np.arange(stored), impressions)
+    start = splits[history] + impressions - 1 - np.tile(np.arange(impressions), stored)
+    longest = min(field.max_len for field in schema.sequences.values())
+    stop = np.minimum(splits[history + 1], start + longest)
 
     def draw(*shape: int) -> np.ndarray:
         return ids[draw_rows(rng, len(ids) + 1, shape) - 1]
 
     columns = records.SampleColumns(
         label=rng.integers(0, 2, count),
-        auxiliary_info=rng.integers(1, 2**40, [count, len(schema.auxiliary_info)]),
+        auxiliary_info=rng.integers(1, 2**40, [stored, len(schema.auxiliary_info)])[history],
         cat_feature=draw(count, len(schema.cat_feature)),
         dense_feature=rng.standard_normal([count, len(schema.dense_feature)], np.float32),
-        sequences={name: (draw(splits[-1]), splits) for name in schema.variable_sequences},
+        sequences={name: (draw(splits[-1]), start, stop) for name in schema.variable_sequences},
+        group=history if once else None,
     )
     return list(records.encode(schema, columns))
 
 
 def write_records(
-    folder: str, schema: DataStruct, ids: np.ndarray, lengths: np.ndarray
+    folder: str,
+    schema: DataStruct,
+    ids: np.ndarray,
+    lengths: np.ndarray,
+    impressions: int = 1,
+    once: bool = False,
 ) -> list[str]:
-    """Writes a sample for each length of history; returns the part files."""
+    """Writes samples as `random_records` makes them; returns the part files."""
     tf.io.gfile.makedirs(folder)
     rng = np.random.default_rng(0)
     with records.PartWriter(folder, _PARTS) as writer:
         for start in range(0, len(lengths), _ENCODED_AT_ONCE):
             chunk = lengths[start : start + _ENCODED_AT_ONCE]
-            writer.write(random_records(rng, schema, ids, chunk))
+            writer.write(random_records(rng, schema, ids, chunk, impressions, once))
     return sorted(tf.io.gfile.glob(posixpath.join(folder, records.PART_PREFIX + "*")))

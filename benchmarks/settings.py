@@ -86,6 +86,7 @@ class Plan:
         round_seconds: how long a turn should take.
         records: samples in each data set for the input pipeline.
         passes: timed passes over a data set.
+        impressions: samples of a user, of the stage that stores their history once.
         histories: L at which requests are served.
         candidates: N of a request.
         serve_seconds: how long the requests of one size are measured, and as long their samples.
@@ -101,6 +102,7 @@ class Plan:
     round_seconds: float = 0.5
     records: int = 512
     passes: int = 4
+    impressions: int = 10
     histories: tuple[int, ...] = (50, 1000, 5000)
     candidates: tuple[int, ...] = (1, 100, 500, 1000)
     serve_seconds: float = 8.0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import compare, machine, memory, pipeline, product_alone, run
+from benchmarks import compare, machine, memory, pipeline, product_alone, run, stored_once
 from benchmarks.contenders import graph_setting
 from benchmarks.floor import works
 from benchmarks.measuring import Spread, in_fresh_process, in_turn
@@ -28,7 +28,14 @@ SMALL = (
 TINY = Setting(6, batch_size=4, kept=2, recent=3, rows=50, overrides=tuple(SMALL.split()))
 PLAN = Plan(
     **{"standard": TINY, "eleme": None, "lengths": (6,), "histories": (6,), "breakdown": (6,)},
-    **{"growth": (6, 8), "one_thread": ((3, 4),), "candidates": (1, 3), "records": 8, "passes": 1},
+    **{
+        "growth": (6, 8),
+        "one_thread": ((3, 4),),
+        "candidates": (1, 3),
+        "records": 8,
+        "passes": 1,
+        "impressions": 3,
+    },
     **{"rounds": 2, "round_seconds": 0.01, "serve_seconds": 0.1},
 )
 
@@ -44,13 +51,14 @@ def results(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "Plan", lambda: PLAN)
         patch.setattr(memory, "_REPEATS", 2)
-        patch.setattr(pipeline, "_IDS", 40)  # rows of the table
-        patch.setattr(pipeline, "_LENGTH", 60)
+        for stage in (pipeline, stored_once):
+            patch.setattr(stage, "_IDS", 40)  # rows of the table
+            patch.setattr(stage, "_LENGTH", 60)
+            patch.setattr(stage, "product_model", lambda setting: NO_MODEL)
         patch.setattr(machine, "rates", lambda rows: machine.Rates(1e9, 1e9, 1e9, 1e9))
         # The stage `speed` compiles steps of the product already; here they do nothing.
         patch.setattr(product_alone, "steps", lambda contender, setting: NO_STEPS)
-        patch.setattr(pipeline, "product_model", lambda setting: NO_MODEL)
-        for stage in (memory, product_alone):
+        for stage in (memory, product_alone, stored_once):
             patch.setattr(stage, "in_fresh_process", lambda call, *args, variables: call(*args))
         code = run.main([f"--output={output}"])
     assert code == 0  # nothing that was measured is in the baseline
@@ -66,6 +74,15 @@ def test_a_run_measures_every_stage_and_gives_ratios_that_are_numbers(results):
     assert [row["length"] for row in results["product_alone"]["growth"]] == [6, 8]
     (row,) = results["product_alone"]["one_thread"]
     assert (row["batch_size"], row["infer_timesteps"]) == (3, 4)
+
+
+def test_a_history_that_is_stored_once_is_measured_beside_one_for_each_impression(results):
+    found = results["stored_once"]
+    assert found["impressions"] == 3 and found["speeds"].keys() == {"read", "memory", "disk"}
+    for by_kind in found["speeds"].values():
+        assert by_kind["each"]["median"] > 0 and by_kind["times"]["median"] > 0
+    saved = found["bytes_per_sample"]["each"] - found["bytes_per_sample"]["once"]
+    assert saved == pytest.approx(2 / 3 * 60 * 3 * 9, rel=0.2)  # three fields of ids of 9 bytes
 
 
 def test_every_part_of_a_step_is_timed_beside_its_floor(results):
