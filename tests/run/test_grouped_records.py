@@ -11,6 +11,7 @@ import tensorflow as tf
 from diffumin_tf.comparison import slices
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.export.inputs import recorded_inputs
+from diffumin_tf.input.records import encode
 from diffumin_tf.run import daily
 from diffumin_tf.run.open import create_run, open_run
 from diffumin_tf.run.train import train_run
@@ -127,8 +128,16 @@ def test_an_export_is_warmed_up_and_checked_with_impressions(runs):
     assert [*map(parse, grouped.samples)] == [*map(parse, one.samples)]
     assert len(one.samples) > 100 and grouped.source == one.source
     lines = []
-    runs[0].export(check=True, report=lines.append)
+    export = runs[0].export(check=True, report=lines.append)
     assert any(line.startswith("checked") for line in lines)
+
+    score = tf.saved_model.load(export).signatures["examples"]
+    of_one, of_two = encode(SCHEMA, grouped_samples([(1, 9), (2, 9)]))
+    asked = [tf.constant([record]) for record in (of_one, *expand_all(SCHEMA, [of_one]))]
+    grouped, one = (score(inputs=records)["outputs"].numpy() for records in asked)
+    np.testing.assert_array_equal(grouped, one)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="newer"):
+        score(inputs=tf.constant([of_two]))
 
 
 @pytest.fixture
