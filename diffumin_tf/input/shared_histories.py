@@ -10,14 +10,14 @@ from diffumin_tf.input.batch import HistoryGroup, Windows
 
 
 class SharedHistories(NamedTuple):
-    """U histories of B samples, cut to what their samples see, as rows of the table.
+    """U histories of B samples as rows of the table, and what their samples see of them.
 
     Attributes:
         rows: int32 [T + 1, F], the behaviours of all histories one after the other, and padding.
         mask: bool [T + 1], false where a behaviour is padding.
-        start, length: int32 [U], where the behaviours of each history lie.
+        start, length: int32 [U], where the behaviours of each lie that its samples see.
         samples: int32 [U], how many each has; those of a history follow one another.
-        first, stop: int32 [B], the sample sees behaviours [first, stop) of its history.
+        first, stop: int32 [B], the sample sees behaviours [first, stop) of them.
     """
 
     rows: tf.Tensor
@@ -36,7 +36,7 @@ class SharedHistories(NamedTuple):
         seq_len: int,
         rows_of: Callable[[tf.Tensor], tf.Tensor],
     ) -> "SharedHistories":
-        """Cuts histories, and maps each to rows once.
+        """Maps each history to rows once, and finds what is seen of it.
 
         Args:
             raw: each history field ragged int64 [U, lengths]; of every sample its history,
@@ -45,17 +45,17 @@ class SharedHistories(NamedTuple):
             seq_len: behaviours that a sample sees at most.
         """
         history, newer = raw["record"], raw["newer"]
-        stored, window = [raw[field.name] for field in fields], min(seq_len, fields[0].max_len)
+        stored = _of_equal_lengths([raw[field.name] for field in fields])
+        window = min(seq_len, fields[0].max_len)
         begin = tf.math.segment_min(newer, history)
         end = tf.math.segment_max(newer, history) + window
-        # Records of one impression may have fields of different lengths.
-        end = tf.minimum(end, tf.reduce_max([_lengths(lists) for lists in stored], axis=0))
-        ids = tf.stack([_cut(lists, begin, end) for lists in stored], axis=1)
-        length, first = end - begin, newer - tf.gather(begin, history)
+        length = tf.minimum(end, _lengths(stored[0])) - begin
+        first = newer - tf.gather(begin, history)
+        ids = tf.stack([lists.values for lists in stored], axis=1)
         return cls(
             rows=tf.pad(rows_of(ids), [[0, 1], [0, 0]]),
             mask=tf.pad(tf.reduce_any(ids > 0, axis=1), [[0, 1]]),
-            start=tf.cumsum(length, exclusive=True),
+            start=tf.cast(stored[0].row_starts(), tf.int32) + begin,
             length=length,
             samples=tf.math.segment_sum(tf.ones_like(history), history),
             first=first,
@@ -84,13 +84,20 @@ class SharedHistories(NamedTuple):
         )
 
 
-def _cut(lists: tf.RaggedTensor, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """Values [begin, end) of each list, one after the other; 0 where a list has ended."""
-    start = tf.cast(lists.row_starts(), tf.int32)
-    place = tf.ragged.range(start + begin, start + end).values
-    is_there = place < tf.repeat(start + _lengths(lists), end - begin)
-    values = tf.pad(lists.values, [[0, 1]])
-    return tf.gather(values, tf.where(is_there, place, tf.size(values) - 1))
+def _of_equal_lengths(fields: list[tf.RaggedTensor]) -> list[tf.RaggedTensor]:
+    """The fields of histories, padded with 0; those of records of one impression may differ."""
+    lengths = tf.stack([_lengths(lists) for lists in fields])
+    longest = tf.reduce_max(lengths, axis=0)
+
+    def padded(lists: tf.RaggedTensor) -> tf.RaggedTensor:
+        dense = lists.to_tensor()
+        missing = tf.reduce_max(longest) - tf.shape(dense)[1]
+        dense = tf.pad(dense, [[0, 0], [0, missing]])
+        splits = lists.row_splits.dtype
+        return tf.RaggedTensor.from_tensor(dense, longest).with_row_splits_dtype(splits)
+
+    are_equal = tf.reduce_all(lengths == longest)
+    return tf.cond(are_equal, lambda: fields, lambda: [padded(lists) for lists in fields])
 
 
 def _lengths(lists: tf.RaggedTensor) -> tf.Tensor:
