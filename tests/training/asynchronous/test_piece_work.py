@@ -6,11 +6,13 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
-from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
+from diffumin_tf.input.records import encode
 from diffumin_tf.input.vocabulary import HashedRows
 from diffumin_tf.training.asynchronous.piece_work import AsynchronousState, PieceReader
+from tests.input.grouped import GROUPED_SCHEMA, SIZES, grouped_samples
 from tests.input.part_files import encoded, small_path, small_schema, users_of, write_parts
 from tests.small_log import SCHEMA, write_experiment
 
@@ -47,6 +49,27 @@ def test_pieces_hold_every_record_once(tmp_path, files, pieces):
         for record in tf.data.TFRecordDataset(paths).as_numpy_iterator()
     ]
     assert found != expected and sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("files", [1, 3])
+def test_pieces_of_records_of_several_impressions_hold_every_sample_once(tmp_path, files):
+    samples = grouped_samples([*SIZES * 8, (200, 9)])
+    paths = write_parts(tmp_path / "data", encode(GROUPED_SCHEMA, samples), files)
+    features = Features(candidate=("item",), behaviours=("item_list",))
+    layout = FeatureLayout.of(features, GROUPED_SCHEMA)
+    path = FeaturePath(GROUPED_SCHEMA, layout, 10, HashedRows(997))
+    reader = PieceReader(
+        GROUPED_SCHEMA, path, paths, FileCheck(GROUPED_SCHEMA), 32, 100, 5, 2, "time"
+    )
+    found = []
+    for first in range(0, reader.pieces, 2):
+        together = list(range(first, min(first + 2, reader.pieces)))
+        names = tf.constant([reader.file_of(piece) for piece in together])
+        batches = reader.batches(tf.constant(together), names, tf.constant(1, tf.int64))
+        sizes = [len(users) for users in users_of(batches)]
+        assert sizes[:-1] == [32] * (len(sizes) - 1)
+        found += sum(users_of(batches), [])
+    assert sorted(found) == list(range(len(samples)))
 
 
 def test_the_rest_of_a_damaged_file_is_no_piece(tmp_path):
