@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.training import checkpoints
+from tests.input.grouped import GROUPED_SCHEMA, grouped_samples
 from tests.small_log import write_experiment
 from tests.training.forks import wait_until
 
@@ -21,6 +22,7 @@ SETTINGS = {
     "keep_checkpoint_max": 2,
     "batch_size": 16,
     "shuffle_buffer_size": 100,
+    "samples_per_user": 4,
     "activation": "relu",
     "deep_layers": [4],
     "lazyAdam_learning_rate": 0.01,
@@ -30,6 +32,17 @@ DROPOUT = {"subseq_len": 0, "use_dmig": False, "dropout_rate": 0.1}
 LEAN_DIFFUMIN = {"subseq_len": 0, "use_cmic": False, "infer_timesteps": 1, "dropout_rate": 0.1}
 # Most of its time goes into writing.
 BIG_TABLE = {"use_omie": False, "subseq_len": 0, "embedding": {"kind": "hash", "rows": 300_000}}
+
+PER_DAY = 480
+SIZES = [(6, 15), (1, 3), (5, 40)]  # impressions and behaviours of records
+
+
+def in_groups(count, seed):
+    """Samples that share records, most of which become several chunks."""
+    return grouped_samples(SIZES * (count // sum(n for n, _ in SIZES)), seed)
+
+
+ONE_EACH, GROUPED = {}, {"schema": GROUPED_SCHEMA.to_dict(), "samples": in_groups}
 
 
 def values(path):
@@ -49,15 +62,17 @@ def assert_same_bits(one, other):
 
 
 @pytest.mark.parametrize(
-    ("kills", "model"),
+    ("kills", "model", "data"),
     [
-        (3, DROPOUT),
-        pytest.param(20, LEAN_DIFFUMIN, marks=pytest.mark.soak),
-        pytest.param(20, BIG_TABLE, marks=pytest.mark.soak),
+        (3, DROPOUT, GROUPED),
+        pytest.param(20, LEAN_DIFFUMIN, GROUPED, marks=pytest.mark.soak),
+        pytest.param(20, BIG_TABLE, ONE_EACH, marks=pytest.mark.soak),
     ],
+    ids=["dropout", "DiffuMIN", "big table"],
 )
-def test_kills_change_nothing(commands, tmp_path, kills, model):
-    exp, rng = write_experiment(tmp_path, per_day=480, **SETTINGS, **model), random.Random(7)
+def test_kills_change_nothing(commands, tmp_path, kills, model, data):
+    exp = write_experiment(tmp_path, PER_DAY, **data, **SETTINGS, **model)
+    rng = random.Random(7)
     log, whole, killed = tmp_path / "killed.log", tmp_path / "whole", tmp_path / "killed"
     assert commands.code(commands.start(tmp_path / "whole.log", exp, whole)) == 0
     for _ in range(kills):
@@ -76,7 +91,7 @@ def test_kills_change_nothing(commands, tmp_path, kills, model):
         assert os.path.basename(found[0]) == os.path.basename(found[1])
         assert_same_bits(*map(values, found))
     assert (whole / "metrics.json").read_bytes() == (killed / "metrics.json").read_bytes()
-    # 2 epochs of 960 samples: none lost, none seen twice.
+    # 2 epochs of two days: none lost, none seen twice.
     last = values(checkpoints.latest(str(killed)))
     states = [v for v in last.values() if isinstance(v, bytes) and b"samples" in v]
-    assert [json.loads(state)["samples"] for state in states] == [1920]
+    assert [json.loads(state)["samples"] for state in states] == [2 * 2 * PER_DAY]
