@@ -103,10 +103,10 @@ def in_chunks(records: tf.data.Dataset, most: int) -> tf.data.Dataset:
     def of_block(records: tf.Tensor) -> tf.data.Dataset:
         impressions = impressions_of(records)
         firsts = tf.ragged.range(0, impressions, most)
-        times = firsts.row_lengths()
+        record = firsts.value_rowids()
 
         def copied() -> tf.data.Dataset:
-            each = [tf.repeat(part, times) for part in (records, impressions)]
+            each = [tf.gather(part, record) for part in (records, impressions)]
             return tf.data.Dataset.from_tensor_slices(chunk(*each, firsts.values))
 
         def shared() -> tf.data.Dataset:  # the chunks of a record hold the same bytes
@@ -115,7 +115,8 @@ def in_chunks(records: tf.data.Dataset, most: int) -> tf.data.Dataset:
         # The first way is ten times as fast, but a record of very many impressions would take all
         # the memory.
         size = tf.cast(tf.strings.length(records), tf.int64)
-        return tf.cond(tf.reduce_sum(size * times) <= _COPIED_BYTES, copied, shared)
+        size = tf.reduce_sum(tf.gather(size, record))
+        return tf.cond(size <= _COPIED_BYTES, copied, shared)
 
     return records.batch(_BLOCK).flat_map(of_block)
 

@@ -16,7 +16,8 @@ class SharedHistories(NamedTuple):
         rows: int32 [T + 1, F], the behaviours of all histories one after the other, and padding.
         mask: bool [T + 1], false where a behaviour is padding.
         start, length: int32 [U], where the behaviours of each lie that its samples see.
-        samples: int32 [U], how many each has; those of a history follow one another.
+        samples: int32 [U], how many each has.
+        of_sample: int32 [B], the history of each sample, ascending.
         first, stop: int32 [B], the sample sees behaviours [first, stop) of them.
     """
 
@@ -25,6 +26,7 @@ class SharedHistories(NamedTuple):
     start: tf.Tensor
     length: tf.Tensor
     samples: tf.Tensor
+    of_sample: tf.Tensor
     first: tf.Tensor
     stop: tf.Tensor
 
@@ -58,6 +60,7 @@ class SharedHistories(NamedTuple):
             start=tf.cast(stored[0].row_starts(), tf.int32) + begin,
             length=length,
             samples=tf.math.segment_sum(tf.ones_like(history), history),
+            of_sample=history,
             first=first,
             stop=tf.minimum(first + window, tf.gather(length, history)),
         )
@@ -71,10 +74,12 @@ class SharedHistories(NamedTuple):
 
     def _group(self, chosen: tf.Tensor, length: int | tf.Tensor) -> HistoryGroup:
         """Some of the histories, bool [U], which have `length` behaviours at most."""
-        samples = tf.cast(tf.where(tf.repeat(chosen, self.samples))[:, 0], tf.int32)
-        history, at, place = _tiles(tf.boolean_mask(self.samples, chosen))
-        start = tf.gather(tf.boolean_mask(self.start, chosen), history)[:, tf.newaxis]
-        stop = start + tf.gather(tf.boolean_mask(self.length, chosen), history)[:, tf.newaxis]
+        samples = tf.cast(tf.where(tf.gather(chosen, self.of_sample))[:, 0], tf.int32)
+        members = tf.where(chosen)[:, 0]
+        history, at, place = _tiles(tf.gather(self.samples, members))
+        members = tf.gather(members, history)
+        start = tf.gather(self.start, members)[:, tf.newaxis]
+        stop = start + tf.gather(self.length, members)[:, tf.newaxis]
         index = start + tf.range(length)
         index = tf.where(index < stop, index, tf.shape(self.mask)[0] - 1)
         first, stop = tf.gather(self.first, samples), tf.gather(self.stop, samples)
@@ -121,13 +126,21 @@ def _tiles(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     tiles = -(-counts // width)  # of each history
     first_tile, first = tf.cumsum(tiles, exclusive=True), tf.cumsum(counts, exclusive=True)
 
-    rank = tf.range(samples) - tf.repeat(first, counts)  # of a sample among those of its history
-    # The tiles of a history follow one another, and so its places are those of its first tile on.
-    place = tf.repeat(first_tile, counts) * width + rank
+    # The tiles of a history follow one another: its places are those of its first tile, and on.
+    history = _numbers(counts)
+    place = tf.range(samples) + tf.gather(first_tile * width - first, history)
 
-    history = tf.repeat(tf.range(tf.size(counts)), tiles)
+    history = _numbers(tiles)
     rank_of_tile = (tf.range(tf.size(history)) - tf.gather(first_tile, history)) * width
     ranks = rank_of_tile[:, tf.newaxis] + tf.range(width)
     last = tf.gather(counts, history)[:, tf.newaxis] - 1
     at = tf.gather(first, history)[:, tf.newaxis] + tf.minimum(ranks, last)
     return history, at, place
+
+
+def _numbers(sizes: tf.Tensor) -> tf.Tensor:
+    """The number of the list that each value is in, of lists of these sizes one after the other.
+
+    `tf.repeat` gives the same by several times as many operations.
+    """
+    return tf.searchsorted(tf.cumsum(sizes), tf.range(tf.reduce_sum(sizes)), side="right")
