@@ -3,6 +3,7 @@
 import functools
 import math
 import posixpath
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -101,11 +102,17 @@ def random_records(
     def draw(*shape: int) -> np.ndarray:
         return ids[draw_rows(rng, len(ids) + 1, shape) - 1]
 
+    def of_users(values: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+        """The values [count, columns], where those of a history agree if stored once."""
+        same = np.isin(columns, schema.stored_once)
+        return np.where(same, values[history * impressions], values)
+
+    auxiliary, dense = [count, len(schema.auxiliary_info)], [count, len(schema.dense_feature)]
     columns = records.SampleColumns(
         label=rng.integers(0, 2, count),
-        auxiliary_info=rng.integers(1, 2**40, [stored, len(schema.auxiliary_info)])[history],
-        cat_feature=draw(count, len(schema.cat_feature)),
-        dense_feature=rng.standard_normal([count, len(schema.dense_feature)], np.float32),
+        auxiliary_info=of_users(rng.integers(1, 2**40, auxiliary), schema.auxiliary_info),
+        cat_feature=of_users(draw(count, len(schema.cat_feature)), schema.cat_feature),
+        dense_feature=of_users(rng.standard_normal(dense, np.float32), schema.dense_feature),
         sequences={name: (draw(splits[-1]), start, stop) for name in schema.variable_sequences},
         group=history if once else None,
     )
