@@ -120,6 +120,7 @@ FAULTS = {
     ): "impression 6: key 'cat_feature', column 'hour', holds -5",
     ("label", (0, 1, 0, 1, 5, 1, 1)): "impression 4: key 'label' holds 5; a label is 1",
     ("category_list", (7, 8)): "key 'category_list' has 2 behaviours, but key 'item_list' has 20",
+    ("category_list", (*range(30),)): "key 'category_list' has 30 behaviours, but key 'item_list'",
     ("item_list", (-3, *range(19))): "impression 1: key 'item_list' holds -3; an id is a number",
     ("genres_count", (0, 0)): "key 'genres_count' has 2 values; 7 impressions want 6: how many of",
     ("genres_count", (0, 0, 0, 0, 0, 99)): "key 'genres_count' holds [0, 0, 0, 0, 0, 99]; it says",

@@ -9,10 +9,12 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
 from diffumin_tf.input import records
+from diffumin_tf.input.chunks import Chunks
 from diffumin_tf.input.dataset import Batches
 from diffumin_tf.input.kinds import with_kinds
 from diffumin_tf.input.unlabelled import refuse_labels, schema_for_scoring
 from tests.column_records import COLUMNS, example_of, rows_of
+from tests.input.grouped import GROUPED_SCHEMA, grouped_samples
 from tests.input.part_files import numbered, small_path, write_parts
 
 
@@ -70,3 +72,16 @@ def test_damage_is_left_to_those_who_read_on(tmp_path, schema):
     assert schema_for_scoring(schema, files) == schema
     labelled = write_parts(tmp_path / "good", records.encode(schema, numbered(3)))
     assert schema_for_scoring(schema, [*files, *labelled]) == schema
+
+
+def test_records_are_numbered_however_many_chunks_they_came_in():
+    """The first chunk goes on with the record before."""
+    labelled, other = records.encode(GROUPED_SCHEMA, grouped_samples([(5, 3), (4, 9)]))
+    example = tf.train.Example.FromString(other)
+    del example.features.feature["label"]
+    bare = example.SerializeToString()
+    first, count = tf.constant([2, 0, 3]), tf.constant([3, 3, 1])
+    assert refuse_labels(GROUPED_SCHEMA, Chunks(tf.constant([bare] * 3), first, count), 7) == 8
+    chunks = Chunks(tf.constant([bare, bare, labelled]), tf.constant([2, 0, 0]), count)
+    with pytest.raises(DataError, match="record 8 of the split: key 'label' is here"):
+        refuse_labels(GROUPED_SCHEMA, chunks, 7)
