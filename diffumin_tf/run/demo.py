@@ -37,19 +37,29 @@ _SCORED = 10
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """Size of a demo, how its records are written, and the settings of its runs."""
+    """Size of a demo, how its records are written, and the settings of its runs.
+
+    `write` returns the true probabilities of the last day, in the order of the records.
+    """
 
     spec: SyntheticSpec
-    write: Callable[[SyntheticSpec, str], object]
+    write: Callable[[SyntheticSpec, str], np.ndarray]
     settings: dict[str, Any]
 
 
-def _write_eleme(spec: SyntheticSpec, data: str) -> None:
+def _write_synthetic(spec: SyntheticSpec, data: str) -> np.ndarray:
+    prepare_synthetic(spec, data)
+    return np.load(posixpath.join(data, f"true_probability_{max(spec.samples_per_day)}.npy"))
+
+
+def _write_eleme(spec: SyntheticSpec, data: str) -> np.ndarray:
     """Raw CSV in the public layout, then the adapter that users run on the public files."""
+    log = generate(spec)
     raw, eleme = (posixpath.join(posixpath.dirname(data), n) for n in ("raw", "prepare.json"))
-    write_eleme_csv(generate(spec), raw)
+    write_eleme_csv(log, raw)
     write_text(eleme, json.dumps({"adapter": "eleme", "files": "eleme_{yyyymmdd}.csv"}, indent=2))
     prepare(eleme, raw, data)
+    return log.true_probability[log.on(log.days[-1])]
 
 
 def _spec(samples_per_day: dict[str, int], **size: int) -> SyntheticSpec:
@@ -59,7 +69,6 @@ def _spec(samples_per_day: dict[str, int], **size: int) -> SyntheticSpec:
         adapter="synthetic",
         samples_per_day=samples_per_day,
         effects=effects,
-        group="none",  # what the export's signature takes
         **size,
     )
 
@@ -107,7 +116,7 @@ _PLANS = {
             items=4_000,
             history_len=5_000,
         ),
-        write=prepare_synthetic,
+        write=_write_synthetic,
         settings={
             **_SETTINGS,
             **_days(20240101, 20240102, 20240103),
@@ -149,7 +158,7 @@ def _demo(
     samples_per_day = plan.spec.samples_per_day
     report(f"writing a synthetic log of {sum(samples_per_day.values()):,} impressions …")
     data = posixpath.join(model_dir, "data")
-    plan.write(plan.spec, data)
+    truth = plan.write(plan.spec, data)
     settings = {"train_data_path": data, **plan.settings}
     base = [f"{key}={json.dumps(value)}" for key, value in settings.items()] + list(overrides)
 
@@ -166,8 +175,6 @@ def _demo(
     report("training DiffuMIN …")
     run = trained(model_dir)
     scores = run.score("test")
-    log = generate(plan.spec)
-    truth = log.true_probability[log.on(log.days[-1])]
     results = {
         **run.evaluate(["valid"]),
         "test": scores.metrics(),
