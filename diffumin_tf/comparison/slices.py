@@ -12,8 +12,8 @@ from diffumin_tf.config.schema import NEWER, DataStruct, SequenceField
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.evaluation import metrics
 from diffumin_tf.evaluation.scoring import Scores
+from diffumin_tf.input.chunks import whole
 from diffumin_tf.input.damage import FileCheck
-from diffumin_tf.input.impressions import whole
 from diffumin_tf.input.parsing import parse, read_records
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.model import features_of
@@ -65,7 +65,7 @@ def read_facts(
         is_grouped = check.grouped(files)
 
         def candidate_and_length(serialised: tf.Tensor) -> tf.Tensor:
-            raw = parse(schema, serialised, chunks=whole(serialised) if is_grouped else None)
+            raw = parse(schema, whole(serialised) if is_grouped else serialised)
             return tf.stack([raw["cat_feature"][:, index], _history_length(fields, raw)], axis=1)
 
         records = read_records(files, check.cuts).batch(_BATCH)

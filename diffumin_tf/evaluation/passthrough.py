@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError, did_you_mean_of
-from diffumin_tf.input.chunks import Chunks
+from diffumin_tf.input.chunks import Samples, as_chunks
 from diffumin_tf.input.impressions import feature_of
 
 
@@ -24,14 +24,10 @@ class Passthrough:
         self._keys = tuple(keys)
         self._missing, self._found = set(keys), set()
 
-    def columns(self, records: tf.Tensor | Chunks) -> dict[str, list[str]]:
+    def columns(self, records: Samples) -> dict[str, list[str]]:
         """The columns of some serialised samples, in the order of the keys."""
         columns: dict[str, list[str]] = {key: [] for key in self._keys}
-        if not isinstance(records, Chunks):
-            records = Chunks(
-                records, tf.zeros(len(records), tf.int32), tf.ones(len(records), tf.int32)
-            )
-        chunks = zip(*(part.numpy() for part in records), strict=True)
+        chunks = zip(*(part.numpy() for part in as_chunks(records)), strict=True)
         for record, first, count in chunks if columns else ():
             feature = tf.train.Example.FromString(record).features.feature
             if self._missing:

@@ -33,6 +33,20 @@ def impressions_of(records: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.io.parse_example(records, {NEWER: newer})[NEWER].row_lengths(), 1)
 
 
+def whole(records: tf.Tensor) -> Chunks:
+    """All impressions of serialised records, strings [u]."""
+    count = impressions_of(records)
+    return Chunks(records, tf.zeros_like(count), count)
+
+
+def as_chunks(given: Samples) -> Chunks:
+    """The same samples; a record of one impression is a chunk."""
+    if isinstance(given, Chunks):
+        return given
+    ones = tf.ones([tf.size(given)], tf.int32)
+    return Chunks(given, tf.zeros_like(ones), ones)
+
+
 def size_of(given: Samples) -> tf.Tensor:
     """Scalar int32: how many samples these are."""
     return tf.reduce_sum(given.count) if isinstance(given, Chunks) else tf.size(given)

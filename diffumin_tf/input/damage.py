@@ -10,7 +10,7 @@ import tensorflow as tf
 from diffumin_tf.config.schema import NEWER, DataStruct
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.files import read_json
-from diffumin_tf.input.impressions import whole
+from diffumin_tf.input.chunks import whole
 from diffumin_tf.input.parsing import compression_of, misfit, parse
 from diffumin_tf.input.records import SUCCESS_FILE
 from diffumin_tf.input.splits import parts_of
@@ -218,7 +218,7 @@ def look_through(
         failure, is_torn = None, False
         try:
             for batch in serialised.skip(count).batch(size):
-                parse(schema, batch, chunks=whole(batch) if in_groups else None)
+                parse(schema, whole(batch) if in_groups else batch)
                 count += len(batch)
         except DAMAGE as error:
             failure, is_torn = plain_text(error), isinstance(error, tf.errors.DataLossError)

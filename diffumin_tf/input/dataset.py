@@ -10,7 +10,7 @@ import tensorflow as tf
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.input.batch import Batch
-from diffumin_tf.input.chunks import Chunks, Samples, between, in_batches, joined, size_of
+from diffumin_tf.input.chunks import Samples, between, in_batches, joined, size_of
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.features import FeaturePath
 from diffumin_tf.input.parsing import parse, read_records
@@ -179,11 +179,7 @@ def batch_of(
     schema: DataStruct, path: FeaturePath, user_column: str | None, serialised: Samples
 ) -> Batch:
     """What the model takes, of serialised samples, labelled if the schema is."""
-    user = ()
-    if isinstance(serialised, Chunks):
-        raw = parse(schema, serialised.record, chunks=(serialised.first, serialised.count))
-    else:
-        raw = parse(schema, serialised)
+    raw, user = parse(schema, serialised), ()
     for group in ("cat_feature", "auxiliary_info"):  # the latter counts where both have it
         if user_column in getattr(schema, group):
             user = raw[group][:, schema.position(group, user_column)]

@@ -8,9 +8,8 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import COUNT, GROUPS, NEWER, DataStruct
 from diffumin_tf.errors import DataError
-from diffumin_tf.input.chunks import impressions_of
+from diffumin_tf.input.chunks import Chunks
 
-Which = tuple[tf.Tensor, tf.Tensor]  # int32 [u]: first impression of each record, and how many
 Features = Mapping[str, tf.train.Feature]
 Array = TypeVar("Array", np.ndarray, tf.Tensor)
 
@@ -33,16 +32,10 @@ def places(columns: Sequence[str], once: Collection[str], impression: Array) -> 
     return where((i > 0) & varies, further, np.arange(len(columns)))
 
 
-def whole(serialised: tf.Tensor) -> Which:
-    """All impressions of serialised records, strings [u]."""
-    count = impressions_of(serialised)
-    return tf.zeros_like(count), count
-
-
 def parse_impressions(
-    schema: DataStruct, serialised: tf.Tensor, groups: Sequence[str], chunks: Which
+    schema: DataStruct, chunks: Chunks, groups: Sequence[str]
 ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
-    """Parses some impressions of each of some records, strings [u].
+    """Parses some impressions of each of some records.
 
     Args:
         groups: those of the schema's groups that are read.
@@ -56,12 +49,12 @@ def parse_impressions(
     spec = {n: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64) for n in names}
     if "dense_feature" in groups:
         spec["dense_feature"] = tf.io.RaggedFeature(tf.float32, row_splits_dtype=tf.int64)
-    found = tf.io.parse_example(serialised, spec)
+    found = tf.io.parse_example(chunks.record, spec)
     is_said = found[NEWER].row_lengths() > 0
     newer = tf.concat([found[NEWER], _zero_where(~is_said)], axis=1)
     impressions = newer.row_lengths()
 
-    first, count = (tf.cast(given, tf.int64) for given in chunks)
+    first, count = tf.cast(chunks.first, tf.int64), tf.cast(chunks.count, tf.int64)
     record = tf.repeat(tf.range(tf.size(count)), count)
     shift = first - tf.cumsum(count, exclusive=True)
     impression = tf.range(tf.reduce_sum(count)) + tf.gather(shift, record)

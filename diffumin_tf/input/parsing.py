@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import GROUPS, NEWER, DataStruct
 from diffumin_tf.errors import DataError
+from diffumin_tf.input.chunks import Chunks, Samples
 from diffumin_tf.input.columns import ALL_OR_NONE, misfit_of_columns, parse_columns
 from diffumin_tf.input.impressions import (
-    Which,
     misfit_of_group,
     misfit_of_impressions,
     newer_of,
@@ -61,17 +61,12 @@ def first_records(
             return
 
 
-def parse(
-    schema: DataStruct,
-    serialised: tf.Tensor,
-    labelled: bool = True,
-    chunks: Which | None = None,
-) -> dict[str, tf.Tensor]:
-    """Parses serialised records, strings [u], into raw tensors of B samples.
+def parse(schema: DataStruct, samples: Samples, labelled: bool = True) -> dict[str, tf.Tensor]:
+    """Parses B serialised samples into raw tensors.
 
     Args:
-        chunks: which impressions of each record are the samples; None where records are of one,
-            so that u is B.
+        samples: strings [B], records of one impression; or chunks of u records of any number, in
+            the layout `groups`.
 
     Returns:
         `cat_feature` int64 [B, columns], `dense_feature` float32 [B, columns], each
@@ -87,11 +82,11 @@ def parse(
     """
     groups = [group for group in (GROUPS if labelled else GROUPS[2:]) if getattr(schema, group)]
     if schema.layout == "columns":
-        raw, sound = parse_columns(schema, serialised, labelled)
-    elif chunks is not None:
-        raw, sound = parse_impressions(schema, serialised, groups, chunks)
+        raw, sound = parse_columns(schema, samples, labelled)
+    elif isinstance(samples, Chunks):
+        raw, sound = parse_impressions(schema, samples, groups)
     else:
-        raw = _parse_groups(schema, serialised, groups)
+        raw = _parse_groups(schema, samples, groups)
         sound = [raw.pop(NEWER) == 0]
     if labelled:
         ids = [raw["cat_feature"]] if schema.cat_feature else []

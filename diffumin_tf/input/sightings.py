@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.config.schema import NEWER, DataStruct
+from diffumin_tf.input.chunks import whole
 from diffumin_tf.input.damage import FileCheck
-from diffumin_tf.input.impressions import whole
 from diffumin_tf.input.parsing import parse, read_records
 
 
@@ -44,7 +44,7 @@ def id_batches(
         return tf.concat(of_samples(raw) + seen, axis=0)
 
     def ids_and_times(serialised: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        raw = parse(schema, serialised, chunks=whole(serialised))
+        raw = parse(schema, whole(serialised))
         found = of_samples(raw)
         times = [tf.ones_like(some) for some in found]
         found += [raw[field.name].values for field in histories]

@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import NEWER, DataStruct
 from diffumin_tf.errors import DataError
+from diffumin_tf.input.chunks import whole
 from diffumin_tf.input.damage import DAMAGE, FileCheck
 from diffumin_tf.input.features import FeatureLayout
-from diffumin_tf.input.impressions import single_records, whole
+from diffumin_tf.input.impressions import single_records
 from diffumin_tf.input.parsing import FIRST, first_records, misfit, parse
 from diffumin_tf.input.raw_text import MISSING, MISSING_WORDS
 
@@ -94,7 +95,7 @@ def look(
         )
     try:
         records = tf.constant(serialised)
-        raw = parse(schema, records, chunks=whole(records) if grouped else None)
+        raw = parse(schema, whole(records) if grouped else records)
     except DAMAGE as error:
         reasons = ((p, misfit(schema, s, grouped)) for p, s in zip(places, serialised, strict=True))
         named = next((f"{place}: {reason}" for place, reason in reasons if reason), None)

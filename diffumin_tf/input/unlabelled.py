@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.errors import DataError
-from diffumin_tf.input.chunks import Chunks
+from diffumin_tf.input.chunks import Samples, as_chunks
 from diffumin_tf.input.columns import ALL_OR_NONE, Features
 from diffumin_tf.input.kinds import readable
 
@@ -23,8 +23,8 @@ def schema_for_scoring(schema: DataStruct, files: Sequence[str]) -> DataStruct:
     return schema
 
 
-def refuse_labels(schema: DataStruct, records: tf.Tensor | Chunks, first: int) -> int:
-    """Raises DataError where one of some records, strings [u] or chunks of them, has a label.
+def refuse_labels(schema: DataStruct, records: Samples, first: int) -> int:
+    """Raises DataError where one of some samples has a label.
 
     Args:
         first: number of the next record in the split.
@@ -34,12 +34,10 @@ def refuse_labels(schema: DataStruct, records: tf.Tensor | Chunks, first: int) -
     """
     key = _label_key(schema)
     kind = tf.float32 if schema.kinds.get(key) == "float" else tf.int64
-    is_chunks = isinstance(records, Chunks)
-    serialised = records.record if is_chunks else records
-    begun = records.first.numpy() == 0 if is_chunks else np.ones(len(records), bool)
-    numbers = first - 1 + np.cumsum(begun)
+    chunks = as_chunks(records)
+    numbers = first - 1 + np.cumsum(chunks.first.numpy() == 0)
     try:
-        labels = tf.io.parse_example(serialised, {key: tf.io.RaggedFeature(kind)})[key]
+        labels = tf.io.parse_example(chunks.record, {key: tf.io.RaggedFeature(kind)})[key]
     except tf.errors.InvalidArgumentError as error:
         raise DataError(f"records from {first} on: {error.message}; {ALL_OR_NONE}") from None
     if tf.size(labels.values):
@@ -48,7 +46,7 @@ def refuse_labels(schema: DataStruct, records: tf.Tensor | Chunks, first: int) -
             f"record {number} of the split: key {key!r} is here, but not in the first record; "
             f"{ALL_OR_NONE}"
         )
-    return first + int(begun.sum())
+    return int(numbers[-1]) + 1
 
 
 def _label_key(schema: DataStruct) -> str:

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
-from diffumin_tf.input.impressions import single_records, whole
+from diffumin_tf.input.chunks import Chunks, whole
+from diffumin_tf.input.impressions import single_records
 from diffumin_tf.input.parsing import misfit, parse
 from diffumin_tf.input.records import encode
 from tests.input.expand import expand, expand_all
@@ -42,26 +43,21 @@ def test_groups_are_read_as_the_records_of_one_impression_that_they_stand_for(sc
     of_one = list(encode(schema, ungrouped(grouped_samples(seed=1))))[:9]
     mixed = of_one[:4] + records_of(schema) + of_one[4:] + records_of(schema, [(400, 700)], 2)
     mixed = tf.constant(mixed)
-    raw = parse(schema, mixed, labelled, whole(mixed))
+    raw = parse(schema, whole(mixed), labelled)
     assert_equal_samples(schema, raw, expand_all(schema, mixed.numpy()), labelled)
 
 
 def test_chunks_are_some_of_the_impressions_and_one_record_may_have_several():
     records, first, count = records_of(), [2, 0, 0, 3], [1, 1, 5, 4]
     chosen = [records[3], records[1], records[2], records[3]]
-    raw = parse(
-        GROUPED_SCHEMA, tf.constant(chosen), chunks=(tf.constant(first), tf.constant(count))
-    )
+    chunks = Chunks(*map(tf.constant, (chosen, first, count)))
+    raw = parse(GROUPED_SCHEMA, chunks)
     parts = zip(chosen, first, count, strict=True)
     singles = [one for r, a, n in parts for one in expand(GROUPED_SCHEMA, r)[a : a + n]]
     assert_equal_samples(GROUPED_SCHEMA, raw, singles)
     assert raw["record"].numpy().tolist() == [0, 1, *[2] * 5, *[3] * 4]
     with pytest.raises(tf.errors.InvalidArgumentError):
-        parse(
-            GROUPED_SCHEMA,
-            tf.constant(chosen),
-            chunks=(tf.constant(first), tf.constant([1, 1, 5, 5])),
-        )
+        parse(GROUPED_SCHEMA, chunks._replace(count=tf.constant([1, 1, 5, 5])))
 
 
 def test_one_impression_is_written_out_as_if_it_had_a_record_of_its_own():
@@ -134,6 +130,6 @@ def test_what_does_not_fit_in_a_group_is_an_error_and_said_in_words(fault, messa
     records[3] = with_key(records[3], *fault)
     with pytest.raises(tf.errors.InvalidArgumentError):
         serialised = tf.constant(records)
-        parse(GROUPED_SCHEMA, serialised, chunks=whole(serialised))
+        parse(GROUPED_SCHEMA, whole(serialised))
     assert misfit(GROUPED_SCHEMA, records[3]).startswith(message)
     assert [misfit(GROUPED_SCHEMA, record) for record in records[:3]] == [None] * 3
