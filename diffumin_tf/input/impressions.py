@@ -44,8 +44,7 @@ def parse_impressions(
         The tensors of `parsing.parse` with chunks, but `label` as it is stored, [B, 1]; and bools
         of any shape that are all true where every record fits the schema.
     """
-    several = [name for name in schema.multi_feature if name not in schema.stored_once]
-    names = [*groups, *schema.ragged, NEWER, *(name + COUNT for name in several)]
+    names = [*groups, *schema.ragged, NEWER, *(name + COUNT for name in schema.multi_feature)]
     spec = {n: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64) for n in names}
     if "dense_feature" in groups:
         spec["dense_feature"] = tf.io.RaggedFeature(tf.float32, row_splits_dtype=tf.int64)
@@ -72,10 +71,11 @@ def parse_impressions(
         last = tf.gather(length, newer.value_rowids())
         sound.append((newer.values >= 0) & (newer.values <= last))
     for name in schema.multi_feature:
-        if name not in several:
+        counts = found[name + COUNT]
+        if name in schema.stored_once:
+            sound.append((counts.row_lengths() == 0) | ~is_said)
             raw[name] = tf.gather(found[name], record)
             continue
-        counts = found[name + COUNT]
         sound.append(counts.row_lengths() == impressions - 1)
         last = found[name].row_lengths() - tf.reduce_sum(counts, axis=1)
         counts = tf.concat([counts, tf.expand_dims(last, 1)], axis=1)
@@ -169,8 +169,8 @@ def misfit_of_group(schema: DataStruct, feature: Features, group: str) -> str | 
 
 def misfit_of_impressions(schema: DataStruct, feature: Features) -> str | None:
     """Says which of the lists that impressions share or divide up does not fit; None if all do."""
-    several = [name for name in schema.multi_feature if name not in schema.stored_once]
-    for name in (*schema.ragged, NEWER, *(name + COUNT for name in several)):
+    keys = *schema.ragged, NEWER, *(name + COUNT for name in schema.multi_feature)
+    for name in keys:
         stored = feature[name].WhichOneof("kind") if name in feature else None
         if stored not in (None, "int64_list"):
             return f"key {name!r} holds a {stored}; {schema.source} wants an int64_list"
@@ -190,8 +190,15 @@ def misfit_of_impressions(schema: DataStruct, feature: Features) -> str | None:
                     f"key {NEWER!r}, impression {i}, holds {count}; it says how many of the "
                     f"{length} behaviours of {name!r} come after the impression, 0 to {length}"
                 )
-    for name in several:
+    for name in schema.multi_feature:
         counts = list(feature[name + COUNT].int64_list.value)
+        if name in schema.stored_once:
+            if counts:
+                return (
+                    f"key {name + COUNT!r} says that each impression has its own {name!r}, but "
+                    f'"stored_once" of {schema.source} names {name!r}'
+                )
+            continue
         total = len(feature[name].int64_list.value)
         what = f"how many of the {total} values of {name!r} each impression but the last has"
         if len(counts) != len(newer) - 1:

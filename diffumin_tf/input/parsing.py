@@ -147,7 +147,8 @@ def misfit(schema: DataStruct, serialised: bytes, grouped: bool = True) -> str |
     if reason := misfit_of_impressions(schema, feature):
         return reason
     newer = newer_of(feature)
-    if not grouped and newer not in ([], [0]):
+    is_said = NEWER in feature and feature[NEWER].WhichOneof("kind")
+    if not grouped and is_said and newer != [0]:
         return (
             f"key {NEWER!r} makes it a record of {len(newer)} impressions, but the first record of "
             "every file is without that key: write it in the first one too"

@@ -92,7 +92,7 @@ def test_without_chunks_a_group_is_refused_and_a_record_of_one_is_read(labelled)
     raw, wanted = (parse(schema, tf.constant([record]), labelled) for record in (one, same))
     assert raw.keys() == wanted.keys() and raw["item_list"].to_list() == [[101, 102]]
     assert all((raw[name] == wanted[name]).numpy().all() for name in {*raw} - {*schema.ragged})
-    for wrong in (three, with_key(one, "newer", [2])):
+    for wrong in (three, with_key(one, "newer", [2]), with_key(one, "newer", [])):
         with pytest.raises(tf.errors.InvalidArgumentError):
             parse(schema, tf.constant([one, wrong]), labelled)
         assert "is without that key" in misfit(schema, wrong, grouped=False)
@@ -120,6 +120,7 @@ FAULTS = {
     ("item_list", (-3, *range(19))): "impression 1: key 'item_list' holds -3; an id is a number",
     ("genres_count", (0, 0)): "key 'genres_count' has 2 values; 7 impressions want 6: how many of",
     ("genres_count", (0, 0, 0, 0, 0, 99)): "key 'genres_count' holds [0, 0, 0, 0, 0, 99]; it says",
+    ("tags_count", (0, 0, 0, 0, 0, 0)): "key 'tags_count' says that each impression has its own",
     ("genres_count", (0, 0, 0, 0, 2, -2)): "key 'genres_count' holds [0, 0, 0, 0, 2, -2]; it says",
 }
 
