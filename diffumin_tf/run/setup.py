@@ -24,6 +24,7 @@ from diffumin_tf.input.splits import (
     files_of,
     has_split,
     refuse_overlap,
+    schemas_beside,
 )
 from diffumin_tf.model import features_of
 from diffumin_tf.paths import from_where
@@ -131,7 +132,12 @@ def _check_splits(
             report(f"{split}: folders of {path!r} are not named after days: none is looked for")
         for day in days or ():
             report(f"{split}: no records on {day}")
-        file_check.look(files[split])
+        grouped = file_check.grouped(files[split])
+        if grouped and schema.stored_once and not schemas_beside(path, files[split]):
+            report(
+                f"{split}: no {SCHEMA_FILE} beside the records says what they hold once: it is "
+                f"believed to be the stored_once of {schema.source}"
+            )
         for line in survey.look(schema, layout, config.user_column, files[split], file_check):
             report(f"{split}: {line}")
     return files["train"]

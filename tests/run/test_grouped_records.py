@@ -173,7 +173,7 @@ def test_what_is_stored_once_is_taken_from_beside_the_records(bare, runs, tmp_pa
 
 
 def test_schemas_that_differ_are_refused_and_one_that_is_missing_is_missed(bare):
-    _, path, create = bare
+    (exp, path, create), lines = bare, []
     other = SCHEMA.to_dict() | {"dense_feature": {"column": ["age"]}}
     (path / "data_struct.json").write_text(json.dumps(other))
     with pytest.raises(ConfigError, match="dense_feature differs from .*/data_struct.json"):
@@ -182,6 +182,10 @@ def test_schemas_that_differ_are_refused_and_one_that_is_missing_is_missed(bare)
     message = "record 1: key 'auxiliary_info' has .*; are the columns .* in \"stored_once\", as"
     with pytest.raises(DataError, match=message):
         create()
+    (exp / "data_struct.json").write_text(json.dumps(SCHEMA.to_dict()))
+    create(lines.append)
+    believed = [line for line in lines if "believed to be the stored_once of" in line]
+    assert [line.partition(":")[0] for line in believed] == ["train", "valid", "test"]
 
 
 def test_days_are_scored_and_learned_from(data, tmp_path):
