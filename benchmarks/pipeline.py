@@ -35,9 +35,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict:
     }
     rows, sizes = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        vocabulary = posixpath.join(folder, "vocabulary.txt")
-        write_text(vocabulary, "".join(f"{i}\n" for i in ids))
-        rows_of = VocabularyRows(vocabulary)
+        rows_of = vocabulary_of(folder, ids)
         for name, of_name in lengths.items():
             say(f"pipeline: {name} histories")
             files = write_records(posixpath.join(folder, name), setting.schema, ids, of_name)
@@ -68,6 +66,13 @@ def tables(result: dict) -> list[str]:
         f"a record of {_SHORT} behaviours has {sizes['short']:,.0f} bytes, "
         f"one of {_LENGTH:,} has {sizes['full']:,.0f}",
     ]
+
+
+def vocabulary_of(folder: str, ids: np.ndarray) -> VocabularyRows:
+    """The rows of a table of ids [n], by a vocabulary that is written to a folder."""
+    path = posixpath.join(folder, "vocabulary.txt")
+    write_text(path, "".join(f"{i}\n" for i in ids))
+    return VocabularyRows(path)
 
 
 def batches_of(setting: Setting, files: list[str], rows_of: Callable) -> tf.data.Dataset:

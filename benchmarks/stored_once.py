@@ -10,12 +10,10 @@ import tensorflow as tf
 from benchmarks import memory
 from benchmarks.contenders import product_model
 from benchmarks.measuring import Spread, in_fresh_process, table
-from benchmarks.pipeline import batches_of, pass_speed
+from benchmarks.pipeline import batches_of, pass_speed, vocabulary_of
 from benchmarks.samples import random_batch, random_ids, shared_batch, write_records
 from benchmarks.settings import Plan, Setting
-from diffumin_tf.files import write_text
 from diffumin_tf.input.batch import Batch
-from diffumin_tf.input.vocabulary import VocabularyRows
 from diffumin_tf.model import compiled_for_any_batch
 
 _LENGTH, _IDS = 5000, 100_000
@@ -29,9 +27,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict:
     lengths = np.full(-(-plan.records // count), _LENGTH)
     data, sizes = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        vocabulary = posixpath.join(folder, "vocabulary.txt")
-        write_text(vocabulary, "".join(f"{i}\n" for i in ids))
-        rows_of = VocabularyRows(vocabulary)
+        rows_of = vocabulary_of(folder, ids)
         for kind, once in _KINDS.items():
             say(f"stored once: writing {kind}")
             target = posixpath.join(folder, kind)

@@ -88,9 +88,10 @@ class SchemaFile(StrictModel):
             if name not in named:
                 near = did_you_mean(name, named)
                 raise ValueError(f"id_space: {name!r} is no categorical column{near}")
-        for key in ("hashed", "kind"):
-            if getattr(self, key) and self.layout != "columns":
-                raise ValueError(f'{key}: is for "layout": "columns" alone; leave it out')
+        only_in = {"hashed": "columns", "kind": "columns", "stored_once": "groups"}
+        for key, layout in only_in.items():
+            if getattr(self, key) and self.layout != layout:
+                raise ValueError(f'{key}: is for "layout": "{layout}" alone; leave it out')
         named |= {name for group in GROUPS for name in getattr(self, group).column}
         for name in self.kind:
             if name not in named:

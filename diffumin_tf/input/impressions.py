@@ -159,7 +159,9 @@ def misfit_of_group(schema: DataStruct, feature: Features, group: str) -> str | 
     stored = feature[group].WhichOneof("kind") or "nothing"
     reason = f"key {group!r} has {found} {kind} values (it holds a {stored}); {schema.source} wants"
     if len(newer) < 2:
-        return f"{reason} {expected}"
+        several = group == "label" and found > 1 and not newer
+        remedy = f"; a record of {found} impressions says so by the key {NEWER!r}"
+        return f"{reason} {expected}{remedy if several else ''}"
     first, two = _size(schema, group, 1), _size(schema, group, 2)
     reason += (
         f" {expected} for {len(newer)} impressions: {first} of the first, {two - first} of each"

@@ -137,7 +137,7 @@ class Partitions:
             trouble = f"has no valid {SUCCESS_FILE}"
         else:
             if settings != self.settings:
-                trouble = "comes from other settings"
+                trouble = "comes from other settings or an earlier version"
             elif self._inputs(day) not in (None, inputs):
                 trouble = "comes from other inputs"
             else:

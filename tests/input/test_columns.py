@@ -188,6 +188,7 @@ def test_where_no_record_can_be_read_the_reason_is_named(columns, data, tmp_path
     ("change", "message"),
     [
         ({"layout": "groups", "hashed": True}, 'hashed: is for "layout": "columns" alone'),
+        ({"stored_once": ["user"]}, 'stored_once: is for "layout": "groups" alone'),
         ({"kind": {"itm": "int64"}}, "kind: 'itm' is no column.*'item'"),
         ({"layout": "column"}, "layout"),
     ],

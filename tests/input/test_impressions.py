@@ -98,6 +98,13 @@ def test_without_chunks_a_group_is_refused_and_a_record_of_one_is_read(labelled)
         assert "is without that key" in misfit(schema, wrong, grouped=False)
 
 
+def test_several_labels_without_newer_are_an_error_that_names_the_key():
+    (one,) = encode(UNSTORED, ungrouped(grouped_samples([(1, 4)])))
+    remedy = "data_struct wants 1; a record of 2 impressions says so by the key 'newer'"
+    assert misfit(UNSTORED, with_key(one, "label", [0, 1])).endswith(remedy)
+    assert misfit(UNSTORED, with_key(one, "cat_feature", [1, 2])).endswith("data_struct wants 5")
+
+
 ONCE = "; are the columns that these records hold once in"
 FAULTS = {
     # Of records[3]: 7 impressions of 20 behaviours.

@@ -74,7 +74,7 @@ def torn_mark(folder, output):
 @pytest.mark.parametrize(
     ("change", "trouble"),
     [
-        (other_spec, "comes from other settings"),
+        (other_spec, "comes from other settings or an earlier version"),
         (other_input, "comes from other inputs"),
         (torn_mark, "has no valid _SUCCESS.json"),
     ],

@@ -70,7 +70,7 @@ def test_again_keeps_the_records_and_another_spec_is_refused(spec, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(synthetic, "generate", None)  # nothing is drawn again
         assert prepare(spec(), None, output) == first
-    with pytest.raises(DataError, match="20240101: comes from other settings; remove it"):
+    with pytest.raises(DataError, match="20240101: comes from other settings or an earlier"):
         prepare(spec(seed=4), None, output)
 
 
