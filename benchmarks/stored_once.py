@@ -56,7 +56,7 @@ def tables(result: dict) -> list[str]:
     for name, by_kind in least.items():
         if by_kind:
             each, once = (by_kind[kind] for kind in _KINDS)
-            rows.append([name, f"{each:,.0f}", f"{once:,.0f}", f"{each / once:.2f}"])
+            rows.append([name, f"{each:,.0f}", f"{once:,.0f}", f"{each / max(once, 1):.2f}"])
     header = ["", "for each impression", "once", "times better"]
     title = f"histories of {_LENGTH:,} of users with {result['impressions']} impressions, stored"
     read, trained = (result["speeds"][key]["once"].median for key in ("read", "memory"))
