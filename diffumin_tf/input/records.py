@@ -12,6 +12,8 @@ from diffumin_tf.errors import DataError
 from diffumin_tf.input import wire
 
 PART_PREFIX = "part-"
+# Impressions of one record: where they are shuffled, each chunk of them holds all of the record.
+MOST_IMPRESSIONS = 1024
 SUCCESS_FILE = "_SUCCESS.json"  # beside the part files of a day: says how many samples they hold
 
 
@@ -28,8 +30,9 @@ class SampleColumns:
             int64 [total], row splits int64 [n + 1]), or, where samples share behaviours, as (ids,
             start int64 [n], stop int64 [n]).
         multi: fields of several values by name, in the same form; in any order.
-        group: int64 [n]; consecutive samples of one number share a record, which says so even where
-            it is one sample. Their histories are parts of one. None: a record a sample.
+        group: int64 [n]; consecutive samples of one number share a record, or several where they
+            are more than `MOST_IMPRESSIONS`, which say so even where it is one sample. Their
+            histories are parts of one. None: a record a sample.
     """
 
     label: np.ndarray
@@ -49,7 +52,9 @@ class SampleColumns:
         if self.group is None:
             return np.arange(len(self) + 1)
         changes = np.flatnonzero(np.diff(self.group)) + 1
-        return np.unique(np.concatenate([[0], changes, [len(self)]]))
+        groups = np.unique(np.concatenate([[0], changes, [len(self)]]))
+        rank = np.arange(len(self)) - _first(groups)
+        return np.append(np.flatnonzero(rank % MOST_IMPRESSIONS == 0), len(self))
 
 
 def encode(schema: DataStruct, samples: SampleColumns) -> Iterator[bytes]:

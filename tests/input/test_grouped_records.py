@@ -20,8 +20,8 @@ def values_of(record, name):
 
 @pytest.mark.parametrize(
     "sizes",
-    [SIZES, [(1, 4)], [(3000, 200)], [(1, n) for n in range(30)], []],
-    ids=["mixed", "one impression", "3,000 impressions", "all of one", "nothing"],
+    [SIZES, [(1, 4)], [(1024, 200), (1, 3)], [(1, n) for n in range(30)], []],
+    ids=["mixed", "one impression", "as many as may be", "all of one", "nothing"],
 )
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("once", [GROUPED_SCHEMA.stored_once, ()])
@@ -31,6 +31,15 @@ def test_groups_hold_what_records_of_one_impression_hold(sizes, seed, once):
     grouped = list(encode(schema, data))
     assert [len(expand(schema, record)) for record in grouped] == [n for n, _ in sizes]
     assert expand_all(schema, grouped) == list(encode(schema, ungrouped(data)))
+
+
+def test_a_group_of_very_many_impressions_becomes_several_records():
+    """Chunks of a record hold all of it: of 20,000 impressions they would take gigabytes."""
+    data = grouped_samples([(2, 9), (2500, 200), (1025, 0)])
+    grouped = list(encode(GROUPED_SCHEMA, data))
+    sizes = [len(expand(GROUPED_SCHEMA, record)) for record in grouped]
+    assert sizes == [2, 1024, 1024, 452, 1024, 1]
+    assert expand_all(GROUPED_SCHEMA, grouped) == list(encode(GROUPED_SCHEMA, ungrouped(data)))
 
 
 def test_a_history_is_written_once_and_only_what_is_seen_of_it():
