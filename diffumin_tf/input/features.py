@@ -159,7 +159,7 @@ class FeaturePath(tf.Module):
             A batch of N samples whose one history is stored once.
         """
         count = tf.shape(raw["candidate"])[0]
-        histories = _of_one_length([raw[s.name][:, : self._seq_len] for s in self._sequences])
+        histories = _of_one_length([raw[s.name][:, : self._length(s)] for s in self._sequences])
         samples, length = tf.range(count), tf.shape(histories[0])[1]
         whole = tf.zeros([count], tf.int32), tf.fill([count], length)
         windows = Windows(samples[tf.newaxis], samples, *whole)
@@ -199,10 +199,14 @@ class FeaturePath(tf.Module):
 
     def _history(self, raw: dict[str, tf.Tensor], field: SequenceField) -> tf.Tensor:
         """Ids of one field, the most recent L at most."""
-        length = min(field.max_len, self._seq_len)
+        length = self._length(field)
         if field.start is None:
             return raw[field.name][:, :length]
         return raw["cat_feature"][:, field.start : field.start + length]
+
+    def _length(self, field: SequenceField) -> int:
+        """Behaviours of a field that training sees at most, however many there are."""
+        return min(field.max_len, self._seq_len)
 
 
 def _to_all(values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

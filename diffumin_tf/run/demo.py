@@ -66,10 +66,7 @@ def _spec(samples_per_day: dict[str, int], **size: int) -> SyntheticSpec:
     """A log in which popularity speaks loudest and interests come next, as in real ones."""
     effects = Effects(interest=3.0, popularity=1.0, context=0.2, position=0.0, activity=0.2)
     return SyntheticSpec(
-        adapter="synthetic",
-        samples_per_day=samples_per_day,
-        effects=effects,
-        **size,
+        adapter="synthetic", samples_per_day=samples_per_day, effects=effects, **size
     )
 
 

@@ -125,6 +125,14 @@ SEVERAL = DataStruct.from_dict({**VARIABLE.to_dict(), "multi_feature": {"column"
 GENRES = [[6, 0, 5, 6], [], [-3, 900, 0]]  # ids from 900 on are unknown
 
 
+@pytest.mark.parametrize(("seq_len", "kept"), [(4, 4), (20, MAX_LEN)])
+def test_every_signature_sees_as_much_of_a_history_as_training(seq_len, kept):
+    raw, path_of_model = variable_raw(width=15), path(VARIABLE, seq_len)
+    one = {name: raw[name][:1] for name in ("item_list", "shop_list", "dense_feature")}
+    request = path_of_model.request({**one, "user": USERS[:1], "candidate": CANDIDATES})
+    assert history(request).rows.shape[1] == history(path_of_model(raw)).rows.shape[1] == kept
+
+
 @pytest.mark.parametrize("form", ["padded", "padded for longer", "ragged", "request"])
 def test_bags_hold_the_known_ids_of_a_field_of_several_values(form):
     features = FEATURES.model_copy(update={"candidate": ("genres", "item")})
