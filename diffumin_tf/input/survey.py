@@ -131,11 +131,11 @@ def _unseen(
     oldest = np.zeros(len(places), np.int64)
     np.maximum.at(oldest, raw["record"].numpy(), raw[NEWER].numpy())
     for name in schema.variable_sequences:
-        length, most = raw[name].row_lengths().numpy(), schema.sequence(name).max_len
-        for record in np.flatnonzero(length > oldest + most):
+        length, seen = raw[name].row_lengths().numpy(), oldest + schema.sequence(name).max_len
+        for record in np.flatnonzero(length > seen):
             yield (
-                f"{places[record]}: key {name!r} has {length[record]:,} behaviours, and max_len is "
-                f"{most:,}: the most recent ones must come first"
+                f"{places[record]}: key {name!r} has {length[record]:,} behaviours, and impressions "
+                f"see the first {seen[record]:,} alone: the most recent ones must come first"
             )
 
 

@@ -52,7 +52,7 @@ def test_a_history_whose_end_no_impression_sees_is_named(tmp_path):
         return [with_key(records[0], "newer", [0, 0, 0]), *records[1:]]
 
     (line,) = said_of(tmp_path, rewrite=all_see_the_start)
-    wanted = "record 0: key 'item_list' has 40 behaviours, and max_len is 12: the most recent ones"
+    wanted = "record 0: key 'item_list' has 40 behaviours, and impressions see the first 12 alone"
     assert line.startswith(f"{tmp_path}/part-00000: {wanted}")
 
 
