@@ -134,8 +134,9 @@ def _unseen(
         length, seen = raw[name].row_lengths().numpy(), oldest + schema.sequence(name).max_len
         for record in np.flatnonzero(length > seen):
             yield (
-                f"{places[record]}: key {name!r} has {length[record]:,} behaviours, and impressions "
-                f"see the first {seen[record]:,} alone: the most recent ones must come first"
+                f"{places[record]}: key {name!r} has {length[record]:,} behaviours, and "
+                f"impressions see the first {seen[record]:,} alone: the most recent ones must come "
+                "first"
             )
 
 
