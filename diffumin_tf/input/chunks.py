@@ -82,7 +82,8 @@ def in_batches(
         records: strings [].
         most: samples of a record that stay together; None where all records are of one impression
             and have no key that says so.
-        shuffle: (samples among which the next ones are chosen, seed), or None to keep their order.
+        shuffle: (samples or chunks among which the next one is chosen, seed), or None to keep their
+            order.
         skip: batches to leave out.
 
     Returns:
@@ -90,7 +91,7 @@ def in_batches(
     """
     given = records if most is None else in_chunks(records, most)
     if shuffle:
-        given = given.shuffle(max(1, shuffle[0] // (most or 1)), seed=shuffle[1])
+        given = given.shuffle(max(1, shuffle[0]), seed=shuffle[1])
     if most is None:
         return given.skip(skip * size).batch(size)
     return _filled(given, size).skip(skip)
