@@ -64,7 +64,7 @@ def assert_same_bits(one, other):
 @pytest.mark.parametrize(
     ("kills", "model", "data"),
     [
-        (3, DROPOUT, GROUPED),
+        (2, DROPOUT, GROUPED),
         pytest.param(20, LEAN_DIFFUMIN, GROUPED, marks=pytest.mark.soak),
         pytest.param(20, BIG_TABLE, ONE_EACH, marks=pytest.mark.soak),
     ],

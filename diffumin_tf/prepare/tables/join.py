@@ -18,7 +18,7 @@ from diffumin_tf.prepare.tables.findings import Findings
 
 _BUCKET_ROWS = 100_000  # impressions and behaviours of the users that share a bucket
 # Of a part at most: what is in memory at once.
-_PART_SAMPLES, _PART_VALUES = 50_000, 3_000_000
+_PART_SAMPLES, _PART_VALUES = 50_000, 1_000_000
 
 
 class Join:

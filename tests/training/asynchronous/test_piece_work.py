@@ -51,10 +51,9 @@ def test_pieces_hold_every_record_once(tmp_path, files, pieces):
     assert found != expected and sorted(found) == sorted(expected)
 
 
-@pytest.mark.parametrize("files", [1, 3])
-def test_pieces_of_records_of_several_impressions_hold_every_sample_once(tmp_path, files):
+def test_pieces_of_records_of_several_impressions_hold_every_sample_once(tmp_path):
     samples = grouped_samples([*SIZES * 8, (200, 9)])
-    paths = write_parts(tmp_path / "data", encode(GROUPED_SCHEMA, samples), files)
+    paths = write_parts(tmp_path / "data", encode(GROUPED_SCHEMA, samples), 3)
     features = Features(candidate=("item",), behaviours=("item_list",))
     layout = FeatureLayout.of(features, GROUPED_SCHEMA)
     path = FeaturePath(GROUPED_SCHEMA, layout, 10, HashedRows(997))
