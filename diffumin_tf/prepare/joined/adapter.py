@@ -21,7 +21,8 @@ from diffumin_tf.prepare import day_entry, values
 from diffumin_tf.prepare.files import SourceFile, list_files
 from diffumin_tf.prepare.jobs import run_tasks, sensible_jobs
 from diffumin_tf.prepare.joined.look import look
-from diffumin_tf.prepare.joined.rows import Piece, pieces, shown_columns
+from diffumin_tf.prepare.joined.piece import Piece
+from diffumin_tf.prepare.joined.rows import pieces, shown_columns
 from diffumin_tf.prepare.partitions import Partitions, digest
 from diffumin_tf.prepare.spec.common import RecordSpec
 from diffumin_tf.prepare.spec.joined import JoinedSpec

@@ -9,7 +9,8 @@ from diffumin_tf.input.fingerprint import fingerprint
 from diffumin_tf.input.raw_text import MISSING_WORDS
 from diffumin_tf.input.records import spans
 from diffumin_tf.prepare.files import SourceFile
-from diffumin_tf.prepare.joined.rows import Piece, first_piece, local_days
+from diffumin_tf.prepare.joined.piece import Piece
+from diffumin_tf.prepare.joined.rows import first_piece, local_days
 from diffumin_tf.prepare.spec.joined import JoinedSpec
 
 _FEW = 20  # samples, so few say nothing
