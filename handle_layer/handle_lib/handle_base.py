@@ -89,9 +89,11 @@ class InputUnit(tf.keras.layers.Layer):
 
     def embedded(self, inputs: Embedded, names: Sequence[str]) -> tf.Tensor:
         """Embeddings of the fields of these names, side by side, float32 [B, names·e]."""
-        indices = tf.constant([self._layout.categorical.index(n) for n in names], tf.int32)
-        fields = tf.gather(inputs.fields, indices, axis=1)
-        return tf.reshape(fields, [tf.shape(fields)[0], len(names) * self.config.embed_dim])
+        _, count, dim = inputs.fields.shape
+        fields = tf.reshape(inputs.fields, [tf.shape(inputs.fields)[0], count * dim])
+        indices = [self._layout.categorical.index(name) for name in names]
+        # Slices and not a gather, whose gradient is a scatter.
+        return tf.concat([fields[:, a * dim : b * dim] for a, b in _runs(indices)], axis=1)
 
     def history(self, inputs: Embedded) -> History:
         """The histories of the batch with the behaviour fields of this unit."""
@@ -242,3 +244,14 @@ class SearchUnit(InterestUnit):
         behaviours = inputs.history.embed(rows)
         attended = self._attention(candidate[:, tf.newaxis], behaviours, mask)
         return attended[:, 0]
+
+
+def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Indices as ranges (first, stop) of neighbours, one empty range where there are none."""
+    runs = []
+    for index in indices:
+        if runs and runs[-1][1] == index:
+            runs[-1] = (runs[-1][0], index + 1)
+        else:
+            runs.append((index, index + 1))
+    return runs or [(0, 0)]
