@@ -134,8 +134,12 @@ class History:
 
     def whole(self) -> tuple[tf.Tensor, tf.Tensor]:
         """All of it, with gradients: embeddings [B, L, d] and mask [B, L], L the longest."""
-        rows, mask = self.recent(tf.reduce_max(tf.stack([_longest(g) for g in self._groups])))
+        rows, mask = self.recent(self.longest())
         return self.embed(rows), mask
+
+    def longest(self) -> tf.Tensor:
+        """L, how many behaviours a sample sees at most, padding included, int32."""
+        return tf.reduce_max(tf.stack([_longest(g) for g in self._groups]))
 
     @functools.cached_property
     def _scanned(self) -> list[tf.Tensor]:

@@ -150,9 +150,16 @@ def embedded(name, seed=0):
     return unit, inputs, candidate, *(x.numpy() for x in inputs.history.whole())
 
 
+def interest(unit, inputs):
+    queries = unit.queries(inputs)
+    found = unit.find(queries, inputs, False)
+    behaviours = tuple(map(inputs.history.embed, found.behaviours))
+    return unit.interest(queries, found._replace(behaviours=behaviours), inputs, False)
+
+
 def test_mean_pooling_is_the_mean_of_the_valid_behaviours():
     unit, inputs, candidate, behaviours, mask = embedded("MeanPooling")
-    found = unit.interest(candidate, inputs, False)
+    found = interest(unit, inputs)
     sums = (behaviours * mask[:, :, None]).sum(axis=1)
     expected = sums / np.maximum(mask.sum(axis=1), 1)[:, None]
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -160,7 +167,7 @@ def test_mean_pooling_is_the_mean_of_the_valid_behaviours():
 
 def test_din_is_the_weighted_sum_of_the_behaviours():
     unit, inputs, candidate, behaviours, mask = embedded("DIN")
-    found = unit.interest(candidate, inputs, False)
+    found = interest(unit, inputs)
     weights = unit._weigh(behaviours, candidate, mask).numpy()
     assert np.abs(weights[mask]).max() > 0.1
     expected = (weights[:, :, None] * behaviours).sum(axis=1)
@@ -169,7 +176,7 @@ def test_din_is_the_weighted_sum_of_the_behaviours():
 
 def test_eta_finds_the_behaviours_of_the_nearest_signatures():
     unit, inputs, candidate, behaviours, mask = embedded("ETA")
-    rows, found = unit.find(candidate, inputs, False)
+    (rows,), (found,) = unit.find(unit.queries(inputs), inputs, False)
     hyperplanes = unit._hash.hyperplanes.numpy()
     every, _ = inputs.history.recent(10)
     for b in range(len(mask)):
@@ -181,7 +188,7 @@ def test_eta_finds_the_behaviours_of_the_nearest_signatures():
 def test_twin_is_its_attention_to_the_whole_history():
     unit, inputs, candidate, behaviours, mask = embedded("TWIN", seed=5)
     assert {0, 2, mask.shape[1]} < set(mask.sum(axis=1))  # empty, shorter than a search, full
-    found = unit.interest(candidate, inputs, False)
+    found = interest(unit, inputs)
     expected = unit._attention(behaviours, unit._inherent(inputs), mask)
     assert np.abs(found).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-6)

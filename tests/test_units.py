@@ -131,8 +131,8 @@ def test_interests_are_those_of_the_extractor_that_sees_whole_histories(scoring,
     history = unit.history(inputs)
     behaviours, mask = history.whole()
     assert {0, mask.shape[1]} < set(mask.numpy().sum(axis=1))  # empty, full and in between
-    candidate = unit.as_behaviour(unit.select(inputs, "candidate"))
-    interests, channels, kept = unit.extract(history, candidate)
+    candidate = unit.queries(inputs).candidate
+    interests, channels, kept = unit.extract(inputs)
     expected = unit._extract(behaviours, candidate, mask)
     assert np.abs(interests).max() > 0.05
     np.testing.assert_allclose(interests, expected.interests, atol=1e-6)

@@ -51,8 +51,7 @@ def _look(
     columns: list[list[np.ndarray]] = [[], [], []]
     for batch in run.batches(split, batch_size=_BATCH).epoch():
         embedded = run.model.embed(batch)
-        candidate = unit.as_behaviour(unit.select(embedded, "candidate"))
-        interests, channels, kept = unit.extract(unit.history(embedded), candidate)
+        interests, channels, kept = unit.extract(embedded)
         count = kept.numpy().sum(axis=2)
         columns[0].append(interests.numpy())
         columns[1].append(count)

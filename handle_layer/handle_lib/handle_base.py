@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -17,7 +18,32 @@ from diffumin_tf.layers import (
 )
 from diffumin_tf.layers.xla import compiled_in_training
 
-Found = tuple[tf.Tensor, tf.Tensor]
+
+class Queries(NamedTuple):
+    """What a unit looks for in histories, with gradients.
+
+    Attributes:
+        selected: float32 [B, features·e], the candidate features.
+        candidate: float32 [B, d], e_s; where a unit does not compare it may be of another width.
+        vectors: float32 [B, ...], what else `search` asks for, or `()`.
+    """
+
+    selected: tf.Tensor
+    candidate: tf.Tensor
+    vectors: tf.Tensor | tuple[()] = ()
+
+
+class Found(NamedTuple):
+    """What a unit found, none of it with gradients but the embeddings.
+
+    Attributes:
+        behaviours: each int32 [B, ..., F], rows of behaviours that train; float32 [B, ..., d] once
+            they are embedded.
+        beside: whatever else goes into the result: tensors [B, ...] such as masks and lengths.
+    """
+
+    behaviours: tuple[tf.Tensor, ...] = ()
+    beside: tuple[tf.Tensor, ...] = ()
 
 
 class InputUnit(tf.keras.layers.Layer):
@@ -114,8 +140,13 @@ class HistoryUnit(InputUnit, abc.ABC):
 
     `concat[candidate, user, context, long_term(…), e*_s, dense]`, where e*_s is the candidate as
     the short-term encoder sees it beside the `subseq_len` most recent behaviours (0 leaves it
-    out). A subclass makes a model of the long history of it by its `long_term`, so that models
-    differ in nothing else.
+    out). It takes three steps: `queries`, `find` and, with what was found embedded, `combine`.
+    `find` alone reads a history, and has no gradients. A subclass makes a model of the long history
+    of it by its `vectors`, `search` and `long_term`, so that models differ in nothing else.
+
+    Call arguments:
+        inputs, training: as for every unit.
+        found: from `find` and embedded, if a caller has it; None finds and embeds.
     """
 
     # Whether `long_term` needs the candidate at the width of a behaviour.
@@ -140,35 +171,74 @@ class HistoryUnit(InputUnit, abc.ABC):
         """K, the recent behaviours that the short-term encoder sees; 0 leaves it out."""
         return self.config.subseq_len
 
+    def vectors(self, candidate: tf.Tensor, inputs: Embedded) -> tf.Tensor | tuple[()]:
+        """What `search` compares behaviours with, beside the candidate."""
+        return ()
+
+    def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
+        """What `long_term` is to know of the histories, the only thing it knows of them.
+
+        Args:
+            queries: of the B samples.
+            inputs: as in `call`, but the history has the behaviour fields of this unit alone.
+            training: whether losses and noise will be added.
+        """
+        return Found()
+
     @abc.abstractmethod
-    def long_term(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> list[tf.Tensor]:
+    def long_term(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> list[tf.Tensor]:
         """What the tower sees of the whole history.
 
         Args:
-            candidate: float32 [B, d], e_s; where `compares` is false it may be of another width.
-            inputs: as in `call`, but the history has the behaviour fields of this unit alone.
+            queries: as for `search`.
+            found: what `search` returned, its behaviours embedded.
+            inputs: as in `call`; the history was read by `search`.
             training: whether to add losses and noise.
 
         Returns:
             Tensors float32 [B, any fixed width].
         """
 
-    def call(self, inputs: Embedded, training: bool = False) -> tf.Tensor:
-        inputs = inputs._replace(history=self.history(inputs))
+    def call(
+        self, inputs: Embedded, training: bool = False, found: Found | None = None
+    ) -> tf.Tensor:
+        queries = self.queries(inputs)
+        if found is None:
+            found = self.find(queries, inputs, training)
+            found = found._replace(behaviours=tuple(map(inputs.history.embed, found.behaviours)))
+        return self.combine(queries, found, inputs, training)
+
+    def queries(self, inputs: Embedded) -> Queries:
+        """The first step: what to look for."""
         selected = self.select(inputs, "candidate")
-        candidate = self.as_behaviour(selected)
-        parts = [selected, self.select(inputs, "user"), self.select(inputs, "context")]
-        parts += self.long_term(candidate, inputs, training)
+        candidate = self._as_behaviour(selected) if self._as_behaviour else selected
+        return Queries(selected, candidate, self.vectors(candidate, inputs))
+
+    def find(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
+        """The second step, without gradients: what `search` finds, and the most recent ones."""
+        inputs = inputs._replace(history=self.history(inputs))
+        found = self.search(queries, inputs, training)
+        if not self.subseq_len:
+            return found
+        recent, mask = inputs.history.recent(self.subseq_len)
+        return Found((*found.behaviours, recent), (*found.beside, mask))
+
+    def combine(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> tf.Tensor:
+        """The third step: the result of `call`; `found` has its behaviours embedded."""
+        short_term = []
         if self.subseq_len:
-            recent, mask = inputs.history.embed_recent(self.subseq_len)
-            parts.append(self._encode(recent, mask, candidate, training))
+            (*behaviours, recent), (*beside, mask) = found
+            found = Found(tuple(behaviours), tuple(beside))
+            short_term = [self._encode(recent, mask, queries.candidate, training)]
+        parts = [queries.selected, self.select(inputs, "user"), self.select(inputs, "context")]
+        parts += [*self.long_term(queries, found, inputs, training), *short_term]
         if self.features.dense:
             parts.append(self._dense_norm(inputs.dense, training=training))
         return tf.concat(parts, axis=1)
-
-    def as_behaviour(self, selected: tf.Tensor) -> tf.Tensor:
-        """e_s float32 [B, d] of the selected candidate features; as they are if none compares."""
-        return self._as_behaviour(selected) if self._as_behaviour else selected
 
     def check_heads(self) -> None:
         """Raises ConfigError when attention heads do not divide the width of a behaviour."""
@@ -211,19 +281,28 @@ class InterestUnit(HistoryUnit):
         self._interest_norm = BatchNorm(momentum=config.batch_norm_momentum, name="interest_norm")
 
     @abc.abstractmethod
-    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
+    def interest(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> tf.Tensor:
         """What becomes of the whole history, float32 [B, any fixed width]; see `long_term`."""
 
-    def long_term(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> list[tf.Tensor]:
-        interest = self.interest(candidate, inputs, training)
+    def long_term(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> list[tf.Tensor]:
+        interest = self.interest(queries, found, inputs, training)
         return [self._interest_norm(interest, training=training)]
 
 
-class SearchUnit(InterestUnit):
-    """An interest by multi-head target attention to the behaviours that a subclass has found.
+class WholeUnit(InterestUnit):
+    """An interest made of every behaviour of a history, with gradients to all of them."""
 
-    The search looks at all of a history without gradients; what it found is embedded with them.
-    """
+    def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
+        rows, mask = inputs.history.recent(inputs.history.longest())
+        return Found((rows,), (mask,))
+
+
+class SearchUnit(InterestUnit):
+    """An interest by multi-head target attention to the behaviours that a subclass has found."""
 
     def __init__(self, config: TaskConfig, layout: FeatureLayout, **kwargs) -> None:
         super().__init__(config, layout, **kwargs)
@@ -236,13 +315,15 @@ class SearchUnit(InterestUnit):
         return min(self.config.search_len, self.config.seq_len)
 
     @abc.abstractmethod
-    def find(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> Found:
-        """Rows int32 [B, k, F] and mask bool [B, k] of what the search finds."""
+    def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
+        """Rows int32 [B, k, F] of behaviours, and a mask bool [B, k] beside."""
 
-    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
-        rows, mask = self.find(candidate, inputs, training)
-        behaviours = inputs.history.embed(rows)
-        attended = self._attention(candidate[:, tf.newaxis], behaviours, mask)
+    def interest(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> tf.Tensor:
+        attended = self._attention(
+            queries.candidate[:, tf.newaxis], found.behaviours[0], found.beside[0]
+        )
         return attended[:, 0]
 
 

@@ -17,7 +17,14 @@ from diffumin_tf.layers import (
     SoftSearch,
     TwinAttention,
 )
-from handle_layer.handle_lib.handle_base import Found, HistoryUnit, InterestUnit, SearchUnit
+from handle_layer.handle_lib.handle_base import (
+    Found,
+    HistoryUnit,
+    InterestUnit,
+    Queries,
+    SearchUnit,
+    WholeUnit,
+)
 
 
 class NoHistory(HistoryUnit):
@@ -29,22 +36,27 @@ class NoHistory(HistoryUnit):
     def subseq_len(self) -> int:
         return 0
 
-    def long_term(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> list[tf.Tensor]:
+    def long_term(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> list[tf.Tensor]:
         return []
 
 
-class MeanPooling(InterestUnit):
+class MeanPooling(WholeUnit):
     """The mean of the valid behaviours, as in Covington et al., YouTube (RecSys '16)."""
 
     compares = False
 
-    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
-        behaviours, mask = inputs.history.whole()
-        total = _weighted_sum(tf.cast(mask, tf.float32), behaviours)
-        return total / tf.maximum(inputs.history.lengths(), 1.0)[:, tf.newaxis]
+    def interest(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> tf.Tensor:
+        (behaviours,), (mask,) = found
+        weights = tf.cast(mask, tf.float32)
+        lengths = tf.reduce_sum(weights, axis=1, keepdims=True)
+        return _weighted_sum(weights, behaviours) / tf.maximum(lengths, 1.0)
 
 
-class DIN(InterestUnit):
+class DIN(WholeUnit):
     """Deep Interest Network (Zhou et al., KDD '18): a weighted sum of all behaviours.
 
     The weights of `ActivationUnit` are not normalised. Its hidden layer has the 36 units of the
@@ -59,9 +71,11 @@ class DIN(InterestUnit):
             name="activation_unit",
         )
 
-    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
-        behaviours, mask = inputs.history.whole()
-        weights = self._weigh(behaviours, candidate, mask, training=training)
+    def interest(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> tf.Tensor:
+        (behaviours,), (mask,) = found
+        weights = self._weigh(behaviours, queries.candidate, mask, training=training)
         return _weighted_sum(weights, behaviours)
 
 
@@ -91,8 +105,10 @@ class SIM_hard(SearchUnit):  # noqa: N801  (one of two searches of SIM)
         partner = self.features.candidate[shared[config.search_field]]
         self._wanted = layout.fields.index(partner)
 
-    def find(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> Found:
-        return inputs.history.matching(self._field, inputs.rows[:, self._wanted], self.top_k)
+    def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
+        wanted = inputs.rows[:, self._wanted]
+        rows, mask = inputs.history.matching(self._field, wanted, self.top_k)
+        return Found((rows,), (mask,))
 
 
 class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
@@ -114,12 +130,24 @@ class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
         )
         self._search.build(tf.TensorShape([None, None, self.width]))
 
-    def find(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> Found:
+    def vectors(self, candidate: tf.Tensor, inputs: Embedded) -> tf.Tensor:
+        return self._search.direction_of(candidate)
+
+    def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
+        direction = queries.vectors[:, tf.newaxis]
+        found = _of_one_query(inputs.history.choose(direction, self.top_k))
+        if not training:
+            return found
+        rows, mask = inputs.history.recent(inputs.history.longest())
+        return Found((*found.behaviours, rows), (*found.beside, mask))
+
+    def interest(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> tf.Tensor:
         if training and inputs.label is not None:
-            behaviours, mask = inputs.history.whole()
-            self._search(behaviours, candidate, mask, inputs.label, training=True)
-        direction = self._search.direction_of(candidate)
-        return _of_one_query(inputs.history.choose(direction[:, tf.newaxis], self.top_k))
+            whole, mask = found.behaviours[1], found.beside[1]
+            self._search(whole, queries.candidate, mask, inputs.label, training=True)
+        return super().interest(queries, found, inputs, training)
 
 
 class ETA(SearchUnit):
@@ -133,15 +161,15 @@ class ETA(SearchUnit):
         super().__init__(config, layout, **kwargs)
         self._hash = SimHash(config.hash_bits, seed=config.seed, name="hash")
 
-    def find(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> Found:
-        wanted = self._signs(candidate)[:, tf.newaxis]
+    def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
+        wanted = self._signs(queries.candidate)[:, tf.newaxis]
         return _of_one_query(inputs.history.choose(wanted, self.top_k, keys=self._signs))
 
     def _signs(self, vectors: tf.Tensor) -> tf.Tensor:
         return SimHash.signs(self._hash(vectors))
 
 
-class SDIM(InterestUnit):
+class SDIM(WholeUnit):
     """Sampling-based Deep Interest Modeling (Cao et al., CIKM '22): attention by hash collisions.
 
     All behaviours take part: `hash_bits` bits in groups of `hash_width`
@@ -158,9 +186,11 @@ class SDIM(InterestUnit):
             config.hash_bits, config.hash_width, seed=config.seed, name="hash_attention"
         )
 
-    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
-        behaviours, mask = inputs.history.whole()
-        return self._attention(behaviours, candidate, mask)
+    def interest(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> tf.Tensor:
+        (behaviours,), (mask,) = found
+        return self._attention(behaviours, queries.candidate, mask)
 
 
 class TWIN(InterestUnit):
@@ -190,10 +220,18 @@ class TWIN(InterestUnit):
         )
         self._attention.build(tf.TensorShape([None, None, self.width]))
 
-    def interest(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> tf.Tensor:
-        directions = self._attention.directions_of(self._inherent(inputs))
-        rows, found = inputs.history.choose(directions, self._attention.top_k)
-        return self._attention.attend(inputs.history.embed(rows), found, directions)
+    def vectors(self, candidate: tf.Tensor, inputs: Embedded) -> tf.Tensor:
+        return self._attention.directions_of(self._inherent(inputs))
+
+    def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
+        rows, mask = inputs.history.choose(queries.vectors, self._attention.top_k)
+        return Found((rows,), (mask,))
+
+    def interest(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> tf.Tensor:
+        (behaviours,), (mask,) = found
+        return self._attention.attend(behaviours, mask, queries.vectors)
 
     def _inherent(self, inputs: Embedded) -> tf.Tensor:
         """The candidate's inherent features, side by side."""
@@ -201,9 +239,10 @@ class TWIN(InterestUnit):
         return self.embedded(inputs, names)
 
 
-def _of_one_query(found: Found) -> Found:
+def _of_one_query(chosen: tuple[tf.Tensor, tf.Tensor]) -> Found:
     """Rows [B, k, F] and mask [B, k] of those that were found by a single query each."""
-    return tuple(tf.squeeze(x, axis=1) for x in found)
+    rows, mask = (tf.squeeze(x, axis=1) for x in chosen)
+    return Found((rows,), (mask,))
 
 
 def _weighted_sum(weights: tf.Tensor, behaviours: tf.Tensor) -> tf.Tensor:

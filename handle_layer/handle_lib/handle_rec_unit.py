@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.errors import ConfigError
-from diffumin_tf.history import Embedded, History
+from diffumin_tf.history import Embedded
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import (
     ChannelShare,
@@ -15,7 +15,8 @@ from diffumin_tf.layers import (
     InterestSummary,
     OrthogonalMultiInterestExtractor,
 )
-from handle_layer.handle_lib.handle_base import HistoryUnit
+from diffumin_tf.layers.diffumin.dmig import Draws
+from handle_layer.handle_lib.handle_base import Found, HistoryUnit, Queries
 
 
 class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
@@ -100,19 +101,37 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
                 name="cmic",
             )
 
-    def long_term(self, candidate: tf.Tensor, inputs: Embedded, training: bool) -> list[tf.Tensor]:
+    def vectors(self, candidate: tf.Tensor, inputs: Embedded) -> tf.Tensor | tuple[()]:
+        return self._extract.channels_of(candidate) if self.config.use_omie else ()
+
+    def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
+        if not self.config.use_omie:
+            return Found()
+        history, channels = inputs.history, queries.vectors
+        rows, mask = history.choose(channels, self._extract.top_k(self.config.seq_len))
+        beside = [mask, history.lengths()]
+        if self.config.use_dmig and training:
+            beside += self._generate.draw(tf.shape(mask)[0])
+        if self.config.channel_share:
+            of_samples = channels, queries.candidate
+            beside.append(history.look(ChannelShare.of, channels, *of_samples))
+        return Found((rows,), tuple(beside))
+
+    def long_term(
+        self, queries: Queries, found: Found, inputs: Embedded, training: bool
+    ) -> list[tf.Tensor]:
         if not self.config.use_omie:
             return []
-        interests, channels, kept = self.extract(inputs.history, candidate)
+        interests, channels, kept = self._interests(queries, found)
         parts = [self._summarise(interests, training=training)]
         if self.config.channel_share:
-            shares = inputs.history.look(ChannelShare.of, channels, channels, candidate)
-            parts.append(self._share(shares, training=training))
+            parts.append(self._share(found.beside[-1], training=training))
         if self.config.use_dmig:
             if self.config.stop_interest_gradient:
                 interests, channels = tf.stop_gradient(interests), tf.stop_gradient(channels)
             live = tf.reduce_any(kept, axis=2)
-            generated = self._generate(interests, channels, live, training=training)
+            drawn = Draws(*found.beside[2:5]) if training else None
+            generated = self._generate(interests, channels, live, drawn, training=training)
             if self.config.use_cmic:
                 generated = self._calibrate(
                     interests, generated, inputs.user, live, training=training
@@ -120,19 +139,24 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
             parts.append(tf.reshape(generated, [-1, self.config.channel_num * self.width]))
         return parts
 
-    def extract(
-        self, history: History, candidate: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """OMIE, for a unit with `use_omie`: the steps of the extractor's `call` with a lookup.
+    def extract(self, inputs: Embedded) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """What OMIE makes of the histories, for a unit with `use_omie`.
 
         Returns:
             Interests r and channels, float32 [B, C, d], and which of the k best behaviours of a
             channel it keeps, bool [B, C, k].
         """
-        channels = self._extract.channels_of(candidate)
-        rows, found = history.choose(channels, self._extract.top_k(self.config.seq_len))
-        behaviours = history.embed(rows)  # the chosen ones alone, this time with gradients
-        interests, kept = self._extract.aggregate(behaviours, found, channels, history.lengths())
+        inputs = inputs._replace(history=self.history(inputs))
+        queries = self.queries(inputs)
+        found = self.search(queries, inputs, training=False)
+        embedded = tuple(map(inputs.history.embed, found.behaviours))
+        return self._interests(queries, found._replace(behaviours=embedded))
+
+    def _interests(self, queries: Queries, found: Found) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """As `extract`."""
+        (behaviours,), (mask, lengths, *_) = found
+        channels = queries.vectors
+        interests, kept = self._extract.aggregate(behaviours, mask, channels, lengths)
         return interests, channels, kept
 
     def generate(self, interests: tf.Tensor, channels: tf.Tensor, live: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,20 @@ from diffumin_tf.layers.diffumin.noise_schedule import CLEAN
 from diffumin_tf.layers.random_stream import RandomStream
 from diffumin_tf.layers.unit_vectors import unit_vectors
 from diffumin_tf.layers.xla import compiled_in_training
+
+
+class Draws(NamedTuple):
+    """Random numbers of one training step of `DiffusionMultiInterestGenerator`.
+
+    Attributes:
+        timesteps: `[B, C]`, int32. The t of the loss.
+        loss_noise: `[B, C, d]`, float32. The ε of the loss.
+        noise: `[B, C, d]`, float32. What sampling starts from.
+    """
+
+    timesteps: tf.Tensor
+    loss_noise: tf.Tensor
+    noise: tf.Tensor
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -44,7 +58,8 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         interests: `[B, C, d]`, float32. Extracted interests r.
         channels: `[B, C, d]`, float32. Orthonormal channels o_i.
         live: `[B, C]`, bool, or None. Which channels hold an interest; None means all.
-        training: bool. Whether to draw noise and add the loss.
+        draws: `Draws` or None. The noise of a training step; None draws it.
+        training: bool. Whether to add the loss.
 
     Returns:
         Generated interests r* `[B, C, d]`, float32, zero in dead channels.
@@ -107,6 +122,7 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         interests: tf.Tensor,
         channels: tf.Tensor,
         live: tf.Tensor | None = None,
+        draws: Draws | None = None,
         training: bool | None = None,
     ) -> tf.Tensor:
         shape = [interests.shape[0], self.channel_num, self.width]
@@ -118,15 +134,21 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
 
         if not training:
             return self._infer(interests, channels, live)
-        rows = replicas.batch_rows(tf.shape(live)[0])
-        t = self.random.integers(tf.shape(live), self.schedule.timesteps, rows)
-        loss_noise = self.random.normal(tf.shape(interests), rows)
-        noise = self.random.normal(tf.shape(interests), rows)
-        generated, *errors = self._learn(interests, channels, live, t, loss_noise, noise, training)
+        draws = draws or self.draw(tf.shape(live)[0])
+        generated, *errors = self._learn(interests, channels, live, *draws, training)
         loss = replicas.mean(*errors)
         self.add_loss(self.loss_weight * loss)
         self.diffusion_loss.update_state(loss)
         return generated
+
+    def draw(self, samples: tf.Tensor) -> Draws:
+        """The random numbers of a training step on B samples, for a layer that is built."""
+        rows, shape = replicas.batch_rows(samples), [samples, self.channel_num]
+        return Draws(
+            self.random.integers(shape, self.schedule.timesteps, rows),
+            self.random.normal([*shape, self.width], rows),
+            self.random.normal([*shape, self.width], rows),
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {
