@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from benchmarks.settings import Setting
 from benchmarks.straightforward import Straightforward
+from diffumin_tf.devices import compute_reproducibly
 from diffumin_tf.input.batch import Batch, HistoryGroup
 from diffumin_tf.model import RankingModel
-from diffumin_tf.run.open import compute_reproducibly
 from diffumin_tf.training import optimizers
 
 PRODUCT, REFERENCE = "product", "reference"

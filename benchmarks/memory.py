@@ -10,6 +10,7 @@ from benchmarks.contenders import PRODUCT, REFERENCE, TRAINING, Step, steps
 from benchmarks.measuring import in_fresh_process, table
 from benchmarks.samples import random_batch
 from benchmarks.settings import Plan, Setting
+from diffumin_tf import devices
 from diffumin_tf.input.batch import Batch
 
 # What runs beside what differs from step to step, and with it the peak.
@@ -92,7 +93,7 @@ def _return_freed_memory() -> None:
 
 
 def _gpu() -> bool:
-    return bool(tf.config.list_physical_devices("GPU"))
+    return devices.gpus() > 0
 
 
 def _level() -> int:

@@ -12,6 +12,7 @@ from benchmarks.contenders import product_model
 from benchmarks.measuring import Spread, table
 from benchmarks.samples import mixed_lengths, random_ids, write_records
 from benchmarks.settings import Plan, Setting
+from diffumin_tf.devices import with_defaults
 from diffumin_tf.files import write_text
 from diffumin_tf.input.batch import Batch
 from diffumin_tf.input.dataset import Batches
@@ -77,9 +78,9 @@ def vocabulary_of(folder: str, ids: np.ndarray) -> VocabularyRows:
 
 def batches_of(setting: Setting, files: list[str], rows_of: Callable) -> tf.data.Dataset:
     """The batches of one epoch, in order."""
-    config = setting.config
+    config = with_defaults(setting.config)
     length = setting.length
-    path = FeaturePath(setting.schema, setting.layout, length, rows_of, config.buckets)
+    path = FeaturePath(setting.schema, setting.layout, length, rows_of, config.length_buckets)
     # Not shuffled: with so few records, filling the buffer would be all there is to see.
     batches = Batches(files, setting.schema, path, setting.batch_size, config.user_column)
     return batches.dataset()

@@ -31,6 +31,7 @@ from benchmarks import (
     stored_once,
 )
 from benchmarks.settings import QUICK, Plan
+from diffumin_tf.devices import with_defaults
 from diffumin_tf.files import write_json
 from diffumin_tf.terminal import UsageError, exit_code, parse
 
@@ -85,7 +86,7 @@ def measure(plan: Plan, stages: Sequence[str], say: Callable[[str], None]) -> di
     results: dict[str, Any] = {
         "machine": machine.describe(),
         "settings": {
-            name: setting.config.model_dump(mode="json")
+            name: with_defaults(setting.config).model_dump(mode="json")
             for name, setting in plan.compared().items()
         },
         "ratios": {},

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from diffumin_tf import registry
+from diffumin_tf import devices, registry
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.history import Embedded, History
@@ -66,6 +66,7 @@ class RankingModel(tfrs.Model):
 
     def __init__(self, config: TaskConfig, schema: DataStruct, rows: int) -> None:
         super().__init__(name="ranking_model")
+        config = devices.with_defaults(config)
         self.layout = FeatureLayout.of(features_of(config), schema)
         self.embedding = IdEmbedding(
             rows,

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features, TaskConfig
+from diffumin_tf.devices import with_defaults
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.history import Embedded, History
 from diffumin_tf.input.batch import HistoryGroup
@@ -41,7 +42,7 @@ def schema_of(experiment):
 
 
 def config_of(*units, **changes):
-    return TaskConfig.model_validate({"input_units": units, **SMALL, **changes})
+    return with_defaults(TaskConfig.model_validate({"input_units": units, **SMALL, **changes}))
 
 
 def unit_of(unit, schema, **changes):

@@ -17,6 +17,7 @@ from diffumin_tf.config import task as config_lib
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.strict import validate
 from diffumin_tf.config.task import REMOVED_KEYS, TaskConfig
+from diffumin_tf.devices import with_defaults
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.evaluation.scoring import Scores
 from diffumin_tf.files import read_json, write_json
@@ -105,7 +106,7 @@ class Cell:
     def prepare(self, report: Callable[[str], None]) -> None:
         """Readies the folder; what a cell with other settings left is put aside."""
         settings = self.config.model_dump(mode="json")
-        differing = self._differing(settings)
+        differing = self._differing(_in_force(self.config))
         if differing:
             # Hours of work are not lost by a slip.
             names = (f"{self.path}.before-{number}" for number in itertools.count(1))
@@ -147,7 +148,7 @@ class Cell:
         before = read_json(path)["settings"]
         before = {k: v for k, v in before.items() if k not in REMOVED_KEYS or v != REMOVED_KEYS[k]}
         try:  # a key that is new since then had its default
-            before = validate(TaskConfig, before, path).model_dump(mode="json")
+            before = _in_force(validate(TaskConfig, before, path))
         except ConfigError:
             pass
         return ", ".join(
@@ -156,6 +157,11 @@ class Cell:
             # Where results go changes nothing of what is learned.
             if key != "model_path" and before.get(key) != settings.get(key)
         )
+
+
+def _in_force(config: TaskConfig) -> dict[str, Any]:
+    """All settings, with the defaults of the device: earlier versions wrote them down."""
+    return with_defaults(config).model_dump(mode="json")
 
 
 def grid(study: Study, experiment: str) -> list[Choice]:

@@ -26,9 +26,6 @@ REMOVED_KEYS = {
     "stop_target_gradient": False,
 }
 
-# Quarters pad a history to four times its length at most; below 64 there is little to save.
-_BUCKET_FACTOR, _SHORTEST_BUCKET = 4, 64
-
 Day = Annotated[int, Field(ge=19000101, le=29991231)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Strategy = Literal["one_device", "mirrored", "multi_worker_mirrored", "parameter_server"]
@@ -77,7 +74,7 @@ class TaskConfig(_Section):
 
     Days are `yyyymmdd`, inclusive; None leaves that end open. Times are in seconds.
     `sample_rate` is the share of negatives kept by down-sampling, undone in `rectified_pctr`.
-    `top_p` is in percent of `seq_len`.
+    `top_p` is in percent of `seq_len`. `devices.with_defaults` fills what depends on the device.
     """
 
     model_name: str = "DiffuMIN"
@@ -147,8 +144,8 @@ class TaskConfig(_Section):
     deep_layers: tuple[PositiveInt, ...] = (1024, 512, 256)
     activation: Literal["dice", "prelu", "relu"] = "dice"
     batch_norm_momentum: Fraction = 0.99
-    parallel_parts: PositiveInt = 2
-    jit_compile: bool = False
+    parallel_parts: PositiveInt | None = None
+    jit_compile: bool | None = None
     deterministic: bool = True
 
     optimizer: Literal["adagrad_lazyadam"] = "adagrad_lazyadam"
@@ -173,16 +170,6 @@ class TaskConfig(_Section):
     input_shards: PositiveInt = 1
     max_bad_records: NonNegativeInt = 0
     max_rollbacks: NonNegativeInt = 0
-
-    @property
-    def buckets(self) -> tuple[int, ...]:
-        """Padded lengths of histories: `length_buckets`, or `seq_len` over powers of 4."""
-        if self.length_buckets:
-            return self.length_buckets
-        lengths = [self.seq_len]
-        while lengths[0] >= _BUCKET_FACTOR * _SHORTEST_BUCKET:
-            lengths.insert(0, lengths[0] // _BUCKET_FACTOR)
-        return tuple(lengths)
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "TaskConfig":

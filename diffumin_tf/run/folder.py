@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from diffumin_tf.config import task as config_lib
 from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.devices import with_defaults
 from diffumin_tf.errors import ConfigError
 from diffumin_tf.files import read_json, write_json, write_text
 from diffumin_tf.paths import from_where
@@ -18,7 +19,7 @@ _METRICS, _FINISHED = "metrics.json", "finished.json"
 _MAY_CHANGE = frozenset(
     "epoch early_stopping_patience evaluate_every_steps save_summary_steps save_checkpoints_secs "
     "save_checkpoints_steps keep_checkpoint_max max_bad_records max_rollbacks strategy replicas "
-    "parallel_parts model_path".split()
+    "parallel_parts jit_compile model_path".split()
 )
 
 
@@ -50,7 +51,7 @@ def changes(model_dir: str, config: TaskConfig) -> list[str]:
     Raises:
         ConfigError: they differ in what a run cannot change on its way.
     """
-    before, now = load_config(model_dir).model_dump(), config.model_dump()
+    before, now = (with_defaults(c).model_dump() for c in (load_config(model_dir), config))
     differing = [key for key in now if now[key] != before[key]]
     fixed = [key for key in differing if key not in _MAY_CHANGE]
     if "parameter_server" in (before["strategy"], now["strategy"]) and "strategy" in differing:

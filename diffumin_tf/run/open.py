@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from diffumin_tf import devices
 from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import DataError
@@ -55,7 +56,9 @@ def create_run(
     )
 
 
-def open_run(model_dir: str, overrides: Sequence[str] = ()) -> "Run":
+def open_run(
+    model_dir: str, overrides: Sequence[str] = (), report: Report = lambda line: None
+) -> "Run":
     """Loads a trained run with its best weights, on one device.
 
     Raises:
@@ -63,6 +66,7 @@ def open_run(model_dir: str, overrides: Sequence[str] = ()) -> "Run":
     """
     refuse_wildcards(model_dir, "--model_dir")
     config = run_folder.load_config(model_dir, overrides)
+    report(devices.describe(config))
     schema = DataStruct.load(posixpath.join(model_dir, SCHEMA_FILE))
     schema = with_stored_once(schema, config)
     run = Run(config, schema, model_dir)
@@ -71,7 +75,10 @@ def open_run(model_dir: str, overrides: Sequence[str] = ()) -> "Run":
 
 
 class Run:
-    """A configuration, its schema, its model and the folder where its results go."""
+    """A configuration, its schema, its model and the folder where its results go.
+
+    `config` has the defaults of the devices that were found.
+    """
 
     def __init__(
         self,
@@ -81,8 +88,8 @@ class Run:
         distribution: Distribution | None = None,
         file_check: FileCheck | None = None,
     ) -> None:
-        compute_reproducibly(config.deterministic)
-        self.config = config
+        devices.compute_reproducibly(config.deterministic)
+        self.config = devices.with_defaults(config)
         self.schema = schema
         self.model_dir = model_dir
         self.distribution = distribution or strategy.one_device()
@@ -188,7 +195,7 @@ class Run:
             path = posixpath.join(self.model_dir, run_folder.VOCABULARY)
             rows_of = vocabulary.VocabularyRows(path)
         layout = FeatureLayout.of(features_of(config), self.schema)
-        path = FeaturePath(self.schema, layout, config.seq_len, rows_of, config.buckets)
+        path = FeaturePath(self.schema, layout, config.seq_len, rows_of, config.length_buckets)
         return path, rows_of.rows
 
     def new_model(self) -> RankingModel:
@@ -232,18 +239,3 @@ class Run:
     @functools.cached_property
     def _predict(self):
         return predict_function(self.model)
-
-
-def compute_reproducibly(deterministic: bool = True) -> None:
-    """Settles, for this process, how TensorFlow computes on whatever device it finds.
-
-    Products stay those of float32: a GPU would round what it multiplies to TF32, which leaves
-    channels orthonormal to 6e-4 only, and lets other behaviours be kept than on a CPU.
-
-    Args:
-        deterministic: whether the same seed gives the same bits on the same machine; a GPU sums in
-            an order of its own otherwise.
-    """
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from diffumin_tf import registry
+from diffumin_tf import devices, registry
 from diffumin_tf.config import task as config_lib
 from diffumin_tf.config.schema import SCHEMA_FILE, DataStruct
 from diffumin_tf.config.task import TaskConfig
@@ -59,6 +59,7 @@ def check(exp: str, model_dir: str | None, overrides: Sequence[str], report: Rep
     config, ignored = config_lib.load(exp, overrides)
     distribution = strategy.from_config(config, report)
     report = distribution.chief_report(report)
+    report(devices.describe(config))
     if ignored:
         report(f"ignored keys of the original's engine: {', '.join(ignored)}")
     model_dir = model_dir or config.model_path
@@ -67,7 +68,7 @@ def check(exp: str, model_dir: str | None, overrides: Sequence[str], report: Rep
     schema = with_stored_once(DataStruct.load(schema_file(exp, config)), config, report)
     layout = FeatureLayout.of(features_of(config), schema)
     for name in config.input_units:
-        registry.input_unit(name)(config, layout)
+        registry.input_unit(name)(devices.with_defaults(config), layout)
     _check_user_column(config, schema)
     schema = with_kinds(schema, files_of(config, schema, "train"))
     file_check = FileCheck(schema, config.max_bad_records, report)

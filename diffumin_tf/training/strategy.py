@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from diffumin_tf import devices
 from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.errors import ConfigError, TrainingError
 from diffumin_tf.input.damage import plain_text
@@ -172,11 +173,11 @@ def _check(config: TaskConfig, cluster: Cluster | None) -> None:
 
 
 def _mirrored(config: TaskConfig, cluster: Cluster | None) -> Distribution:
-    gpus = tf.config.list_physical_devices("GPU")
-    wanted = config.replicas or max(len(gpus), 1)
+    gpus = devices.gpus()
+    wanted = config.replicas or max(gpus, 1)
     if gpus:
-        if wanted > len(gpus):
-            raise ConfigError(f"replicas is {wanted} but this machine has {len(gpus)} GPUs")
+        if wanted > gpus:
+            raise ConfigError(f"replicas is {wanted} but this machine has {gpus} GPUs")
         return Distribution(tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(wanted)]))
     _split_cpu(wanted)
     return Distribution(tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(wanted)]))

@@ -96,20 +96,3 @@ def test_two_mistakes_are_two_lines(tmp_path):
     with pytest.raises(ConfigError) as error:
         config.load(write(tmp_path, {"epoch": 0, "batch_size": "x"}))
     assert len(str(error.value).splitlines()) == 2
-
-
-@pytest.mark.parametrize(
-    ("seq_len", "length_buckets", "expected"),
-    [
-        (50, None, (50,)),
-        (255, None, (255,)),
-        (256, None, (64, 256)),
-        (5000, None, (78, 312, 1250, 5000)),
-        (5000, [30, 5000], (30, 5000)),
-    ],
-)
-def test_histories_are_padded_to_the_buckets_or_to_quarters_of_the_longest(
-    tmp_path, seq_len, length_buckets, expected
-):
-    content = {"seq_len": seq_len, "length_buckets": length_buckets}
-    assert config.load(write(tmp_path, content))[0].buckets == expected

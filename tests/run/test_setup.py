@@ -8,7 +8,11 @@ import shutil
 import pytest
 import tensorflow as tf
 
+from diffumin_tf import devices
+from diffumin_tf.config.task import TaskConfig
+from diffumin_tf.devices import with_defaults
 from diffumin_tf.errors import ConfigError, DataError
+from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.find import find_experiment
 from diffumin_tf.run.open import create_run
 from tests.small_log import SCHEMA, write_experiment
@@ -46,7 +50,9 @@ def refusal(error, exp, folder, *overrides):
 
 def test_a_folder_holds_the_resolved_configuration_the_schema_and_the_vocabulary(trained):
     written = json.loads((trained.model_dir / "config.json").read_text())
-    assert written == json.loads(trained.run.config.model_dump_json())
+    assert with_defaults(TaskConfig.model_validate(written)) == trained.run.config
+    # Whoever reads it may have other devices.
+    assert all(written[k] is None for k in ("jit_compile", "parallel_parts", "length_buckets"))
     assert (written["seq_len"], written["epoch"], written["deep_layers"]) == (10, 1, [8])
     assert "booster_mode" not in written
     assert json.loads((trained.model_dir / "data_struct.json").read_text()) == SCHEMA
@@ -54,10 +60,24 @@ def test_a_folder_holds_the_resolved_configuration_the_schema_and_the_vocabulary
 
 
 def test_a_new_run_tells_what_it_found(trained):
-    assert trained.lines[0] == "ignored keys of the original's engine: booster_mode"
-    assert [line.partition(":")[0] for line in trained.lines[1:4]] == ["train", "valid", "test"]
-    assert "4 files" in trained.lines[1] and "20240102/part-00001" in trained.lines[1]
-    assert trained.lines[4].startswith("vocabulary: ") and "2 times or more" in trained.lines[4]
+    assert trained.lines[0].startswith(("no GPU: ", "1 GPU: "))
+    assert trained.lines[1] == "ignored keys of the original's engine: booster_mode"
+    assert [line.partition(":")[0] for line in trained.lines[2:5]] == ["train", "valid", "test"]
+    assert "4 files" in trained.lines[2] and "20240102/part-00001" in trained.lines[2]
+    assert trained.lines[5].startswith("vocabulary: ") and "2 times or more" in trained.lines[5]
+
+
+def test_a_run_of_an_earlier_version_goes_on_on_any_device(monkeypatch, tmp_path):
+    earlier = {"input_units": ["module:Unit"], "jit_compile": False, "parallel_parts": 2}
+    (tmp_path / "config.json").write_text(json.dumps(earlier))
+    config = TaskConfig.model_validate({"input_units": ["module:Unit"]})
+    monkeypatch.setattr(devices, "gpus", lambda: 0)
+    assert run_folder.changes(str(tmp_path), config) == []
+    monkeypatch.setattr(devices, "gpus", lambda: 1)
+    assert run_folder.changes(str(tmp_path), config) == [
+        "parallel_parts was 2, is 1 from here on",
+        "jit_compile was False, is True from here on",
+    ]
 
 
 @pytest.mark.parametrize(
