@@ -16,6 +16,7 @@ from benchmarks.contenders import PRODUCT, TRAINING, graph_setting, product_mode
 from benchmarks.measuring import in_turn
 from benchmarks.samples import mixed_lengths, random_batch
 from benchmarks.settings import Setting
+from diffumin_tf import devices
 from diffumin_tf.input.batch import Batch, HistoryGroup
 from diffumin_tf.model import compiled_for_any_batch
 
@@ -58,14 +59,15 @@ def measure(cell: Cell) -> dict[str, Any]:
     """Measures in this process, whose TensorFlow must see the cell's device.
 
     Returns:
-        `first_seconds`, the `Spread`s `ms` and `samples_per_second`; on a GPU also `step_bytes` and
-        what `count_events` returns. Or `why` nothing was measured.
+        The keys `in_force`, `first_seconds`, the `Spread`s `ms` and `samples_per_second`; on a GPU
+        also `step_bytes` and what `count_events` returns. Or `why` nothing was measured.
     """
     if why := _too_large(cell):
         return {"why": why}
     step, batches = _step(graph_setting(PRODUCT, cell.setting), cell.kind), _batches(cell)
     timed = in_turn({cell.name: step}, batches, ROUNDS, ROUND_SECONDS)[cell.name]
     result = {
+        "in_force": devices.describe(cell.setting.config),
         "first_seconds": timed.first_seconds,
         "ms": timed.milliseconds(),
         "samples_per_second": timed.per_second(cell.setting.batch_size),

@@ -24,6 +24,7 @@ from benchmarks import machine
 from benchmarks.cell import CPU, GPU, Cell, measure
 from benchmarks.contenders import SCORING, TRAINING
 from benchmarks.settings import Setting
+from diffumin_tf import devices
 from diffumin_tf.files import write_json
 from diffumin_tf.terminal import exit_code, parse, quiet_stderr
 
@@ -32,7 +33,7 @@ _NO_GPU = "no GPU was found"
 # (L, B), the most telling first; the keys follow the second one.
 _SIZES = ((5000, 64), (5000, 512), (1000, 512), (5000, 4096), (1000, 64), (50, 512), (50, 64))
 _SIZES += ((1000, 4096), (50, 4096))
-_STANDARD = Setting(1000)
+_STANDARD = Setting(1000, overrides=("jit_compile=null",))  # as the device has it
 _KEYS = ("jit_compile=false", "deterministic=false", "parallel_parts=2")
 _ONE_GROUP, _GROUPS = "half short", "half short, in groups"
 _SECONDS = 345  # TensorFlow is loaded before, so that all takes six minutes at most
@@ -52,8 +53,8 @@ def plan(standard: Setting, sizes: Sequence[tuple[int, int]] = _SIZES) -> list[C
         sizes: (L, B); each key alone is measured at the second one.
     """
     settings = [dataclasses.replace(standard, length=n, batch_size=b) for n, b in sizes]
-    kinds, devices, at = (TRAINING, SCORING), (GPU, CPU), settings[1]
-    cells = [[Cell(d, kind, s) for kind in kinds for d in devices] for s in settings]
+    kinds, at = (TRAINING, SCORING), settings[1]
+    cells = [[Cell(d, kind, s) for kind in kinds for d in (GPU, CPU)] for s in settings]
     keys = [Cell(GPU, kind, at.with_overrides(key), key) for key in _KEYS for kind in kinds]
     for what, buckets in ((_ONE_GROUP, (1,)), (_GROUPS, (16, 4, 1))):
         lengths = tuple(at.length // parts for parts in buckets)
@@ -152,7 +153,7 @@ def tables(found: Found) -> str:
     reasons: dict[str, list[str]] = {}
     for row in found["not_measured"]:
         reasons.setdefault(row["why"], []).append(row["name"])
-    parts += [f"Not measured, for {why}: {'; '.join(names)}" for why, names in reasons.items()]
+    parts += [f"Not measured ({why}): {'; '.join(names)}" for why, names in reasons.items()]
     return "\n\n".join(parts)
 
 
@@ -179,7 +180,7 @@ def _run(values: flags.FlagValues, argv: Sequence[str]) -> int:
     def say(line: str) -> None:
         print(f"[{time.monotonic() - started:4.0f} s] {line}", flush=True)
 
-    has_gpu = bool(tf.config.list_physical_devices(GPU))
+    has_gpu = devices.gpus() > 0
     found = {"command": shlex.join([*shlex.split(_PROGRAM), *argv]), "machine": machine.describe()}
     says_so = json.dumps(found["machine"]) if has_gpu else f"{_NO_GPU}: the CPU alone is measured"
     say(says_so)

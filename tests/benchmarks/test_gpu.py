@@ -79,7 +79,7 @@ def test_without_a_gpu_the_cpu_is_measured_and_the_command_says_so(monkeypatch, 
     assert {row["why"] for row in found["not_measured"]} == {"no GPU was found"}
     said = capsys.readouterr().out
     assert said.rstrip().endswith("no GPU was found: the CPU alone is measured")
-    assert "Not measured, for no GPU was found: GPU training L=6 B=3; " in said
+    assert "Not measured (no GPU was found): GPU training L=6 B=3; " in said
 
 
 def test_a_gpu_stands_beside_the_cpu_and_a_key_beside_the_defaults(fake_workers):
@@ -89,7 +89,7 @@ def test_a_gpu_stands_beside_the_cpu_and_a_key_beside_the_defaults(fake_workers)
     lines = gpu.tables(found).splitlines()
     assert next(x for x in lines if "| training | 6 | 3 | 1.0" in x).endswith("| 4.00 |")
     assert next(x for x in lines if "| parallel_parts=2 |" in x).endswith("| 1.00 |")
-    assert lines[-1].startswith("Not measured, for it is too large: GPU training L=6 B=4; ")
+    assert lines[-1].startswith("Not measured (it is too large): GPU training L=6 B=4; ")
     hidden = [variables.get("CUDA_VISIBLE_DEVICES") for variables in fake_workers.started]
     # One each, one that is not deterministic, and one anew after each cell that ended its process.
     assert hidden == [None, "-1", None, None, "-1"]
