@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from diffumin_tf import devices
 from diffumin_tf.input.batch import HistoryGroup
 from diffumin_tf.layers import IdEmbedding
-from diffumin_tf.layers.top_indices import top_indices
+from diffumin_tf.layers.top_indices import padded, top_indices
 
 Keys = Callable[[tf.Tensor], tf.Tensor]
 
@@ -52,7 +53,7 @@ class History:
                 [h, L, d]; None takes these as they are, w = d.
 
         Returns:
-            Rows int32 [B, q, k, F], 0 where there are fewer, and which are found, bool [B, q, k].
+            Rows [B, q, k, F], 0 where there are fewer, and which are found, bool [B, q, k].
         """
         queries = tf.stop_gradient(queries)
         chosen = []
@@ -89,18 +90,14 @@ class History:
         return self._together(seen)[0]
 
     def embed(self, rows: tf.Tensor) -> tf.Tensor:
-        """Embeddings [..., d] of behaviours given as rows int32 [..., F], with gradients."""
+        """Embeddings [..., d] of behaviours given as rows [..., F], with gradients."""
         return _side_by_side(self._embedding(rows))
 
     def recent(self, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Rows int32 [B, count, F] and mask bool [B, count] of the most recent behaviours."""
+        """Rows [B, count, F] and mask bool [B, count] of the most recent behaviours."""
         recent = []
         for group in self._groups:
-            rows, mask = _first_of(group, count)
-            if isinstance(count, int):
-                rows = tf.ensure_shape(rows, [None, count, None])
-                mask = tf.ensure_shape(mask, [None, count])
-            recent.append((rows, mask))
+            recent.append(_first_of(group, count))
         return self._together(recent)
 
     def embed_recent(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -113,11 +110,11 @@ class History:
 
         Args:
             field: index of the field among those of these histories.
-            wanted: the row, int32 [B]; row 0, an unknown id, matches nothing.
+            wanted: the row, [B]; row 0, an unknown id, matches nothing.
             count: behaviours wanted at most.
 
         Returns:
-            Rows int32 [B, count, F], 0 where there are fewer, and mask bool [B, count].
+            Rows [B, count, F], 0 where there are fewer, and mask bool [B, count].
         """
         matching = []
         for group in self._groups:
@@ -137,14 +134,17 @@ class History:
         rows, mask = self.recent(self.longest())
         return self.embed(rows), mask
 
-    def longest(self) -> tf.Tensor:
-        """L, how many behaviours a sample sees at most, padding included, int32."""
-        return tf.reduce_max(tf.stack([_longest(g) for g in self._groups]))
+    def longest(self) -> int | tf.Tensor:
+        """L, how many behaviours a sample sees at most, padding included; int32 if a tensor."""
+        lengths = [_longest(group) for group in self._groups]
+        known = all(isinstance(length, int) for length in lengths)
+        return max(lengths) if known else tf.reduce_max(tf.stack(lengths))
 
     @functools.cached_property
     def _scanned(self) -> list[tf.Tensor]:
         """Embeddings [h, L, d] of each group, without gradients."""
-        return [_side_by_side(self._embedding.scan(group.rows)) for group in self._groups]
+        branches = not devices.gpus()
+        return [_side_by_side(self._embedding.scan(g.rows, branches)) for g in self._groups]
 
     def _compared(self, keys: Keys | None) -> list[tuple[HistoryGroup, tf.Tensor]]:
         """Each group, and the vectors [h, L, w] of its behaviours that queries are compared to."""
@@ -171,7 +171,7 @@ class Embedded(NamedTuple):
         fields: float32 [B, n, e], the categorical fields, those of several values last.
         history: their behaviours, not looked up yet.
         dense: float32 [B, m].
-        rows: int32 [B, n'], the fields of one value as rows of the table.
+        rows: int32 or int64 [B, n'], the fields of one value as rows of the table.
         user: int64 [B], or None where nothing tells users apart.
         label: float32 [B], or None while serving.
     """
@@ -196,7 +196,7 @@ def best_of(
         count: k.
 
     Returns:
-        Rows int32 [b, q, k, F] and which are found, bool [b, q, k].
+        Rows [b, q, k, F] and which are found, bool [b, q, k].
     """
     products = _products(group, vectors, queries)
     indices, found = top_indices(products, _valid(group)[:, tf.newaxis], count)
@@ -221,8 +221,8 @@ def _valid(group: HistoryGroup) -> tf.Tensor:
     """Which behaviours of its history each sample sees, bool [b, L]."""
     if not group.windows:
         return group.mask
-    position = tf.range(tf.shape(group.mask)[1])
     first, stop = group.windows.first[:, tf.newaxis], group.windows.stop[:, tf.newaxis]
+    position = tf.cast(tf.range(tf.shape(group.mask)[1]), first.dtype)
     return (position >= first) & (position < stop) & _of_samples(group, group.mask)
 
 
@@ -230,25 +230,28 @@ def _length(group: HistoryGroup) -> tf.Tensor:
     """Valid behaviours that each sample sees, float32 [b]."""
     if not group.windows:
         return tf.reduce_sum(tf.cast(group.mask, tf.float32), axis=1)
-    before = tf.pad(tf.cumsum(tf.cast(group.mask, tf.int32), axis=1), [[0, 0], [1, 0]])
+    index_type = group.windows.first.dtype
+    before = tf.cumsum(tf.cast(group.mask, index_type), axis=1)
+    before = tf.concat([tf.zeros([tf.shape(before)[0], 1], index_type), before], axis=1)
     first, stop = _at(group, before, group.windows.first), _at(group, before, group.windows.stop)
     return tf.cast(stop - first, tf.float32)
 
 
-def _longest(group: HistoryGroup) -> tf.Tensor:
-    """How many behaviours a sample sees at most, padding included, int32."""
+def _longest(group: HistoryGroup) -> int | tf.Tensor:
+    """How many behaviours a sample sees at most, padding included; int32 if a tensor."""
     if not group.windows:
-        return tf.shape(group.mask)[1]
-    return tf.maximum(tf.reduce_max(group.windows.stop - group.windows.first), 1)
+        length = group.mask.shape[1]
+        return tf.shape(group.mask)[1] if length is None else length
+    seen = tf.reduce_max(group.windows.stop - group.windows.first)
+    return tf.maximum(tf.cast(seen, tf.int32), 1)
 
 
 def _first_of(group: HistoryGroup, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Rows [b, count, F] and mask [b, count] of the first behaviours that each sample sees."""
     if not group.windows:
-        missing = tf.maximum(count - tf.shape(group.mask)[1], 0)
-        rows = tf.pad(group.rows[:, :count], [[0, 0], [0, missing], [0, 0]])
-        return rows, tf.pad(group.mask[:, :count], [[0, 0], [0, missing]])
-    indices = group.windows.first[:, tf.newaxis] + tf.range(count)
+        return padded(group.rows[:, :count], count, 1), padded(group.mask[:, :count], count, 1)
+    first = group.windows.first[:, tf.newaxis]
+    indices = first + tf.cast(tf.range(count), first.dtype)
     seen = indices < group.windows.stop[:, tf.newaxis]
     indices = tf.where(seen, indices, 0)
     return _rows_at(group, indices, seen), seen & _at(group, group.mask, indices)
@@ -263,10 +266,9 @@ def _at(group: HistoryGroup, values: tf.Tensor, indices: tf.Tensor) -> tf.Tensor
     """Values [b, ..., *] of those of the histories [h, L, *] at indices [b, ...]."""
     if not group.windows:
         return tf.gather(values, indices, batch_dims=1)
-    shape = tf.shape(values)
-    start = tf.reshape(_history(group) * shape[1], [-1] + [1] * (len(indices.shape) - 1))
-    flat = tf.reshape(values, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
-    return tf.gather(flat, start + indices)
+    start = tf.cast(_history(group), indices.dtype) * tf.cast(tf.shape(values)[1], indices.dtype)
+    start = tf.reshape(start, [-1] + [1] * (len(indices.shape) - 1))
+    return tf.gather(tf.reshape(values, [-1, *values.shape[2:]]), start + indices)
 
 
 def _of_samples(group: HistoryGroup, values: tf.Tensor) -> tf.Tensor:
@@ -277,8 +279,9 @@ def _of_samples(group: HistoryGroup, values: tf.Tensor) -> tf.Tensor:
 
 
 def _history(group: HistoryGroup) -> tf.Tensor:
-    """The history of each sample of a group with windows, int32 [b]."""
-    return group.windows.place // tf.maximum(tf.shape(group.windows.at)[1], 1)
+    """The history of each sample of a group with windows [b]."""
+    place = group.windows.place
+    return place // tf.cast(tf.maximum(tf.shape(group.windows.at)[1], 1), place.dtype)
 
 
 def _one_history(group: HistoryGroup) -> bool:
@@ -288,7 +291,8 @@ def _one_history(group: HistoryGroup) -> bool:
 
 def _side_by_side(embedded: tf.Tensor) -> tf.Tensor:
     """[..., F, e] as [..., d]."""
-    *_, fields, dim = embedded.shape
+    *outer, fields, dim = embedded.shape
+    if outer.count(None) == 1:
+        return tf.reshape(embedded, [*(-1 if n is None else n for n in outer), fields * dim])
     shape = tf.concat([tf.shape(embedded)[:-2], [fields * dim]], axis=0)
-    flat = tf.reshape(embedded, shape)
-    return tf.ensure_shape(flat, [*embedded.shape[:-2], fields * dim])
+    return tf.ensure_shape(tf.reshape(embedded, shape), [*outer, fields * dim])

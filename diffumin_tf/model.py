@@ -10,7 +10,7 @@ from diffumin_tf import devices, registry
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.config.task import Features, TaskConfig
 from diffumin_tf.history import Embedded, History
-from diffumin_tf.input.batch import Bags, Batch, HistoryGroup, open_ended
+from diffumin_tf.input.batch import Bags, Batch, HistoryGroup, in_int64, open_ended
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import IdEmbedding, Tower, replicas
 from diffumin_tf.layers.xla import compiled_in_training
@@ -128,6 +128,8 @@ class RankingModel(tfrs.Model):
 
     def embed(self, batch: Batch) -> Embedded:
         """Looks up the fields; units look up what they use of the histories."""
+        if devices.gpus():
+            batch = in_int64(batch)
         fields = self.embedding(batch.fields)
         if batch.multi:
             fields = tf.concat([fields, self._means(batch.multi, tf.shape(fields)[0])], axis=1)

@@ -75,6 +75,19 @@ class Batch(NamedTuple):
     multi: tuple[Bags, ...] = ()
 
 
+def in_int64(batch: Batch) -> Batch:
+    """The batch with rows and indices in int64, which a GPU computes with.
+
+    TensorFlow takes int32 for shapes: most of what computes with int32 runs on the host, even where
+    there is a GPU, and data would go there and back.
+    """
+
+    def widened(x: tf.Tensor) -> tf.Tensor:
+        return tf.cast(x, tf.int64) if x.dtype == tf.int32 else x
+
+    return tf.nest.map_structure(widened, batch)
+
+
 def open_ended(nest: Any) -> Any:
     """The types of the tensors of a nest, for as many as may come.
 

@@ -73,11 +73,22 @@ class IdEmbedding(tf.keras.layers.Layer):
             raise ValueError(f"`row_ids` must be integers, received dtype {row_ids.dtype.name}.")
         return self._read(row_ids) * _known(row_ids)
 
-    def scan(self, row_ids: tf.Tensor) -> tf.Tensor:
-        """`call` without gradient, for looking at many more rows than will train."""
+    def scan(self, row_ids: tf.Tensor, branches: bool = True) -> tf.Tensor:
+        """`call` without gradient, for looking at many more rows than will train.
+
+        Args:
+            row_ids: as in a call.
+            branches: whether to look at row 0 of the table first, and to spare what need not be
+                computed if it is zero. A GPU would wait for the host, which decides that.
+
+        Returns:
+            `[..., dim]`, float32.
+        """
         if self._shards:
             return tf.stop_gradient(self._scan_shards(row_ids))
         vectors = self._read(row_ids)
+        if not branches:
+            return tf.stop_gradient(vectors * _known(row_ids))
         # Row 0 is zero unless somebody assigned the table, so that the product is rarely needed.
         is_zero = tf.reduce_all(tf.gather(replicas.local_copy(self.table), PADDING_ROW) == 0.0)
         scanned = tf.cond(is_zero, lambda: vectors, lambda: vectors * _known(row_ids))
@@ -88,15 +99,16 @@ class IdEmbedding(tf.keras.layers.Layer):
 
         Args:
             row_ids: `[T]`, int32 or int64: the lists one after the other.
-            counts: `[b]`, int32: how many of them each list has.
+            counts: `[b]`, int32 or int64: how many of them each list has.
 
         Returns:
             `[b, dim]`, float32.
         """
         lists = tf.shape(counts)[0]
-        total = tf.math.unsorted_segment_sum(
-            self(row_ids), tf.repeat(tf.range(lists), counts), lists
-        )
+        position = tf.cast(tf.range(tf.size(row_ids)), counts.dtype)
+        # `tf.repeat` finds the same by more operations, and a GPU would wait for what it finds.
+        list_of = tf.searchsorted(tf.cumsum(counts), position, side="right")
+        total = tf.math.unsorted_segment_sum(self(row_ids), list_of, lists)
         return total / tf.cast(tf.maximum(counts, 1), tf.float32)[:, tf.newaxis]
 
     def get_config(self) -> dict[str, Any]:

@@ -18,18 +18,33 @@ def top_indices(
         count: scalar, int. How many, k.
 
     Returns:
-        Indices `[..., k]`, int32, 0 where there are fewer than k; and whether there is one,
+        Indices `[..., k]`, int64, 0 where there are fewer than k; and whether there is one,
         `[..., k]`, bool.
     """
     ranked = tf.where(valid, tf.stop_gradient(scores), -math.inf)
-    best = tf.math.top_k(ranked, tf.minimum(count, tf.shape(ranked)[-1]))
+    length = ranked.shape[-1]
+    enough = isinstance(count, int) and length is not None and count <= length
+    best = tf.math.top_k(ranked, count if enough else tf.minimum(count, tf.shape(ranked)[-1]))
     found = best.values > -math.inf
-    missing = [[0, 0]] * (len(ranked.shape) - 1) + [[0, count - tf.shape(found)[-1]]]
-    shape = [*ranked.shape[:-1], count if isinstance(count, int) else None]
-    return (
-        tf.ensure_shape(tf.pad(tf.where(found, best.indices, 0), missing), shape),
-        tf.ensure_shape(tf.pad(found, missing), shape),
-    )
+    # In int64, since most of what computes with int32 runs on the host even where there is a GPU.
+    indices = tf.where(found, tf.cast(best.indices, tf.int64), 0)
+    return padded(indices, count, axis=-1), padded(found, count, axis=-1)
+
+
+def padded(values: tf.Tensor, count: int | tf.Tensor, axis: int) -> tf.Tensor:
+    """Values followed by zeros, so that they are `count` along an axis; they must not be more.
+
+    Unlike `tf.pad` and `tf.ensure_shape` it has no part that a GPU leaves to the host, whatever the
+    type of the values.
+    """
+    if isinstance(count, int) and values.shape[axis] == count:
+        return values
+    shape, known = tf.unstack(tf.shape(values)), list(values.shape)
+    shape[axis] = count - shape[axis]
+    known[axis] = count if isinstance(count, int) else None
+    filled = tf.concat([values, tf.zeros(shape, values.dtype)], axis=axis)
+    filled.set_shape(known)
+    return filled
 
 
 def with_one_behaviour(history: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -17,27 +17,29 @@ def test_a_scan_reads_the_same_without_gradient(row_zero):
         scanned, read = embedding.scan(ids), embedding(ids)
     np.testing.assert_array_equal(scanned, read)
     np.testing.assert_array_equal(tf.function(embedding.scan)(ids), read)
+    np.testing.assert_array_equal(embedding.scan(ids, branches=False), read)
     assert tape.gradient(scanned, embedding.table) is None
     assert tape.gradient(read, embedding.table) is not None
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
 @pytest.mark.parametrize("sizes", [None, (4, 4, 3)], ids=["one table", "shards"])
-def test_a_mean_of_lists_is_that_of_a_loop_over_them_and_has_a_sparse_gradient(sizes):
+def test_a_mean_of_lists_is_that_of_a_loop_over_them_and_has_a_sparse_gradient(sizes, dtype):
     embedding = IdEmbedding(rows=11, dim=3, initializer=tf.keras.initializers.RandomNormal())
     tables = sharded(embedding, sizes) if sizes else [embedding(tf.constant([0])), embedding.table]
     lists = [[3, 7], [], [5], [5, 5, 2, 10], []]
-    rows = tf.constant(np.concatenate(lists), tf.int32)
+    rows = tf.constant(np.concatenate(lists), dtype)
     values = embedding(tf.range(11)).numpy().astype(np.float64)
     expected = [values[ids].mean(axis=0) if ids else np.zeros(3) for ids in lists]
     with tf.GradientTape() as tape:
-        means = embedding.mean(rows, tf.constant([len(ids) for ids in lists]))
+        means = embedding.mean(rows, tf.constant([len(ids) for ids in lists], dtype))
     np.testing.assert_allclose(means, expected, atol=1e-7)
     assert not means.numpy()[[1, 4]].any() and np.abs(means.numpy()[0]).max() > 0
     gradients = tape.gradient(means, tables if sizes else tables[1:])
     assert all(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
     dense = np.concatenate([tf.convert_to_tensor(gradient) for gradient in gradients])[:, 0]
     np.testing.assert_allclose(dense, [0, 0, 0.25, 0.5, 0, 1.5, 0, 0.5, 0, 0, 0.25])
-    assert embedding.mean(rows[:0], tf.zeros([0], tf.int32)).shape == (0, 3)
+    assert embedding.mean(rows[:0], tf.zeros([0], dtype)).shape == (0, 3)
 
 
 def test_gradient_of_the_table_is_sparse():

@@ -23,7 +23,7 @@ def test_names_the_best_valid_indices_and_pads_where_there_are_fewer(length, sta
         indices, found = function(scores, valid[:, None])
     else:
         indices, found = function(tf.constant(scores), valid[:, None], 4)
-    assert indices.shape == found.shape == (BATCH, HEADS, 4) and indices.dtype == tf.int32
+    assert indices.shape == found.shape == (BATCH, HEADS, 4) and indices.dtype == tf.int64
     for b in range(BATCH):
         for head in range(HEADS):
             best = best_indices(scores[b, head], valid[b], 4)

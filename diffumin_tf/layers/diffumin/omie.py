@@ -28,7 +28,7 @@ class Interests(NamedTuple):
         interests: `[B, C, d]`, float32. The extracted interests r, zero in a channel without any.
         channels: `[B, C, d]`, float32. The orthonormal channels O.
         live: `[B, C]`, bool. Whether the channel keeps a behaviour.
-        indices: `[B, C, k]`, int32. Where in the history the k best behaviours of a channel are.
+        indices: `[B, C, k]`, int64. Where in the history the k best behaviours of a channel are.
         kept: `[B, C, k]`, bool. Which of these the channel keeps: those that are routed to it.
     """
 
@@ -172,7 +172,7 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
             channels: `[B, C, d]`, float32.
 
         Returns:
-            Indices in the history `[B, C, k]`, int32, and which of them are found, `[B, C, k]`,
+            Indices in the history `[B, C, k]`, int64, and which of them are found, `[B, C, k]`,
             bool; see `top_indices`.
         """
         scores = tf.matmul(channels, history, transpose_b=True)
@@ -212,8 +212,9 @@ class OrthogonalMultiInterestExtractor(tf.keras.layers.Layer):
         scores = tf.reduce_sum(in_all * tf.eye(self.channels)[:, tf.newaxis], axis=3)
         kept = found
         if self.routing:
-            routed = tf.argmax(in_all, axis=3, output_type=tf.int32)
-            kept &= routed == tf.range(self.channels)[:, tf.newaxis]
+            # In int64, since int32 is compared on the host even where there is a GPU.
+            own = tf.range(self.channels, dtype=tf.int64)[:, tf.newaxis]
+            kept &= tf.argmax(in_all, axis=3) == own
         if self.aggregation == "softmax":
             weights = tf.nn.softmax(tf.where(kept, scores, scores.dtype.min))
         else:

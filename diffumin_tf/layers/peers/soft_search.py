@@ -125,7 +125,7 @@ class SoftSearch(tf.keras.layers.Layer):
             candidate: `[B, d]`, float32.
 
         Returns:
-            Indices in the history `[B, k]`, int32, 0 where fewer were found; and which were
+            Indices in the history `[B, k]`, int64, 0 where fewer were found; and which were
             found, `[B, k]`, bool.
         """
         return top_indices(self.scores(history, candidate), valid, self.top_k)

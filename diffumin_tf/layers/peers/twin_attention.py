@@ -130,7 +130,7 @@ class TwinAttention(tf.keras.layers.Layer):
             directions: `[B, heads, d]`, float32.
 
         Returns:
-            Indices in the history `[B, heads, k]`, int32, 0 where fewer were found; and which
+            Indices in the history `[B, heads, k]`, int64, 0 where fewer were found; and which
             were found, `[B, heads, k]`, bool.
         """
         scores = tf.matmul(directions, history, transpose_b=True)
