@@ -1,5 +1,10 @@
-"""Optimisers by the names of the configuration."""
+"""Optimisers by the names of the configuration.
 
+None is compiled by XLA alone, as the library does wherever there is a GPU: the number of rows in
+a batch is a shape, so that each step would be compiled anew.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +20,88 @@ _INITIAL_ACCUMULATOR = 1e-8
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
+class FusedAdam(tf.keras.optimizers.Adam):
+    """`tf.keras.optimizers.Adam` with one operation a variable and the powers of β once a step.
+
+    ```
+    m ← m + (1 − β₁)(g − m),  v ← v + (1 − β₂)(g² − v)
+    w ← w − rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)
+    ```
+
+    What it keeps has the names and the order of the library's: either reads checkpoints of the
+    other.
+
+    Args:
+        kwargs: of `tf.keras.optimizers.Adam`.
+
+    Raises:
+        ValueError: a variant of Adam is asked for that the operation does not know.
+    """
+
+    def __init__(self, learning_rate: Rate = 0.001, **kwargs: Any) -> None:
+        for variant in ("adaptive_epsilon", "amsgrad", "use_ema"):
+            if kwargs.get(variant):
+                raise ValueError(f"`{variant}` must be False, received {kwargs[variant]!r}.")
+        super().__init__(learning_rate, **{**kwargs, "jit_compile": False})
+
+    def apply_if(
+        self, finite: tf.Tensor, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]]
+    ) -> None:
+        """Makes an update, or leaves weights, m, v and `iterations` as they are, to the bit.
+
+        It does not branch, so that XLA can compile it together with what made the gradients. It is
+        for one replica, and for variables that `build` knows.
+
+        Args:
+            finite: scalar, bool. Whether to update; gradients may be NaN otherwise.
+        """
+        self._compute_current_learning_rate()
+        numbers = self._numbers(finite)
+        for gradient, variable in grads_and_vars:
+            self._move(variable, tf.where(finite, gradient, tf.zeros_like(gradient)), numbers)
+        self.iterations.assign_add(tf.cast(finite, tf.int64))
+
+    def _distributed_apply_gradients_fn(
+        self,
+        distribution: tf.distribute.Strategy,
+        grads_and_vars: Iterable[tuple[tf.Tensor | tf.IndexedSlices, tf.Variable]],
+        **kwargs: Any,
+    ) -> tf.Tensor:
+        numbers = self._numbers()
+        for gradient, variable in grads_and_vars:
+            arguments = (gradient, numbers)
+            distribution.extended.update(variable, self._move, args=arguments, group=False)
+        return self.iterations.assign_add(1)
+
+    def _numbers(self, finite: tf.Tensor | bool = True) -> dict[str, tf.Tensor]:
+        """What is the same for all variables; where not finite, such that nothing changes."""
+        step = tf.cast(self.iterations + 1, tf.float32)
+        numbers = {"lr": tf.where(finite, tf.cast(self.learning_rate, tf.float32), 0.0)}
+        for name, beta in (("beta1", self.beta_1), ("beta2", self.beta_2)):
+            # The powers stay below 1, since the operation divides by what is left.
+            numbers[f"{name}_power"] = tf.pow(tf.constant(beta, tf.float32), step)
+            numbers[name] = tf.where(finite, tf.constant(beta, tf.float32), 1.0)
+        return numbers
+
+    def _move(
+        self,
+        variable: tf.Variable,
+        gradient: tf.Tensor | tf.IndexedSlices,
+        numbers: dict[str, tf.Tensor],
+    ) -> None:
+        index = self._index_dict[self._var_key(variable)]
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].handle,
+            v=self._velocities[index].handle,
+            grad=tf.convert_to_tensor(gradient),
+            epsilon=self.epsilon,
+            use_locking=True,  # workers of parameter servers update at the same time
+            **numbers,
+        )
+
+
+@tf.keras.utils.register_keras_serializable(package="diffumin_tf")
 class L2Adagrad(tf.keras.optimizers.Adagrad):
     """`tf.keras.optimizers.Adagrad` that draws what it updates towards zero.
 
@@ -27,7 +114,7 @@ class L2Adagrad(tf.keras.optimizers.Adagrad):
     """
 
     def __init__(self, learning_rate: Rate = 0.001, l2: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(learning_rate, **kwargs)
+        super().__init__(learning_rate, **{**kwargs, "jit_compile": False})
         self.l2 = l2
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
@@ -79,7 +166,7 @@ def build(
         Adam at `lazyAdam_learning_rate` for everything but the embedding table, and Adagrad at
         `learning_rate` for the table, whose sparse update touches the rows of the batch only.
     """
-    adam = tf.keras.optimizers.Adam(_rate(config, config.lazyAdam_learning_rate), name="adam")
+    adam = FusedAdam(_rate(config, config.lazyAdam_learning_rate), name="adam")
     # Workers of parameter servers may update a row at the same time: both sums count, but of two
     # assignments one would be lost.
     shared = config.strategy == "parameter_server"

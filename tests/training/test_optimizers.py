@@ -8,8 +8,14 @@ from diffumin_tf.config.task import TaskConfig
 from diffumin_tf.training import optimizers
 from tests import two_devices
 
-UNIT = {"input_units": ["handle_rec_unit:Long_term_DiffuMIN"]}
 ROWS = [[3, 5, 3, 0, 3], [7, 7, 7, 7, 7], [1, 2, 3, 4, 5]]
+SHAPES = ([4, 3], [5])
+
+
+def config_of(**settings):
+    return TaskConfig.model_validate(
+        {"input_units": ["handle_rec_unit:Long_term_DiffuMIN"], **settings}
+    )
 
 
 def trained(optimizer, gradients):
@@ -64,11 +70,9 @@ def test_rows_outside_of_a_gradient_stay_as_they_are():
 
 
 def test_each_optimiser_has_the_rate_of_its_key():
-    config = TaskConfig.model_validate(
-        {**UNIT, "learning_rate": 0.25, "lazyAdam_learning_rate": 0.125}
-    )
-    adam, adagrad = optimizers.build(config)
-    assert isinstance(adam, tf.keras.optimizers.Adam) and float(adam.learning_rate) == 0.125
+    rates = {"learning_rate": 0.25, "lazyAdam_learning_rate": 0.125}
+    adam, adagrad = optimizers.build(config_of(**rates))
+    assert isinstance(adam, optimizers.FusedAdam) and float(adam.learning_rate) == 0.125
     assert isinstance(adagrad, optimizers.RowAdagrad) and float(adagrad.learning_rate) == 0.25
     assert optimizers.RowAdagrad.from_config(adagrad.get_config()).get_config() == (
         adagrad.get_config()
@@ -78,8 +82,7 @@ def test_each_optimiser_has_the_rate_of_its_key():
 def test_both_rates_follow_the_schedule_of_the_config():
     schedule = {"learning_rate_schedule": "linear", "warmup_steps": 2, "decay_steps": 4}
     rates = {"learning_rate": 0.4, "lazyAdam_learning_rate": 0.2}
-    config = TaskConfig.model_validate({**UNIT, **schedule, **rates, "embedding_l2": 0.5})
-    adam, adagrad = optimizers.build(config)
+    adam, adagrad = optimizers.build(config_of(**schedule, **rates, embedding_l2=0.5))
     assert adagrad.l2 == 0.5
     variable, seen = tf.Variable([1.0]), []
     for _ in range(7):
@@ -91,10 +94,9 @@ def test_both_rates_follow_the_schedule_of_the_config():
 
 
 def test_workers_of_parameter_servers_add_to_the_rows_of_the_table():
-    config = TaskConfig.model_validate({**UNIT, "strategy": "parameter_server"})
-    _, adagrad = optimizers.build(config)
+    _, adagrad = optimizers.build(config_of(strategy="parameter_server"))
     assert type(adagrad) is optimizers.L2Adagrad
-    _, alone = optimizers.build(TaskConfig.model_validate(UNIT))
+    _, alone = optimizers.build(config_of())
     assert adagrad.get_config() == alone.get_config()
 
 
@@ -123,3 +125,10 @@ def test_replicas_move_the_table_as_one_device_does_though_they_share_rows(dense
     for variable, one in ((table, expected), (optimizer.variables[-1], accumulator)):
         for copy in two_devices.mirrored().experimental_local_results(variable):
             np.testing.assert_allclose(copy.numpy(), one, rtol=1e-5)
+
+
+def test_nothing_is_compiled_by_itself_where_there_is_a_gpu(monkeypatch):
+    found = [tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")]
+    monkeypatch.setattr(tf.compat.v2.config, "list_physical_devices", lambda kind=None: found)
+    assert tf.keras.optimizers.Adam().jit_compile
+    assert not any(optimizer.jit_compile for optimizer in optimizers.build(config_of()))
