@@ -42,6 +42,7 @@ def popularity_column(config: TaskConfig, schema: DataStruct, wanted: str | None
     return column
 
 
+@tf.autograph.experimental.do_not_convert  # as in `Batches.dataset`
 def read_facts(
     config: TaskConfig,
     schema: DataStruct,

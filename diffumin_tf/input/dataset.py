@@ -122,6 +122,8 @@ class Batches:
         self.spec = batches.element_spec
         return self.check.read(batches, sum(self._files(number).values(), []), skip)
 
+    # No function here branches on a tensor, and AutoGraph would take a third of the time to begin.
+    @tf.autograph.experimental.do_not_convert
     def dataset(self, epoch: int = 0, skip: int = 0) -> tf.data.Dataset:
         """The batches of `epoch` as a dataset, whose errors are TensorFlow's.
 

@@ -56,7 +56,7 @@ class Compared:
 
 
 @pytest.fixture
-def compared(folder):
+def compared(folder, no_pictures):
     return Compared(folder)
 
 
@@ -305,9 +305,9 @@ def test_a_process_is_started_with_the_number_of_jobs(monkeypatch, tmp_path):
 def test_an_interrupted_comparison_ends_its_processes_and_goes_on(folder, monkeypatch):
     """With real processes."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    # 400 steps: the first process does not finish before it is asked to end.
-    plain = {"use_omie": False, "subseq_len": 0, "deep_layers": [8], "epoch": 10, "batch_size": 8}
-    plain["save_checkpoints_steps"] = 80
+    # 200 steps: the first process does not finish before it is asked to end.
+    plain = {"use_omie": False, "subseq_len": 0, "deep_layers": [8], "epoch": 5, "batch_size": 8}
+    plain["save_checkpoints_steps"] = 40
     rows = {"a": {"exp": "exp"}}
     study = read_study(write_study(folder, experiments=rows, baseline="a", set=plain, seeds=[1]))
     output, lines = folder / "out", []
@@ -325,6 +325,6 @@ def test_an_interrupted_comparison_ends_its_processes_and_goes_on(folder, monkey
     assert lines == ["running a__seed1"] and not (cell / "cell.json").exists()
     assert "start the same command again" in (cell / "log.txt").read_text()
     found = command.compare(study, str(output), report=lines.append)["experiments"]["a"]
-    assert (found["steps"]["mean"], found["seconds"]) == (400, None)
+    assert (found["steps"]["mean"], found["seconds"]) == (200, None)
     assert 0 < found["test"]["auc"]["mean"] < 1 and found["training_samples_per_second"]
     assert lines[-1] == f"wrote {output}/comparison.md" and not (cell / "run").exists()

@@ -13,7 +13,7 @@ evidence = tools.tool("evidence")
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_the_quick_version_compares_a_few_models(tmp_path, monkeypatch, capsys):
+def test_the_quick_version_compares_a_few_models(tmp_path, monkeypatch, capsys, no_pictures):
     runs = FakeRuns(samples=100)
     monkeypatch.setattr(evidence, "compare", functools.partial(compare, run_cell=runs))
     command = ["--quick", "--output", str(tmp_path)]

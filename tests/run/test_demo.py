@@ -6,7 +6,6 @@ import pathlib
 import re
 
 import pytest
-import tensorflow as tf
 
 from diffumin_tf.errors import ConfigError, DataError
 from diffumin_tf.run import demo
@@ -30,14 +29,6 @@ class Demo:
     printed: str
     written: dict
     left: set[str]
-
-
-@pytest.fixture(scope="module")
-def eager():
-    """Steps run eagerly: tracing them would take longer than the few there are."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(

@@ -21,6 +21,8 @@ from tests.input.grouped import grouped_samples
 from tests.small_log import CONFIG, write_experiment
 
 SIZES = [(1, 0), (5, 0), (7, 20), (3, 12), (1, 40), (9, 3), (4, 300), (30, 60), (2, 9)] * 2
+# What is looked up in a history, and no more than that.
+LEAN = {"use_dmig": False, "use_cmic": False, "activation": "relu", "deep_layers": [4]}
 FEATURES = CONFIG["features"] | {
     "user": ["user", "city", "tags"],
     "candidate": ["item", "category", "genres"],
@@ -51,13 +53,14 @@ def data(tmp_path_factory):
         features=FEATURES,
         embedding={"kind": "vocabulary", "min_count": 2},
         max_bad_records=0,
+        **LEAN,
     )
     one = rewritten(folder / "data", folder / "one", lambda found: expand_all(SCHEMA, found))
     return exp, folder / "data", one
 
 
 @pytest.fixture(scope="module")
-def runs(data, tmp_path_factory):
+def runs(data, eager, tmp_path_factory):
     """One model, opened with the records of several impressions, and with those of one."""
     exp, grouped, one = data
     model_dir = str(tmp_path_factory.mktemp("model"))
@@ -188,11 +191,11 @@ def test_schemas_that_differ_are_refused_and_one_that_is_missing_is_missed(bare)
     assert [line.partition(":")[0] for line in believed] == ["train", "valid", "test"]
 
 
-def test_days_are_scored_and_learned_from(data, tmp_path):
+def test_days_are_scored_and_learned_from(data, eager, tmp_path):
     """What the model of the day before makes of a day is what it makes of it one by one."""
     exp, grouped, one = data
     folder, lines = str(tmp_path / "days"), []
-    settings = ["use_omie=false", "subseq_len=0", "activation=relu"]
+    settings = ["use_omie=false", "subseq_len=0"]
     while daily.next_day(str(exp), folder, 20240101, 20240102, settings, lines.append):
         pass
     noted = json.loads((tmp_path / "days" / "daily.json").read_text())["20240102"]

@@ -33,7 +33,6 @@ LEAN_DIFFUMIN = {"subseq_len": 0, "use_cmic": False, "infer_timesteps": 1, "drop
 # Most of its time goes into writing.
 BIG_TABLE = {"use_omie": False, "subseq_len": 0, "embedding": {"kind": "hash", "rows": 300_000}}
 
-PER_DAY = 480
 SIZES = [(6, 15), (1, 3), (5, 40)]  # impressions and behaviours of records
 
 
@@ -62,16 +61,16 @@ def assert_same_bits(one, other):
 
 
 @pytest.mark.parametrize(
-    ("kills", "model", "data"),
+    ("kills", "per_day", "model", "data"),
     [
-        (2, DROPOUT, GROUPED),
-        pytest.param(20, LEAN_DIFFUMIN, GROUPED, marks=pytest.mark.soak),
-        pytest.param(20, BIG_TABLE, ONE_EACH, marks=pytest.mark.soak),
+        (2, 144, DROPOUT, GROUPED),
+        pytest.param(20, 480, LEAN_DIFFUMIN, GROUPED, marks=pytest.mark.soak),
+        pytest.param(20, 480, BIG_TABLE, ONE_EACH, marks=pytest.mark.soak),
     ],
     ids=["dropout", "DiffuMIN", "big table"],
 )
-def test_kills_change_nothing(commands, tmp_path, kills, model, data):
-    exp = write_experiment(tmp_path, PER_DAY, **data, **SETTINGS, **model)
+def test_kills_change_nothing(commands, tmp_path, kills, per_day, model, data):
+    exp = write_experiment(tmp_path, per_day, **data, **SETTINGS, **model)
     rng = random.Random(7)
     log, whole, killed = tmp_path / "killed.log", tmp_path / "whole", tmp_path / "killed"
     assert commands.code(commands.start(tmp_path / "whole.log", exp, whole)) == 0
@@ -94,4 +93,4 @@ def test_kills_change_nothing(commands, tmp_path, kills, model, data):
     # 2 epochs of two days: none lost, none seen twice.
     last = values(checkpoints.latest(str(killed)))
     states = [v for v in last.values() if isinstance(v, bytes) and b"samples" in v]
-    assert [json.loads(state)["samples"] for state in states] == [2 * 2 * PER_DAY]
+    assert [json.loads(state)["samples"] for state in states] == [2 * 2 * per_day]

@@ -49,6 +49,7 @@ class PieceReader:
     def file_of(self, piece: int) -> str:
         return self.files[piece // self._pieces_of_a_file]
 
+    @tf.autograph.experimental.do_not_convert  # as in `Batches.dataset`
     def batches(self, pieces: tf.Tensor, files: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
         """Shuffled batches of pieces, given by their numbers [n] and the files [n] they lie in."""
         compression, count = compression_of(self.files[0]), self._pieces_of_a_file
