@@ -92,7 +92,7 @@ class FeaturePath(tf.Module):
         if not layout.behaviours:
             raise ConfigError("features.behaviours: name at least one history field")
         self._seq_len = seq_len
-        self._rows_of = rows_of
+        self.rows_of = rows_of
         self._buckets = tuple(buckets or (seq_len,))
         if list(self._buckets) != sorted(set(self._buckets)) or self._buckets[-1] != seq_len:
             raise ValueError(f"`buckets` must ascend to {seq_len}, received {self._buckets}.")
@@ -130,7 +130,7 @@ class FeaturePath(tf.Module):
             As `__call__`, with one `HistoryGroup` a bucket, any of which may be empty.
         """
         if "record" in raw:
-            shared = SharedHistories.of(raw, self._sequences, self._seq_len, self._rows_of)
+            shared = SharedHistories.of(raw, self._sequences, self._seq_len, self.rows_of)
             return self._batch(raw, shared.groups(self._buckets))
         histories = [self._history(raw, s) for s in self._sequences]
         if len(self._buckets) == 1:
@@ -163,7 +163,7 @@ class FeaturePath(tf.Module):
         samples, length = tf.range(count), tf.shape(histories[0])[1]
         whole = tf.zeros([count], tf.int32), tf.fill([count], length)
         windows = Windows(samples[tf.newaxis], samples, *whole)
-        by_role = [_to_all(self._rows_of(raw[role]), count) for role in self._roles]
+        by_role = [_to_all(self.rows_of(raw[role]), count) for role in self._roles]
         return Batch(
             fields=tf.gather(tf.concat(by_role, axis=1), self._in_roles, axis=1),
             histories=(self._group(histories, samples)._replace(windows=windows),),
@@ -174,13 +174,13 @@ class FeaturePath(tf.Module):
     def _batch(self, raw: dict[str, tf.Tensor], groups: tuple[HistoryGroup, ...]) -> Batch:
         fields = tf.gather(raw["cat_feature"], self._fields, axis=1)
         dense = self._dense_of(raw, tf.shape(fields)[0])
-        return Batch(self._rows_of(fields), groups, dense, multi=self._bags(raw))
+        return Batch(self.rows_of(fields), groups, dense, multi=self._bags(raw))
 
     def _bags(self, raw: dict[str, tf.Tensor]) -> tuple[Bags, ...]:
         """Fields of several values, padded or ragged, without what is padding or unknown."""
         bags = []
         for name in self._multi:
-            rows = tf.ragged.map_flat_values(self._rows_of, raw[name])
+            rows = tf.ragged.map_flat_values(self.rows_of, raw[name])
             known = tf.ragged.boolean_mask(rows, rows > 0)
             bags.append(Bags(known.values, tf.cast(known.row_lengths(), tf.int32)))
         return tuple(bags)
@@ -195,7 +195,7 @@ class FeaturePath(tf.Module):
 
     def _group(self, histories: list[tf.Tensor], samples: tf.Tensor) -> HistoryGroup:
         ids = tf.stack(histories, axis=2)
-        return HistoryGroup(self._rows_of(ids), tf.reduce_any(ids > 0, axis=2), samples)
+        return HistoryGroup(self.rows_of(ids), tf.reduce_any(ids > 0, axis=2), samples)
 
     def _history(self, raw: dict[str, tf.Tensor], field: SequenceField) -> tf.Tensor:
         """Ids of one field, the most recent L at most."""

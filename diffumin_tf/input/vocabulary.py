@@ -2,6 +2,7 @@
 
 import hashlib
 import posixpath
+import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -75,7 +76,11 @@ class VocabularyRows(tf.Module):
     """`row` = line number of the id in the vocabulary file, from 1; any other id is row 0.
 
     Args:
-        path: text file with one decimal id a line; becomes an asset of a SavedModel.
+        path: text file with one decimal id a line.
+
+    Attributes:
+        rows: of the table, row 0 among them.
+        seconds: how long it took to load.
 
     Raises:
         ConfigError: the file cannot be read, is empty, or holds something else than ids.
@@ -83,11 +88,13 @@ class VocabularyRows(tf.Module):
 
     def __init__(self, path: str) -> None:
         super().__init__()
+        start = time.perf_counter()
         try:
             self._table = tf.lookup.StaticHashTable(_Lines(path), -1)
         except tf.errors.OpError as error:
             raise _no_vocabulary(path, error.message) from None
         self.rows = 1 + int(self._table.size())
+        self.seconds = time.perf_counter() - start
 
     def __call__(self, ids: tf.Tensor) -> tf.Tensor:
         """int64 ids [...] → int32 rows [...]; 0 where the vocabulary does not hold the id."""

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from diffumin_tf.input import vocabulary
 from diffumin_tf.input.damage import FileCheck
 from diffumin_tf.input.dataset import EVALUATION_BATCH, Batches
 from diffumin_tf.input.features import FeatureLayout, FeaturePath
+from diffumin_tf.input.packed_rows import PackedRows
 from diffumin_tf.input.splits import files_of
 from diffumin_tf.input.unlabelled import refuse_labels, schema_for_scoring
 from diffumin_tf.model import RankingModel, features_of
@@ -182,18 +183,25 @@ class Run:
             compared = check_export(version, model, self.path, requests)
             report(f"checked {compared:,} scores of the warm-up and of {requests.source}")
 
+        path, _ = self.new_path(PackedRows)
         return export(
-            model, schema, self.path, folder, requests, checked if check else None, keep, report
+            model, schema, path, folder, requests, checked if check else None, keep, report
         )
 
-    def new_path(self) -> tuple[FeaturePath, int]:
-        """Raw tensors to model inputs, with a vocabulary of its own, and the rows of its table."""
+    def new_path(
+        self, of_vocabulary: Callable[[str], tf.Module] = vocabulary.VocabularyRows
+    ) -> tuple[FeaturePath, int]:
+        """Raw tensors to model inputs, with a vocabulary of its own, and the rows of its table.
+
+        Args:
+            of_vocabulary: makes of a vocabulary file what maps ids to rows, if it is not hashing.
+        """
         config = self.config
         if config.embedding.kind == "hash":
             rows_of = vocabulary.HashedRows(config.embedding.rows)
         else:
             path = posixpath.join(self.model_dir, run_folder.VOCABULARY)
-            rows_of = vocabulary.VocabularyRows(path)
+            rows_of = of_vocabulary(path)
         layout = FeatureLayout.of(features_of(config), self.schema)
         path = FeaturePath(self.schema, layout, config.seq_len, rows_of, config.length_buckets)
         return path, rows_of.rows
@@ -222,6 +230,12 @@ class Run:
             distribute=distribution.distribute,
             **{"batch_size": EVALUATION_BATCH, **order},
         )
+
+    @property
+    def loaded(self) -> str:
+        """One line: how many ids the vocabulary has, and how long it took to load."""
+        rows_of = self.path.rows_of
+        return f"vocabulary: {rows_of.rows - 1:,} ids, loaded in {rows_of.seconds:.1f} s"
 
     def rows_missing(self, split: str) -> str:
         """One line: how many candidates and users of a split have no row in the embedding table."""

@@ -53,6 +53,7 @@ def train(
 
 def _to_the_end(run: Run, report: Report) -> None:
     if run.distribution.is_chief and run.config.embedding.kind == "vocabulary":
+        report(run.loaded)
         for split in ("train", *(s for s in ("valid", "test") if has_split(run.config, s))):
             report(run.rows_missing(split))
     result = train_run(run, report)
