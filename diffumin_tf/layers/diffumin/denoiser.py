@@ -25,7 +25,7 @@ class Denoiser(tf.keras.layers.Layer):
     ```
 
     The C problems of a sample are C rows of one batch. Dead channels are no keys, except in their
-    own row. This is the plain form; `FastDenoiser` is the one that DMIG runs.
+    own row. This is the plain form; `FastDenoiser` is the one that DMIG runs without dropout.
 
     Args:
         n_layers: int. Number of blocks.

@@ -10,7 +10,7 @@ import tensorflow as tf
 from diffumin_tf.layers import checks, replicas
 from diffumin_tf.layers.diffumin.denoiser import Denoiser
 from diffumin_tf.layers.diffumin.diffusion import DenoiserConfig, Diffusion
-from diffumin_tf.layers.diffumin.fast_denoiser import FastDenoiser, Time
+from diffumin_tf.layers.diffumin.fast_denoiser import FastDenoiser, Prepared
 from diffumin_tf.layers.diffumin.noise_schedule import CLEAN
 from diffumin_tf.layers.random_stream import RandomStream
 from diffumin_tf.layers.unit_vectors import unit_vectors
@@ -174,13 +174,13 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
 
         Most operations of a step are too small to be worth a second core each.
         """
-        count = tf.shape(interests)[0]
+        count, denoiser = tf.shape(interests)[0], FastDenoiser(self.denoiser)
         ends = [count * part // self.parts for part in range(self.parts + 1)]
         generated = []
         for start, end in itertools.pairwise(ends):
             x0, alive = unit_vectors(interests[start:end]), live[start:end]
-            denoiser = FastDenoiser(self.denoiser, x0, channels[start:end], alive)
-            sampled = self._sample(x0, denoiser, self.sampling_noise, training=False)
+            prepared = denoiser.prepare(x0, channels[start:end], alive)
+            sampled = self._sample(x0, denoiser, prepared, self.sampling_noise, training=False)
             generated.append(tf.where(alive[:, :, tf.newaxis], sampled, 0.0))
         return tf.ensure_shape(tf.concat(generated, axis=0), interests.shape)
 
@@ -196,10 +196,11 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """r* `[B, C, d]`, and the sum and the number of the errors that L_d is the mean of."""
         x0 = unit_vectors(interests)
-        denoiser = FastDenoiser(self.denoiser, x0, channels, live)
-        errors = self._errors(x0, denoiser, t, loss_noise)
+        denoiser = FastDenoiser(self.denoiser)
+        prepared = denoiser.prepare(x0, channels, live)
+        errors = self._errors(x0, denoiser, prepared, t, loss_noise)
         counted = tf.cast(live, tf.float32)
-        generated = self._sample(x0, denoiser, noise, training)
+        generated = self._sample(x0, denoiser, prepared, noise, training)
         return (
             tf.where(live[:, :, tf.newaxis], generated, 0.0),
             tf.reduce_sum(errors * counted),
@@ -207,39 +208,45 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         )
 
     def _errors(
-        self, x0: tf.Tensor, denoiser: FastDenoiser, t: tf.Tensor, noise: tf.Tensor
+        self,
+        x0: tf.Tensor,
+        denoiser: FastDenoiser,
+        prepared: Prepared,
+        t: tf.Tensor,
+        noise: tf.Tensor,
     ) -> tf.Tensor:
         """Squared errors of the denoiser at the timesteps t, `[B, C]`."""
         noisy = self.schedule.add_noise(x0, noise, t)
-        predicted = self._predict(noisy, denoiser, denoiser.embed_time(t), training=True)
+        predicted = denoiser(noisy, prepared, denoiser.embed_time(t), training=True)
         target = x0 if self.diffusion.prediction_type == "sample" else noise
-        return tf.reduce_sum(tf.square(predicted - target), axis=-1)
+        return tf.reduce_sum(tf.square(self._scale * predicted - target), axis=-1)
 
-    def _predict(
-        self, noisy: tf.Tensor, denoiser: FastDenoiser, time: Time, training: bool
-    ) -> tf.Tensor:
-        """x̂₀ or ε̂, `[B, C, d]`."""
-        predicted = denoiser(noisy, time, training)
-        if self.diffusion.prediction_type == "sample":
-            # The denoiser ends in a layer norm, of length √d; x₀ has length 1.
-            predicted *= self.width**-0.5
-        return predicted
+    @property
+    def _scale(self) -> float:
+        """Of what the denoiser returns, to be x̂₀ or ε̂."""
+        # The denoiser ends in a layer norm, of length √d; x₀ has length 1.
+        return self.width**-0.5 if self.diffusion.prediction_type == "sample" else 1.0
 
     def _sample(
-        self, x0: tf.Tensor, denoiser: FastDenoiser, noise: tf.Tensor, training: bool
+        self,
+        x0: tf.Tensor,
+        denoiser: FastDenoiser,
+        prepared: Prepared,
+        noise: tf.Tensor,
+        training: bool,
     ) -> tf.Tensor:
-        timesteps = tf.constant([*self.diffusion.sampling_timesteps, CLEAN], tf.int32)
+        timesteps = np.append(self.diffusion.sampling_timesteps, CLEAN)
+        of_x, of_prediction = self.schedule.step_weights(timesteps, self.diffusion.prediction_type)
+        of_x = tf.constant(of_x, tf.float32)
+        of_prediction = tf.constant(self._scale * of_prediction, tf.float32)
         times = denoiser.embed_time(timesteps[:-1])
 
         def step(index: int | tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-            t, previous_t = timesteps[index], timesteps[index + 1]
             time = tf.nest.map_structure(lambda all_steps: all_steps[index], times)
-            predicted = self._predict(x, denoiser, time, training)
-            if self.diffusion.prediction_type == "epsilon":
-                predicted = self.schedule.predict_x0(x, predicted, t)
-            return self.schedule.step(x, predicted, t, previous_t)
+            predicted = denoiser(x, prepared, time, training)
+            return of_x[index] * x + of_prediction[index] * predicted
 
-        x = self.schedule.add_noise(x0, noise, timesteps[0])
+        x = self.schedule.add_noise(x0, noise, int(timesteps[0]))
         steps = self.diffusion.infer_timesteps
         differentiated = min(self.diffusion.sampler_grad_steps or steps, steps) if training else 0
         constant = steps - differentiated

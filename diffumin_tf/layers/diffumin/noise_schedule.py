@@ -66,9 +66,9 @@ class NoiseSchedule:
         self.betas = self._betas()
         self.alphas_cumprod = np.cumprod(1.0 - self.betas)
         # One entry in front for the timestep CLEAN = -1, at which there is no noise.
-        signal_share = np.concatenate([[1.0], self.alphas_cumprod])
-        self._signal = np.sqrt(signal_share).astype(np.float32)
-        self._noise = np.sqrt(1.0 - signal_share).astype(np.float32)
+        self._signal_share = np.concatenate([[1.0], self.alphas_cumprod])
+        self._signal = np.sqrt(self._signal_share).astype(np.float32)
+        self._noise = np.sqrt(1.0 - self._signal_share).astype(np.float32)
 
     def add_noise(self, x0: tf.Tensor, noise: tf.Tensor, t: int | tf.Tensor) -> tf.Tensor:
         """The forward process: `x_t = √ᾱ_t x₀ + √(1 − ᾱ_t) ε`."""
@@ -106,6 +106,27 @@ class NoiseSchedule:
         eps = self.predict_noise(x_t, x0, t)
         signal_scale, noise_scale = self._scales(previous_t, x_t, lowest=CLEAN)
         return signal_scale * x0 + noise_scale * eps
+
+    def step_weights(
+        self, timesteps: np.ndarray, prediction_type: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`step` as weights: `x_s = weight_of_x x_t + weight_of_prediction prediction`.
+
+        Args:
+            timesteps: `[S + 1]`, int. The timesteps of S steps and the one after the last, which
+                may be -1, the clean end.
+            prediction_type: `"sample"` where x₀ is predicted, `"epsilon"` where the noise is.
+
+        Returns:
+            Weights of x_t and of the prediction, `[S]` each, float64.
+        """
+        signal_share = self._signal_share[timesteps + 1]
+        signal, noise = np.sqrt(signal_share), np.sqrt(1.0 - signal_share)
+        of_x = noise[1:] / noise[:-1]
+        of_x0 = signal[1:] - of_x * signal[:-1]
+        if prediction_type == "sample":
+            return of_x, of_x0
+        return of_x + of_x0 / signal[:-1], -of_x0 * noise[:-1] / signal[:-1]
 
     def sampling_timesteps(self, start_timestep: int, steps: int) -> np.ndarray:
         """`steps` different timesteps, evenly from `start_timestep` down to 0.

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from diffumin_tf.layers import Denoiser
 from diffumin_tf.layers.attention import attend
-from diffumin_tf.layers.diffumin.fast_denoiser import FastDenoiser, attend_to_few
+from diffumin_tf.layers.diffumin.fast_denoiser import UNSEEN, FastDenoiser, attend_to_few
 from tests.layers import oracles
 from tests.layers.helpers import (
     OTHER_SHAPE,
@@ -56,9 +56,10 @@ def test_the_fast_one_equals_the_plain_one_in_values_and_all_gradients(
     sources = [noisy, context, channels, *denoiser.trainable_variables]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(sources[:3])
-        fast = FastDenoiser(denoiser, context, channels, tf.constant(LIVE))
+        fast = FastDenoiser(denoiser)
+        prepared = fast.prepare(context, channels, tf.constant(LIVE))
         time = fast.embed_time(timestep)
-        quick = [fast(x, time) for x in (noisy, 2 * noisy)]
+        quick = [fast(x, prepared, time) for x in (noisy, 2 * noisy)]
         plain = [denoiser(x, context, channels, timestep, LIVE) for x in (noisy, 2 * noisy)]
         losses = [tf.reduce_sum(tf.stack(x) * normal(5, 2, 4, 3, width)) for x in (quick, plain)]
     assert_same(quick, plain, OTHER_SHAPE)
@@ -73,12 +74,21 @@ def test_dropout_of_the_fast_one_acts_in_training_alone():
     noisy, context, channels, _ = map(tf.constant, inputs(4))
 
     def run(training):
-        fast = FastDenoiser(denoiser, context, channels, tf.constant(LIVE))
-        return fast(noisy, fast.embed_time(7), training)
+        fast = FastDenoiser(denoiser)
+        prepared = fast.prepare(context, channels, tf.constant(LIVE))
+        return fast(noisy, prepared, fast.embed_time(7), training)
 
     assert_same(run(False), denoiser(noisy, context, channels, 7, LIVE), OTHER_SHAPE)
     assert np.abs(run(True) - run(True)).max() > 0.01
     assert random_ops(lambda: run(False)) == set() != random_ops(lambda: run(True))
+
+
+def by_slots(query, keys, values, mask, heads):
+    """`attend_to_few` with the arguments of `attend`."""
+    slots = [tf.transpose(x, [1, 0, 2]) for x in (query, keys, values)]
+    seen = tf.where(tf.transpose(mask), 0.0, UNSEEN)[:, :, tf.newaxis]
+    seen = tf.reshape(tf.repeat(seen, heads, axis=2), [keys.shape[1], -1])
+    return tf.transpose(attend_to_few(*slots, seen, heads), [1, 0, 2])
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
@@ -90,7 +100,7 @@ def test_attention_to_few_keys_equals_attention(heads, queries):
     query, keys, values = normal(0, 50, queries, 8), normal(1, 50, 3, 8), normal(2, 50, 3, 8)
     tensors = [tf.constant(x) for x in (3 * query, keys, values)]
     results = []
-    for function in (attend, attend_to_few):
+    for function in (attend, by_slots):
         with tf.GradientTape() as tape:
             tape.watch(tensors)
             attended = function(*tensors, mask, heads)
@@ -108,7 +118,7 @@ def test_attention_to_few_keys_stays_finite_for_large_logits(logit):
     query = tf.constant([[[logit, 0.0]]])
     with tf.GradientTape() as tape:
         tape.watch([query, keys])
-        attended = attend_to_few(query, keys, keys, tf.constant([[True, True, False]]), 1)
+        attended = by_slots(query, keys, keys, tf.constant([[True, True, False]]), 1)
         loss = tf.reduce_sum(attended)
     np.testing.assert_array_equal(attended, [[[1.0, 0.0]]])
     assert_finite(tape.gradient(loss, [query, keys]))

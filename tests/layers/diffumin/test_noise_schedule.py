@@ -78,6 +78,20 @@ def test_a_step_with_the_true_x0_lands_on_the_forward_process_or_on_x0():
     np.testing.assert_array_equal(schedule.step(noisy, x0, 80, -1), x0)
 
 
+@pytest.mark.parametrize("prediction_type", ["sample", "epsilon"])
+def test_weights_of_steps_are_those_of_the_step(prediction_type):
+    schedule, timesteps = NoiseSchedule("linear", 100), np.array([80, 30, 0, -1])
+    x, predicted = normal(0, 2, 8), normal(1, 2, 8)
+    for t, previous, *weights in zip(
+        timesteps, timesteps[1:], *schedule.step_weights(timesteps, prediction_type), strict=False
+    ):
+        x0 = predicted
+        if prediction_type == "epsilon":
+            x0 = schedule.predict_x0(x, predicted, int(t))
+        expected = schedule.step(x, x0, int(t), int(previous))
+        np.testing.assert_allclose(weights[0] * x + weights[1] * predicted, expected, atol=2e-5)
+
+
 def test_sampling_timesteps_go_down_evenly_to_zero_and_are_always_different():
     schedule = NoiseSchedule("linear", 60)
     for start, steps, expected in ((59, 1, [59]), (10, 3, [10, 5, 0]), (5, 3, [5, 3, 0])):
