@@ -13,6 +13,7 @@ from diffumin_tf.history import Embedded, History
 from diffumin_tf.input.batch import Bags, Batch, HistoryGroup, in_int64, open_ended
 from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.layers import IdEmbedding, Tower, replicas
+from diffumin_tf.layers.auc import CountedAUC
 from diffumin_tf.layers.xla import compiled_in_training
 
 
@@ -104,14 +105,17 @@ class RankingModel(tfrs.Model):
         )
         self._sample_rate = config.sample_rate
         self._label_smoothing = config.label_smoothing
-        self.auc = tf.keras.metrics.AUC(from_logits=True, name="auc")
+        self.auc = CountedAUC(name="auc")
         self.table_optimizer: tf.keras.optimizers.Optimizer | None = None
         # `fit` need not reduce what every replica returns averaged already.
         self.distribute_reduction_method = "first"
 
     def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
         embedded = self.embed(batch)
-        vectors = [unit(embedded, training=training) for unit in self.units]
+        return self.logit([unit(embedded, training=training) for unit in self.units], training)
+
+    def logit(self, vectors: Sequence[tf.Tensor], training: bool) -> tf.Tensor:
+        """Click logits, float32 [B], of what the units made of a batch."""
         return self._run_tower(tf.concat(vectors, axis=1), training)
 
     def create_weights(self) -> None:
@@ -202,8 +206,7 @@ class RankingModel(tfrs.Model):
         """
         with tf.GradientTape() as tape:
             logit = self(batch, training=True)
-            loss = self.click_loss(self._smoothed(batch.label), logit)
-            total = loss + tf.add_n(self.losses) if self.losses else loss
+            loss, total = self.training_losses(batch.label, logit)
         losses = replicas.average({"loss": loss, "total_loss": total})
         checked = tf.debugging.check_numerics(losses["total_loss"], "training loss")
         # The backward pass starts from here, so that no replica has gone on to what the replicas
@@ -217,6 +220,11 @@ class RankingModel(tfrs.Model):
             self.table_optimizer.apply_gradients(zip(gradients[: len(table)], table, strict=True))
             self.optimizer.apply_gradients(zip(gradients[len(table) :], rest, strict=True))
         return {**losses, "total_loss": checked}
+
+    def training_losses(self, label: tf.Tensor, logit: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`click_loss` of smoothed labels, and its sum with what units have added."""
+        loss = self.click_loss(self._smoothed(label), logit)
+        return loss, loss + tf.add_n(self.losses) if self.losses else loss
 
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """`update`, and the metrics after it."""

@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from diffumin_tf.layers import checks, replicas
 
-# The same numbers on CPU and GPU; XLA makes other ones of it.
+# The same bits on CPU and GPU and by XLA, which only makes other numbers of them.
 _ALGORITHM = "philox"
+_MANTISSA_BITS = 23
 
 
 class RandomStream(tf.Module):
@@ -71,10 +72,15 @@ class RandomStream(tf.Module):
     def uniform_of_replica(self, shape: tf.Tensor) -> tf.Tensor:
         """Uniform numbers in [0, 1) of any shape, other ones on every replica.
 
-        For draws inside of XLA or of control flow, where replicas cannot tell their sizes.
+        For draws inside of XLA or of control flow, where replicas cannot tell their sizes. They are
+        the same compiled and not.
         """
         draw = self._next_draw() * replicas.count() + tf.cast(replicas.index(), tf.int64)
-        return tf.random.stateless_uniform(shape, self._seed(draw), alg=_ALGORITHM)
+        bits = tf.random.stateless_uniform(
+            shape, self._seed(draw), None, None, tf.int32, alg=_ALGORITHM
+        )
+        mantissa = tf.bitwise.bitwise_and(bits, 2**_MANTISSA_BITS - 1)
+        return tf.cast(mantissa, tf.float32) * 2.0**-_MANTISSA_BITS
 
     def _draw(
         self,

@@ -1,11 +1,15 @@
 """Compilation of parts of a training step by XLA."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from diffumin_tf.layers import replicas
+
+_by_parts = contextvars.ContextVar("by_parts", default=True)
 
 
 def compiled_in_training(
@@ -23,7 +27,7 @@ def compiled_in_training(
             Then it is compiled only where there is one replica.
 
     Returns:
-        A function of the same arguments.
+        A function of the same arguments; where `not_by_parts` holds it is left as it is, too.
     """
     compiled = tf.function(function, jit_compile=True, autograph=False)
 
@@ -31,6 +35,17 @@ def compiled_in_training(
     def run(*arguments: Any) -> Any:
         *_, training = arguments
         alone = not communicates or replicas.count() == 1
-        return (compiled if jit_compile and training and alone else function)(*arguments)
+        compiles = jit_compile and training and alone and _by_parts.get()
+        return (compiled if compiles else function)(*arguments)
 
     return run
+
+
+@contextlib.contextmanager
+def not_by_parts() -> Iterator[None]:
+    """What is traced inside compiles no part of it: all of it is compiled, or none."""
+    token = _by_parts.set(False)
+    try:
+        yield
+    finally:
+        _by_parts.reset(token)

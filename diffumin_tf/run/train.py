@@ -103,7 +103,7 @@ def _synchronously(run: Run, preemption: Preemption, report: Report) -> Training
     validation = None
     if has_split(config, "valid"):
         validation = WaitingValidation(_validate(run, model), saved)
-    engine = SynchronousEngine(model, data, state, distribution)
+    engine = SynchronousEngine(model, data, state, distribution, config.jit_compile)
     loop = _loop(run, engine, state, saved, validation, preemption, report)
     return loop.fit(count_examples(config, data.files))
 

@@ -9,15 +9,19 @@ import tensorflow as tf
 from diffumin_tf.errors import NotFiniteError
 from diffumin_tf.input.batch import Batch
 from diffumin_tf.input.dataset import Batches
-from diffumin_tf.layers import replicas
+from diffumin_tf.layers import replicas, xla
 from diffumin_tf.model import RankingModel
+from diffumin_tf.training import one_cluster
 from diffumin_tf.training.engine import Wishes
+from diffumin_tf.training.one_cluster import OneCluster
 from diffumin_tf.training.state import TrainingState
 from diffumin_tf.training.strategy import Distribution
 
 
 class SynchronousEngine:
     """`model.update` on every replica, as one graph for all batch sizes.
+
+    With `jit_compile`, full batches of the only replica have a graph of their own: `OneCluster`.
 
     Several processes must save, validate and stop at the same step. Each sends its wishes with
     every step; they are summed up like the gradients. What one process wishes, all do one step
@@ -26,16 +30,23 @@ class SynchronousEngine:
     Args:
         model: compiled; built in the scope of the strategy.
         data: batches for the replicas of this process.
+        jit_compile: whether XLA compiles the step.
     """
 
     def __init__(
-        self, model: RankingModel, data: Batches, state: TrainingState, distribution: Distribution
+        self,
+        model: RankingModel,
+        data: Batches,
+        state: TrainingState,
+        distribution: Distribution,
+        jit_compile: bool = False,
     ) -> None:
         self._model = model
         self._data = data
         self._state = state
         self._strategy = distribution.strategy
         self._workers = distribution.workers
+        self._wants_one_cluster = jit_compile and not distribution.is_distributed
         self._losses: dict[str, tf.Tensor] = {}
         self._restarts_metrics = False
         self._sum_of_wishes: tf.Tensor | None = None
@@ -69,7 +80,8 @@ class SynchronousEngine:
     def _step(self, batch: Batch, wishes: Wishes) -> Wishes:
         """Updates the model once; returns what to do now."""
         try:
-            self._losses, total = self._graph(batch, tf.constant(wishes, tf.float32))
+            graph = self._graph_of(batch)
+            self._losses, total = graph(batch, tf.constant(wishes, tf.float32))
         except tf.errors.InvalidArgumentError as error:
             if "training loss" not in error.message:
                 raise
@@ -77,11 +89,35 @@ class SynchronousEngine:
             raise NotFiniteError(f"step {self._state.step + 1}: the loss is not finite") from None
         return wishes if self._workers == 1 else self._agree(total)
 
+    def _graph_of(self, batch: Batch) -> Callable[..., Any]:
+        """The one in a single cluster, for batches of full size where there may be such a one."""
+        full = self._has_one_cluster and len(batch.label) == self._data.batch_size
+        return self._full_graph if full else self._any_graph
+
     @functools.cached_property
-    def _graph(self) -> Callable[..., Any]:
+    def _has_one_cluster(self) -> bool:
+        return self._wants_one_cluster and one_cluster.fits(self._model, self._data.spec)
+
+    @functools.cached_property
+    def _full_graph(self) -> Callable[..., Any]:
+        cluster = OneCluster(self._model, self._data.batch_size)
+        return self._traced(lambda batch, wishes: (cluster.update(batch), wishes))
+
+    @functools.cached_property
+    def _any_graph(self) -> Callable[..., Any]:
+        if not self._has_one_cluster:
+            return self._traced(self._update)
+
+        def uncompiled(batch: Batch, wishes: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            with xla.not_by_parts():  # which would be compiled for a single batch, the last one
+                return self._update(batch, wishes)
+
+        return self._traced(uncompiled)
+
+    def _traced(self, update: Callable[..., Any]) -> Callable[..., Any]:
         wishes = tf.TensorSpec([len(Wishes._fields)], tf.float32)
         # Layers branch by TensorFlow's own operations; to convert their code takes long.
-        return tf.function(self._update, input_signature=[self._data.spec, wishes], autograph=False)
+        return tf.function(update, input_signature=[self._data.spec, wishes], autograph=False)
 
     def _update(self, batch: Batch, wishes: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         def on_replica(batch: Batch, wishes: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:

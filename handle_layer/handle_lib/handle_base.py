@@ -208,7 +208,7 @@ class HistoryUnit(InputUnit, abc.ABC):
         if found is None:
             found = self.find(queries, inputs, training)
             found = found._replace(behaviours=tuple(map(inputs.history.embed, found.behaviours)))
-        return self.combine(queries, found, inputs, training)
+        return self.combine(queries, found, inputs._replace(history=None), training)
 
     def queries(self, inputs: Embedded) -> Queries:
         """The first step: what to look for."""

@@ -45,6 +45,16 @@ def test_a_compiled_function_draws_anew_and_repeats_with_its_counter():
     np.testing.assert_array_equal(run(), first)
 
 
+def test_uniform_numbers_are_the_same_compiled_and_not():
+    drawn = []
+    for jit_compile in (False, True):
+        stream = RandomStream(1)
+        run = tf.function(lambda: stream.uniform_of_replica([9, 7]), jit_compile=jit_compile)  # noqa: B023
+        drawn.append([run().numpy(), run().numpy()])
+    np.testing.assert_array_equal(*drawn)
+    assert 0.4 < np.mean(drawn) < 0.6 and 0 <= np.min(drawn) and np.max(drawn) < 1
+
+
 def test_every_turn_of_a_loop_draws_anew():
     stream = RandomStream(1)
 

@@ -21,7 +21,7 @@ class Draws(NamedTuple):
     """Random numbers of one training step of `DiffusionMultiInterestGenerator`.
 
     Attributes:
-        timesteps: `[B, C]`, int32. The t of the loss.
+        timesteps: `[B, C]`, int64. The t of the loss.
         loss_noise: `[B, C, d]`, float32. The ε of the loss.
         noise: `[B, C, d]`, float32. What sampling starts from.
     """
@@ -144,8 +144,11 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
     def draw(self, samples: tf.Tensor) -> Draws:
         """The random numbers of a training step on B samples, for a layer that is built."""
         rows, shape = replicas.batch_rows(samples), [samples, self.channel_num]
+        timesteps = self.random.integers(shape, self.schedule.timesteps, rows)
         return Draws(
-            self.random.integers(shape, self.schedule.timesteps, rows),
+            tf.cast(
+                timesteps, tf.int64
+            ),  # int32 would go to a compiled function by way of the host
             self.random.normal([*shape, self.width], rows),
             self.random.normal([*shape, self.width], rows),
         )
@@ -251,12 +254,12 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         differentiated = min(self.diffusion.sampler_grad_steps or steps, steps) if training else 0
         constant = steps - differentiated
         if constant:
-            # A loop compiles once however many steps there are; nothing differentiates it.
+            # A loop compiles once however many steps there are; nothing differentiates it. XLA sees
+            # how often it turns, which with `maximum_iterations` it does not.
             _, x = tf.while_loop(
                 lambda index, x: index < constant,
                 lambda index, x: (index + 1, step(index, x)),
                 (0, x),
-                maximum_iterations=constant,
             )
             x = tf.stop_gradient(x) if training else x
         for index in range(constant, steps):
