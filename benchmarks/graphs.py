@@ -122,6 +122,7 @@ def _walk(
                 data[f"{name}:{index}" if index else name] = flag
         elif node.op != "Placeholder":
             where, hosted = _kernel(node)
+            where = FREE if _only_adds_axes(nodes, node) else where
             awaits = tuple(x for x, f, h in zip(inputs, flags, hosted, strict=True) if f and h)
             found.append(Executed(scopes, node.op, _type(node), where, *place[1:], awaits))
             data[name] = node.op not in _OF_SHAPES and (any(flags) or where == DEVICE)
@@ -187,6 +188,17 @@ def _best_kernel(node: Any, definition: Any) -> Any:
 def _gpu_kernels(op: str) -> list[Any]:
     registered = kernels.get_registered_kernels_for_op(op).kernel
     return [k for k in registered if k.device_type in ("GPU", "DEFAULT")]
+
+
+def _only_adds_axes(nodes: dict, node: Any) -> bool:
+    """Whether a slice takes all that there is, so that nothing is copied."""
+    begin = nodes.get(_node(node.input[1])) if node.op == "StridedSlice" else None
+    if begin is None or begin.op != "Const":
+        return False
+    masks = {name: node.attr[f"{name}_mask"].i for name in ("begin", "end", "ellipsis", "new_axis")}
+    whole = masks["begin"] & masks["end"] | masks["ellipsis"] | masks["new_axis"]
+    count = tf.make_ndarray(begin.attr["value"].tensor).size
+    return whole == 2**count - 1 and not node.attr["shrink_axis_mask"].i
 
 
 def _count(node: Any, argument: Any) -> int:
