@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
+from diffumin_tf.layers.dense import Dense
 from diffumin_tf.layers.dropout import SeededDropout
 from diffumin_tf.layers.token_norm import TokenNorm
 
@@ -85,8 +86,8 @@ class MultiHeadAttention(tf.keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_heads": self.num_heads}
 
-    def _projection(self, name: str) -> tf.keras.layers.Dense:
-        projection = tf.keras.layers.Dense(self.width, use_bias=False, name=name)
+    def _projection(self, name: str) -> Dense:
+        projection = Dense(self.width, use_bias=False, name=name)
         projection.build([None, self.width])
         return projection
 
@@ -155,18 +156,16 @@ class TransformerBlock(tf.keras.layers.Layer):
     def build(self, input_shape: tf.TensorShape) -> None:
         (width,) = checks.static_sizes("query", input_shape, "[N, Q, d]", known=1)
         self.attention.build(input_shape)
-        self.hidden = tf.keras.layers.Dense(self.dff_factor * width, "relu", name="hidden")
+        self.hidden = Dense(self.dff_factor * width, "relu", name="hidden")
         self.hidden.build([None, width])
-        self.output_projection = tf.keras.layers.Dense(width, name="output")
+        self.output_projection = Dense(width, name="output")
         self.output_projection.build([None, self.dff_factor * width])
         self.attention_norm.build([None, None, width])
         self.feed_forward_norm.build([None, None, width])
         if self.conditioned:
             # Attention to a single key gives it all the weight, whatever query and key are, so
             # cross-attention to one token is a projection of that token.
-            self.condition_projection = tf.keras.layers.Dense(
-                width, use_bias=False, name="condition"
-            )
+            self.condition_projection = Dense(width, use_bias=False, name="condition")
             self.condition_projection.build([None, width])
             self.condition_norm.build([None, None, width])
         super().build(input_shape)

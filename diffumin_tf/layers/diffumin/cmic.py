@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks, replicas
+from diffumin_tf.layers.dense import Dense
 from diffumin_tf.layers.unit_vectors import unit_vectors
 
 NEGATIVES = ("global", "replica")
@@ -113,8 +114,8 @@ class ContrastiveMultiInterestCalibrator(tf.keras.layers.Layer):
     def _head(self, name: str) -> tf.keras.Sequential:
         head = tf.keras.Sequential(
             [
-                tf.keras.layers.Dense(self.hidden_factor * self.width, "relu"),
-                tf.keras.layers.Dense(self.width),
+                Dense(self.hidden_factor * self.width, "relu"),
+                Dense(self.width),
             ],
             name=name,
         )

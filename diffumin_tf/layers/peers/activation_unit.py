@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from diffumin_tf.layers import checks, replicas
+from diffumin_tf.layers.dense import Dense
 from diffumin_tf.layers.tower import activation_layer
 
 ACTIVATIONS = ("dice", "prelu")
@@ -65,15 +66,12 @@ class ActivationUnit(tf.keras.layers.Layer):
         self.units = checks.widths("units", units, at_least=1)
         self.activation = checks.choice("activation", activation, ACTIVATIONS)
         self.momentum = checks.rate("momentum", momentum)
-        self.dense = [
-            tf.keras.layers.Dense(width, name=f"dense_{depth}")
-            for depth, width in enumerate(self.units)
-        ]
+        self.dense = [Dense(width, name=f"dense_{depth}") for depth, width in enumerate(self.units)]
         self.activations = [
             activation_layer(self.activation, self.momentum, name=f"{activation}_{depth}")
             for depth in range(len(self.units))
         ]
-        self.weight = tf.keras.layers.Dense(1, name="weight")
+        self.weight = Dense(1, name="weight")
 
     def build(self, input_shape: tf.TensorShape) -> None:
         (self.width,) = checks.static_sizes("history", input_shape, "[B, L, d]", known=1)
