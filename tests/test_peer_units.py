@@ -43,7 +43,7 @@ def trained(request):
     """A unit's model, and what 15 updates on one batch did."""
     model, path = peer(request.param, batch_norm_momentum=0.5)
     start, data = model.get_weights(), batch(path, size=BATCH)
-    update = tf.function(model.update)
+    update = tf.function(model.update, autograph=False)
     losses = [update(data) for _ in range(15)]
     return types.SimpleNamespace(
         name=request.param, model=model, path=path, start=start, losses=losses

@@ -2,7 +2,17 @@
 
 import pytest
 
+from diffumin_tf.prepare.report import plots
 from tests.prepare.small_tables import FILES, SPEC, write_spec
+
+WITH_PLOTS = {"test_partitions", "test_screen"}
+
+
+@pytest.fixture(autouse=True)
+def no_plots(request, monkeypatch):
+    """Leaves the plots out of the page: they take longer than all the rest."""
+    if request.module.__name__.rpartition(".")[2] not in WITH_PLOTS:
+        monkeypatch.setattr(plots, "draw", lambda facts: {})
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import json
 import pathlib
 import re
 import tempfile
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from diffumin_tf.errors import ConfigError, DataError
-from diffumin_tf.prepare import partitions
 from tests.prepare.prepared import prepare_on, read_samples, visible_files
 
 DAY = 86_400_000
@@ -92,9 +90,7 @@ class UserLog:
             self.written(table)
         spec = self.folder.parent / f"{output.name}.json"
         spec.write_text(json.dumps(self.spec))
-        # The page's plots take longer than all the rest.
-        with mock.patch.object(partitions.report, "write_page"):
-            return prepare_on("duckdb", str(spec), str(self.folder), str(output))
+        return prepare_on("duckdb", str(spec), str(self.folder), str(output))
 
 
 # Steps: functions of a log.

@@ -31,7 +31,7 @@ def test_the_manifest_tells_what_happened(tables):
     assert manifest["empty_histories"] == 1 / 6
     assert manifest["spec"]["max_len"] == 3
     page = pathlib.Path(tables[2], "report.html").read_text()
-    assert "shown.csv" in page and "20220425" in page and "16.7 %" in page
+    assert "shown.csv" in page and "20220425" in page and "16.7 %" in page and "<svg" in page
 
 
 def test_parts_and_compression_change_the_files_but_not_the_samples(tables, tmp_path):

@@ -12,7 +12,7 @@ from diffumin_tf.run.open import open_run
 
 
 @pytest.fixture
-def predicted(trained, tmp_path):
+def predicted(trained, eager, tmp_path):
     """Rewrites the test records one by one, predicts them, and gives the lines as cells."""
     files = sorted((trained.exp.parent / "data" / "20240104").iterdir())
     day = tmp_path / "20240104"
