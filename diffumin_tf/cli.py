@@ -109,7 +109,7 @@ def _evaluate(values: flags.FlagValues, argv: Sequence[str]) -> None:
     if wanted is not None:
         path = wanted if wanted.endswith(".json") else find_experiment(wanted)
         wanted = expected.read_expected(path, values.row)
-    run = open_run(values.model_dir, values.set, print)
+    run = open_run(values.model_dir, values.set)
     # Metrics of other data or settings do not belong into the run's metrics.json.
     metrics = run.evaluate([values.split], write=not values.set)
     for line in metric_lines(metrics):
@@ -128,7 +128,7 @@ def _predict(values: flags.FlagValues, argv: Sequence[str]) -> None:
     parse(values, "diffumin predict", argv, ("model_dir", "output"))
     from diffumin_tf.run.open import open_run
 
-    run = open_run(values.model_dir, values.set, print)
+    run = open_run(values.model_dir, values.set)
     columns = (values.header, values.user, values.passthrough)
     lines, parts = run.predict(values.split, values.output, *columns)
     print(f"{lines:,} predictions in {parts} parts under {values.output}")

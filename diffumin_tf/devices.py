@@ -1,5 +1,6 @@
 """What a configuration leaves to the devices of this machine, and how they compute."""
 
+import os
 from typing import Any
 
 import tensorflow as tf
@@ -52,6 +53,14 @@ def compute_reproducibly(deterministic: bool = True) -> None:
     """
     tf.config.experimental.enable_tensor_float_32_execution(False)
     if deterministic:
+        # TensorFlow would carry the whole table and its accumulator to the host and back in every
+        # step, since a scatter on a GPU depends on chance where indices repeat. It reads this at
+        # the first scatter. What reads it: ResourceScatter{Update, Add, …}, ScatterNd,
+        # ScatterNd{Add, …}, ResourceScatterNd{Update, …}, TensorScatter{Update, Add, …}. A step
+        # has the first for rows that tf.unique made different, and ScatterNd for the places that
+        # tf.where finds (`ActivationUnit`), as tests/test_scatters.py checks. Sums over repeated
+        # rows are segment sums, which stay deterministic.
+        os.environ.setdefault("TF_DISABLE_SCATTER_OP_DETERMINISM", "1")
         tf.config.experimental.enable_op_determinism()
 
 

@@ -57,9 +57,7 @@ def create_run(
     )
 
 
-def open_run(
-    model_dir: str, overrides: Sequence[str] = (), report: Report = lambda line: None
-) -> "Run":
+def open_run(model_dir: str, overrides: Sequence[str] = ()) -> "Run":
     """Loads a trained run with its best weights, on one device.
 
     Raises:
@@ -67,7 +65,6 @@ def open_run(
     """
     refuse_wildcards(model_dir, "--model_dir")
     config = run_folder.load_config(model_dir, overrides)
-    report(devices.describe(config))
     schema = DataStruct.load(posixpath.join(model_dir, SCHEMA_FILE))
     schema = with_stored_once(schema, config)
     run = Run(config, schema, model_dir)

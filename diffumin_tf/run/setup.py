@@ -59,12 +59,12 @@ def check(exp: str, model_dir: str | None, overrides: Sequence[str], report: Rep
     config, ignored = config_lib.load(exp, overrides)
     distribution = strategy.from_config(config, report)
     report = distribution.chief_report(report)
-    report(devices.describe(config))
     if ignored:
         report(f"ignored keys of the original's engine: {', '.join(ignored)}")
     model_dir = model_dir or config.model_path
     if not model_dir:
         raise ConfigError(f"{exp}: give --model_dir or set model_path")
+    report(devices.describe(config))
     schema = with_stored_once(DataStruct.load(schema_file(exp, config)), config, report)
     layout = FeatureLayout.of(features_of(config), schema)
     for name in config.input_units:
