@@ -1,5 +1,6 @@
 """Histories that several samples of a batch see parts of, each of them mapped to rows once."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -54,9 +55,10 @@ class SharedHistories(NamedTuple):
         length = tf.minimum(end, _lengths(stored[0])) - begin
         first = newer - tf.gather(begin, history)
         ids = tf.stack([lists.values for lists in stored], axis=1)
+        mask = functools.reduce(tf.logical_or, [lists.values > 0 for lists in stored])
         return cls(
             rows=tf.pad(rows_of(ids), [[0, 1], [0, 0]]),
-            mask=tf.pad(tf.reduce_any(ids > 0, axis=1), [[0, 1]]),
+            mask=tf.pad(mask, [[0, 1]]),
             start=tf.cast(stored[0].row_starts(), tf.int32) + begin,
             length=length,
             samples=tf.math.segment_sum(tf.ones_like(history), history),
@@ -66,7 +68,12 @@ class SharedHistories(NamedTuple):
         )
 
     def groups(self, buckets: Sequence[int]) -> tuple[HistoryGroup, ...]:
-        """Pads each history to the shortest bucket that it fits; the last one grows with it."""
+        """Pads each history to the shortest bucket that it fits; the last one grows with it.
+
+        Its length is not static: samples of a history see `seq_len` behaviours each, later ones
+        newer ones, and all of them together as many more as came between the first and the last.
+        It is never below the last bucket, so that the first k behaviours exist for any k up to it.
+        """
         bucket_of = tf.searchsorted(tf.constant(buckets[:-1], tf.int32), self.length)
         longest = tf.reduce_max(tf.concat([buckets[-1:], self.length], axis=0))
         padded_to = (*buckets[:-1], longest)
