@@ -9,7 +9,6 @@ from diffumin_tf.training import optimizers
 from tests import two_devices
 
 ROWS = [[3, 5, 3, 0, 3], [7, 7, 7, 7, 7], [1, 2, 3, 4, 5]]
-SHAPES = ([4, 3], [5])
 
 
 def config_of(**settings):
