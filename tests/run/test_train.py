@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -66,6 +67,9 @@ def test_candidates_and_users_without_a_row_are_counted_before_training(tmp_path
     fields = np.concatenate([batch.fields.numpy() for batch in run.batches("valid").epoch()])
     user, item = (np.mean(fields[:, column] == 0) for column in (0, 1))
     assert 0 < item < 1
+    with open(tmp_path / "model" / "vocabulary.txt") as file:
+        count = len(file.readlines())
+    assert re.fullmatch(rf"vocabulary: {count:,} ids, loaded in \d+\.\d s", run.loaded)
     assert run.rows_missing("valid") == (
         f"valid: {item:.1%} of the candidates (item) and {user:.1%} of the users (user) have no "
         f"embedding row ({len(fields)} samples looked at)"
