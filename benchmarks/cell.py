@@ -60,7 +60,8 @@ def measure(cell: Cell) -> dict[str, Any]:
 
     Returns:
         The keys `in_force`, `first_seconds`, the `Spread`s `ms` and `samples_per_second`; on a GPU
-        also `step_bytes` and what `count_events` returns. Or `why` nothing was measured.
+        also `step_bytes`, and what `count_events` returns or why there is `nothing_counted`. Or
+        `why` nothing was measured.
     """
     if why := _too_large(cell):
         return {"why": why}
@@ -108,13 +109,16 @@ def count_events(space: Any, steps: int) -> dict[str, float]:
 
 @functools.cache  # a graph serves all sizes, and half of the keys
 def _step(key: Setting, kind: str) -> Step:
-    """A step as the trainer or a scorer makes it; it waits for the result."""
+    """A step as the trainer or a scorer makes it; it waits for the device."""
     model = product_model(key)
-    if kind == TRAINING:
-        update = compiled_for_any_batch(model.train_step)
-        return lambda batch: update(batch)["total_loss"].numpy()
-    predict = compiled_for_any_batch(model.predict_click)
-    return lambda batch: predict(batch)["pctr"].numpy()
+    function = model.train_step if kind == TRAINING else model.predict_click
+    compiled = compiled_for_any_batch(function)
+
+    def step(batch: Batch) -> None:
+        compiled(batch)
+        tf.test.experimental.sync_devices()
+
+    return step
 
 
 def _batches(cell: Cell) -> list[Batch]:
@@ -163,14 +167,19 @@ def _memory_of(step: Step, batch: Batch) -> int:
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] - before
 
 
-def _profile(step: Step, batches: Sequence[Batch]) -> dict[str, float]:
+def _profile(step: Step, batches: Sequence[Batch]) -> dict[str, Any]:
+    """What `count_events` returns, or why there is `nothing_counted`."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     options = tf.profiler.experimental.ProfilerOptions(host_tracer_level=0)
     with tempfile.TemporaryDirectory() as folder:
-        with tf.profiler.experimental.Profile(folder, options):
-            for i in range(_PROFILED_STEPS):
-                step(batches[i % len(batches)])
-        (file,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
-        space = xplane_pb2.XSpace.FromString(pathlib.Path(file).read_bytes())
-    return count_events(space, _PROFILED_STEPS)
+        try:
+            with tf.profiler.experimental.Profile(folder, options):
+                for i in range(_PROFILED_STEPS):
+                    step(batches[i % len(batches)])
+        except tf.errors.OpError as error:
+            return {"nothing_counted": f"the profiler failed: {error.message[:200]}"}
+        files = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
+        spaces = [xplane_pb2.XSpace.FromString(pathlib.Path(f).read_bytes()) for f in files]
+    counted = [count_events(space, _PROFILED_STEPS) for space in spaces]
+    return (counted and counted[0]) or {"nothing_counted": "the profiler saw no GPU; has it CUPTI?"}

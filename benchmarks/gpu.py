@@ -150,6 +150,8 @@ def tables(found: Found) -> str:
     parts = [_markdown(["", "L", "B", *names, *on_cpu, "times the CPU"], sizes)]
     if keys:
         parts.append(_markdown(["", "L", "B", "with", *names, "times without"], keys))
+    uncounted = {row["nothing_counted"] for row in found["rows"] if "nothing_counted" in row}
+    parts += [f"Kernels were not counted: {why}" for why in sorted(uncounted)]
     reasons: dict[str, list[str]] = {}
     for row in found["not_measured"]:
         reasons.setdefault(row["why"], []).append(row["name"])

@@ -125,6 +125,10 @@ def test_kernels_are_what_streams_of_a_gpu_ran_but_for_copies():
     assert count_events(space, 2) == {}
 
 
+def test_a_profile_without_a_gpu_says_that_nothing_was_counted():
+    assert "saw no GPU" in cells._profile(lambda batch: None, [None])["nothing_counted"]
+
+
 def test_short_histories_are_grouped_and_every_sample_is_in_one_group():
     setting = dataclasses.replace(TINY.at(64), batch_size=8)
     (one,) = cells._batches(Cell("GPU", "training", setting, buckets=(64,)))[0].histories
