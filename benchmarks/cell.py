@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.contenders import PRODUCT, TRAINING, graph_setting, product_model
+from benchmarks.contenders import PRODUCT, TRAINING, graph_setting, product_model, product_update
 from benchmarks.measuring import in_turn
 from benchmarks.samples import mixed_lengths, random_batch
 from benchmarks.settings import Setting
@@ -65,7 +65,8 @@ def measure(cell: Cell) -> dict[str, Any]:
     """
     if why := _too_large(cell):
         return {"why": why}
-    step, batches = _step(graph_setting(PRODUCT, cell.setting), cell.kind), _batches(cell)
+    size = cell.setting.batch_size if cell.kind == TRAINING else None
+    step, batches = _step(graph_setting(PRODUCT, cell.setting), size), _batches(cell)
     timed = in_turn({cell.name: step}, batches, ROUNDS, ROUND_SECONDS)[cell.name]
     result = {
         "in_force": devices.describe(cell.setting.config),
@@ -108,15 +109,14 @@ def count_events(space: Any, steps: int) -> dict[str, float]:
 
 
 @functools.cache  # a graph serves all sizes, and half of the keys
-def _step(key: Setting, kind: str) -> Step:
-    """A step as the trainer or a scorer makes it; it waits for the device."""
-    model = product_model(key)
-    function = model.train_step if kind == TRAINING else model.predict_click
+def _step(key: Setting, size: int | None) -> Step:
+    """A step as the trainer makes it for batches of one size, or as a scorer makes it for any."""
+    function = product_update(key, size) if size else product_model(key).predict_click
     compiled = compiled_for_any_batch(function)
 
     def step(batch: Batch) -> None:
         compiled(batch)
-        tf.test.experimental.sync_devices()
+        tf.test.experimental.sync_devices()  # what it returns may be ready before the weights
 
     return step
 

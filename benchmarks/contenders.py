@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from benchmarks.settings import Setting
 from benchmarks.straightforward import Straightforward
-from diffumin_tf.devices import compute_reproducibly
+from diffumin_tf import devices
 from diffumin_tf.input.batch import Batch, HistoryGroup
 from diffumin_tf.model import RankingModel
-from diffumin_tf.training import optimizers
+from diffumin_tf.training import one_cluster, optimizers
 
 PRODUCT, REFERENCE = "product", "reference"
 TRAINING, SCORING = "training", "scoring"
@@ -21,12 +21,21 @@ Step = Callable[[Batch], object]
 
 def steps(contender: str, setting: Setting) -> dict[str, Step]:
     """Training and scoring by a contender; settings of different lengths share a graph."""
-    return _compiled(contender, graph_setting(contender, setting))
+    return _compiled(contender, graph_setting(contender, setting), setting.batch_size)
 
 
 def product_model(setting: Setting) -> RankingModel:
     """The model that `steps` of the product train."""
     return _product_model(graph_setting(PRODUCT, setting))
+
+
+def product_update(setting: Setting, size: int) -> Callable[[Batch], dict[str, tf.Tensor]]:
+    """The update that the trainer makes of batches of one size, still to be a graph."""
+    model = product_model(setting)
+    if devices.with_defaults(setting.config).jit_compile:
+        if one_cluster.fits(model, _batch_spec(setting, None)):
+            return one_cluster.OneCluster(model, size).update
+    return model.update
 
 
 def graph_setting(contender: str, setting: Setting) -> Setting:
@@ -64,7 +73,7 @@ def build_model(setting: Setting, library_optimizers: bool = False) -> RankingMo
 @functools.cache  # once: setting a seed makes TensorFlow forget which graphs it has prepared
 def _prepare_process(seed: int, deterministic: bool) -> None:
     tf.keras.utils.set_random_seed(seed)
-    compute_reproducibly(deterministic)
+    devices.compute_reproducibly(deterministic)
 
 
 @functools.cache
@@ -73,10 +82,10 @@ def _product_model(key: Setting) -> RankingModel:
 
 
 @functools.cache
-def _compiled(contender: str, key: Setting) -> dict[str, Step]:
+def _compiled(contender: str, key: Setting, size: int) -> dict[str, Step]:
     if contender == PRODUCT:
         model, batch = _product_model(key), [_batch_spec(key, None)]
-        update = tf.function(model.train_step, input_signature=batch)
+        update = tf.function(product_update(key, size), input_signature=batch, autograph=False)
         predict = tf.function(model.predict_click, input_signature=batch)
         return {
             TRAINING: lambda batch: update(batch)["total_loss"].numpy(),
