@@ -9,6 +9,8 @@ from diffumin_tf.layers.dense import Dense
 from diffumin_tf.layers.dropout import SeededDropout
 from diffumin_tf.layers.token_norm import TokenNorm
 
+# Added to the logit of a masked key: nothing is left of it in the softmax.
+MASKED = tf.float32.min / 2
 _NORM_EPSILON = 1e-6
 
 
@@ -250,23 +252,25 @@ def attend(
         `[N, Q, d]`, float32, zero where every key is masked.
     """
     width, is_single = query.shape[-1], query.shape[1] == 1
-    query, keys, values = (_split_heads(x, num_heads) for x in (query, keys, values))
     query *= (width // num_heads) ** -0.5
+    if key_mask is not None:
+        # So that a query whose keys are all masked receives zero.
+        values = tf.where(key_mask[:, :, tf.newaxis], values, 0.0)
+    query, keys, values = (_split_heads(x, num_heads) for x in (query, keys, values))
     if is_single:
         logits = tf.transpose(tf.reduce_sum(query * keys, axis=-1), [0, 2, 1])[:, :, tf.newaxis]
     else:
-        logits = tf.einsum("nqhe,nkhe->nhqk", query, keys)
-    if key_mask is None:
-        weights = tf.nn.softmax(logits)
-    else:
-        allowed = key_mask[:, tf.newaxis, tf.newaxis, :]
-        weights = tf.nn.softmax(tf.where(allowed, logits, logits.dtype.min))
-        weights = tf.where(allowed, weights, 0.0)
+        query, keys, values = (tf.transpose(x, [0, 2, 1, 3]) for x in (query, keys, values))
+        logits = tf.matmul(query, keys, transpose_b=True)
+    if key_mask is not None:
+        # A sum takes a fraction of the time of a `tf.where` that broadcasts.
+        logits += tf.where(key_mask, 0.0, MASKED)[:, tf.newaxis, tf.newaxis]
+    weights = tf.nn.softmax(logits)
     if is_single:
         weights = tf.transpose(weights, [0, 3, 1, 2])
         mixed = tf.reduce_sum(weights * values, axis=1, keepdims=True)
     else:
-        mixed = tf.einsum("nhqk,nkhe->nqhe", weights, values)
+        mixed = tf.transpose(tf.matmul(weights, values), [0, 2, 1, 3])
     return tf.reshape(mixed, [-1, tf.shape(mixed)[1], width])
 
 

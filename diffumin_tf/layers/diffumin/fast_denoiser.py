@@ -7,11 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from diffumin_tf.layers import checks
+from diffumin_tf.layers.attention import MASKED
 from diffumin_tf.layers.diffumin.denoiser import Denoiser
 from diffumin_tf.layers.diffumin.folded_block import FoldedBlock
-
-# Added to the logit of a key that must not be seen: nothing is left of it in the softmax.
-UNSEEN = tf.float32.min / 2
 
 
 class Time(NamedTuple):
@@ -88,7 +86,7 @@ class FastDenoiser:
         others = [tf.roll(projected, -slot, axis=1) for slot in range(1, count)]
         others = tf.reshape(tf.stack(others), [count - 1, -1, 4 * width]) if others else None
         slots = [tf.ones_like(live), *(tf.roll(live, -slot, axis=1) for slot in range(1, count))]
-        seen = tf.where(tf.stack(slots), 0.0, UNSEEN)
+        seen = tf.where(tf.stack(slots), 0.0, MASKED)
         heads = self._denoiser.num_heads
         seen = tf.reshape(tf.repeat(seen[..., tf.newaxis], heads, axis=-1), [count, -1])
         flat = tf.reshape(channels, [-1, width])
@@ -179,7 +177,7 @@ def attend_to_few(
         query: `[Q, R, d]`, float32, with static Q.
         keys: `[K, R, d]`, float32, with static K.
         values: `[K, R, d]`, float32.
-        seen: `[K, R · heads]`, float32. What is added to logits: 0, or `UNSEEN` for a key that is
+        seen: `[K, R · heads]`, float32. What is added to logits: 0, or `MASKED` for a key that is
             masked; one key of every row at least is not.
         num_heads: int. Number of heads; it divides d.
 

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from diffumin_tf.layers import Denoiser
-from diffumin_tf.layers.attention import attend
-from diffumin_tf.layers.diffumin.fast_denoiser import UNSEEN, FastDenoiser, attend_to_few
+from diffumin_tf.layers.attention import MASKED, attend
+from diffumin_tf.layers.diffumin.fast_denoiser import FastDenoiser, attend_to_few
 from tests.layers import oracles
 from tests.layers.helpers import (
     OTHER_SHAPE,
@@ -86,7 +86,7 @@ def test_dropout_of_the_fast_one_acts_in_training_alone():
 def by_slots(query, keys, values, mask, heads):
     """`attend_to_few` with the arguments of `attend`."""
     slots = [tf.transpose(x, [1, 0, 2]) for x in (query, keys, values)]
-    seen = tf.where(tf.transpose(mask), 0.0, UNSEEN)[:, :, tf.newaxis]
+    seen = tf.where(tf.transpose(mask), 0.0, MASKED)[:, :, tf.newaxis]
     seen = tf.reshape(tf.repeat(seen, heads, axis=2), [keys.shape[1], -1])
     return tf.transpose(attend_to_few(*slots, seen, heads), [1, 0, 2])
 
