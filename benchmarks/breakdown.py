@@ -144,6 +144,7 @@ class _Calls:
             self._made[name].append((args, kwargs))
             return function(*args, **kwargs)
 
+        call.draw = getattr(function, "draw", None)  # a unit draws numbers before it calls DMIG
         return call
 
     def _compiled(self, name: str) -> Callable[[], None]:
