@@ -102,6 +102,18 @@ def test_three_compiled_steps_lead_to_what_three_plain_ones_do(trained):
         np.testing.assert_allclose(found.result(), expected.result(), rtol=1e-5)
 
 
+def test_the_same_state_and_batch_lead_to_the_same_bits(trained):
+    kept = [*state_of(trained.one), *trained.one.auc.variables]
+    before, after = [variable.numpy() for variable in kept], []
+    for _ in range(2):
+        trained.update(trained.batches[0])
+        after.append([variable.numpy() for variable in kept])
+        for variable, old in zip(kept, before, strict=True):
+            variable.assign(old)
+    for one, other in zip(*after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_loss_that_is_not_finite_raises_and_changes_no_weight_and_no_slot(trained):
     inputs, model = trained.batches[0], trained.one
     bad = inputs._replace(dense=tf.fill(inputs.dense.shape, np.float32("nan")))
