@@ -14,7 +14,8 @@ def test_records_are_scored_as_in_the_run_and_kinds_are_kept(tmp_path):
     exp = write_column_experiment(tmp_path, per_day=24)
     lines = []
     run = create_run(str(exp), str(tmp_path / "run"), (), lines.append)
-    assert [line.split(": ")[:2] for line in lines] == [
+    assert lines[0].startswith(("no GPU: ", "1 GPU: "))
+    assert [line.split(": ")[:2] for line in lines[1:]] == [
         [
             split,
             f"{files} files, {tmp_path}/data/dt=2024-01-0{day}/part-00000 … "
