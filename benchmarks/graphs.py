@@ -20,6 +20,8 @@ _FREE = frozenset(
 )
 # What they put out follows from the shapes of what they read.
 _OF_SHAPES = frozenset("Const Shape ShapeN Size Rank VarHandleOp".split())
+# The size of what they put out follows from data: their kernels wait for it on the host.
+_OF_ANY_SIZE = frozenset("Unique UniqueV2 UniqueWithCounts Where DynamicPartition".split())
 _CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
 _LOOPS = frozenset(("While", "StatelessWhile"))
 _BRANCHES = frozenset(("If", "StatelessIf"))
@@ -36,7 +38,8 @@ class Executed(NamedTuple):
         where: DEVICE, HOST if the kernel runs there although there is a GPU, or FREE.
         times: trips of the loops that it is in.
         cluster: the name of the call that XLA compiles, or empty.
-        awaits: inputs that must be in the memory of the host, but hold data or come from the GPU.
+        awaits: inputs that hold data or come from the GPU, but must be in the memory of the host,
+            or decide there how large the result is.
     """
 
     scopes: str
@@ -123,6 +126,7 @@ def _walk(
         elif node.op != "Placeholder":
             where, hosted = _kernel(node)
             where = FREE if _only_adds_axes(nodes, node) else where
+            hosted[:1] = [True] if node.op in _OF_ANY_SIZE else hosted[:1]
             awaits = tuple(x for x, f, h in zip(inputs, flags, hosted, strict=True) if f and h)
             found.append(Executed(scopes, node.op, _type(node), where, *place[1:], awaits))
             data[name] = node.op not in _OF_SHAPES and (any(flags) or where == DEVICE)

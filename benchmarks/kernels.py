@@ -14,7 +14,6 @@ from unittest import mock
 
 import tensorflow as tf
 
-from benchmarks.contenders import SCORING, TRAINING
 from benchmarks.graphs import DEVICE, HOST, Executed, executed
 from benchmarks.measuring import table
 from benchmarks.settings import LONG_TERM
@@ -26,7 +25,11 @@ from diffumin_tf.input.features import FeatureLayout
 from diffumin_tf.model import RankingModel
 from diffumin_tf.run.find import find_experiment
 from diffumin_tf.training import optimizers
+from diffumin_tf.training.one_cluster import OneCluster
 
+# Training with one GPU, with several, and scoring as an evaluation does it.
+ONE_CLUSTER, BY_PARTS, SCORING = KINDS = ("training", "training by parts", "scoring")
+_SAMPLES = 64  # of a batch; its size changes no count
 _ROWS = 2000  # of the table
 _CLUSTERS = "clusters"
 _OTHER = "other"
@@ -62,7 +65,7 @@ def of_step(kind: str, exp: str = LONG_TERM, overrides: Sequence[str] = ()) -> l
     """What a step of the product executes where there is one GPU, with a table of few rows.
 
     Args:
-        kind: TRAINING, or SCORING as an evaluation does it.
+        kind: of `KINDS`.
         exp: experiment under `exp/user1`.
         overrides: `key=value` texts, as for `diffumin train --set`.
     """
@@ -75,7 +78,9 @@ def of_step(kind: str, exp: str = LONG_TERM, overrides: Sequence[str] = ()) -> l
         model.compile(*optimizers.build(config))
         batch = _batch_spec(model.layout, config.length_buckets)
         with _named(parts_of(model)):
-            if kind == TRAINING:
+            if kind == ONE_CLUSTER:
+                return executed(OneCluster(model, _SAMPLES).update, batch)
+            if kind == BY_PARTS:
                 return executed(model.update, batch)
             return executed(model.predict_click, open_ended(batch))
 
@@ -141,7 +146,9 @@ def tables(kind: str, exp: str, overrides: Sequence[str]) -> list[str]:
     waits = [[kind, count] for kind, count in waiting(nodes).items()]
     return [
         table(f"{kind}, {exp}: kernels outside of clusters", header, rows),
-        table(f"{kind}: the host needs data, or what a GPU has computed", ["for", "times"], waits),
+        table(
+            f"{kind}: what the host must know of data or has to compute", ["for", "times"], waits
+        ),
     ]
 
 
@@ -169,7 +176,7 @@ def main() -> None:
     parser.add_argument("--exp", default=LONG_TERM, help="experiment under exp/user1")
     parser.add_argument("--set", action="append", default=[], help="key=value of the config")
     flags = parser.parse_args()
-    for kind in (TRAINING, SCORING):
+    for kind in KINDS:
         print("\n".join(tables(kind, flags.exp, flags.set)), flush=True)
 
 

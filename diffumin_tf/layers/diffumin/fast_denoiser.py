@@ -85,8 +85,9 @@ class FastDenoiser:
         projected = tf.reshape(projected, [-1, count, 4 * width])
         others = [tf.roll(projected, -slot, axis=1) for slot in range(1, count)]
         others = tf.reshape(tf.stack(others), [count - 1, -1, 4 * width]) if others else None
-        slots = [tf.ones_like(live), *(tf.roll(live, -slot, axis=1) for slot in range(1, count))]
-        seen = tf.where(tf.stack(slots), 0.0, MASKED)
+        unseen = tf.where(live, 0.0, MASKED)  # numbers, since no GPU rolls bools
+        slots = [tf.roll(unseen, -slot, axis=1) for slot in range(1, count)]
+        seen = tf.stack([tf.zeros_like(unseen), *slots])
         heads = self._denoiser.num_heads
         seen = tf.reshape(tf.repeat(seen[..., tf.newaxis], heads, axis=-1), [count, -1])
         flat = tf.reshape(channels, [-1, width])
