@@ -68,6 +68,9 @@ class MultiHeadAttention(tf.keras.layers.Layer):
         keys = checks.tensor("keys", keys, "[N, K, d]", [None, None, self.width])
         if key_mask is not None:
             key_mask = checks.tensor("key_mask", key_mask, "[N, K]", keys.shape[:2], tf.bool)
+            # Its logits are 0 then, whatever was there, and values of 0 are what a query receives
+            # whose keys are all masked.
+            keys = tf.where(key_mask[:, :, tf.newaxis], keys, 0.0)
         mixed = attend(
             self.query_projection(query),
             self.key_projection(keys),
@@ -243,8 +246,8 @@ def attend(
 
     Args:
         query: `[N, Q, d]`, float32.
-        keys: `[N, K, d]`, float32.
-        values: `[N, K, d]`, float32.
+        keys: `[N, K, d]`, float32, zero where masked.
+        values: `[N, K, d]`, float32, zero where masked.
         key_mask: `[N, K]`, bool, or None. Which keys may be attended to; None means all.
         num_heads: int. Number of heads; it divides d.
 
@@ -253,9 +256,6 @@ def attend(
     """
     width, is_single = query.shape[-1], query.shape[1] == 1
     query *= (width // num_heads) ** -0.5
-    if key_mask is not None:
-        # So that a query whose keys are all masked receives zero.
-        values = tf.where(key_mask[:, :, tf.newaxis], values, 0.0)
     query, keys, values = (_split_heads(x, num_heads) for x in (query, keys, values))
     if is_single:
         logits = tf.transpose(tf.reduce_sum(query * keys, axis=-1), [0, 2, 1])[:, :, tf.newaxis]

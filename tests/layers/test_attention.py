@@ -45,3 +45,18 @@ def test_a_single_query_needs_no_batched_matrix_product():
     operations = {operation.type for operation in graph.get_operations()}
     assert "Mul" in operations
     assert not {name for name in operations if "MatMul" in name or "Einsum" in name}
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("masked", [np.nan, np.inf, 3e38])
+def test_nothing_of_a_masked_key_is_left_whatever_it_holds(queries, masked):
+    attention, mask = MultiHeadAttention(num_heads=2), np.array([[True, False, True]] * 2)
+    query, keys = normal(0, 2, queries, 4), normal(1, 2, 3, 4)
+    results = []
+    for content in (0.0, masked):
+        tensor = tf.constant(np.where(mask[..., np.newaxis], keys, np.float32(content)))
+        with tf.GradientTape() as tape:
+            tape.watch(tensor)
+            attended = attention(query, tensor, mask)
+        results.append([attended, *tape.gradient(attended, [tensor, *attention.weights])])
+    assert_same(*results, tolerance=0)

@@ -98,6 +98,8 @@ def test_attention_to_few_keys_equals_attention(heads, queries):
     mask[:, 1] |= ~mask.any(axis=1)
     assert len(np.unique(mask, axis=0)) == 7
     query, keys, values = normal(0, 50, queries, 8), normal(1, 50, 3, 8), normal(2, 50, 3, 8)
+    # `attend` is given zeros for what is masked.
+    keys, values = (x * mask[..., np.newaxis].astype(np.float32) for x in (keys, values))
     tensors = [tf.constant(x) for x in (3 * query, keys, values)]
     results = []
     for function in (attend, by_slots):
