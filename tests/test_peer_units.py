@@ -152,9 +152,8 @@ def embedded(name, seed=0):
 
 def interest(unit, inputs):
     queries = unit.queries(inputs)
-    found = unit.find(queries, inputs, False)
-    behaviours = tuple(map(inputs.history.embed, found.behaviours))
-    return unit.interest(queries, found._replace(behaviours=behaviours), inputs, False)
+    found = unit.find(queries, inputs, False).embedded(inputs.history)
+    return unit.interest(queries, found, inputs, False)
 
 
 def test_mean_pooling_is_the_mean_of_the_valid_behaviours():
@@ -176,7 +175,7 @@ def test_din_is_the_weighted_sum_of_the_behaviours():
 
 def test_eta_finds_the_behaviours_of_the_nearest_signatures():
     unit, inputs, candidate, behaviours, mask = embedded("ETA")
-    (rows,), (found,) = unit.find(unit.queries(inputs), inputs, False)
+    rows, found = unit.find(unit.queries(inputs), inputs, False).behaviours["chosen"]
     hyperplanes = unit._hash.hyperplanes.numpy()
     every, _ = inputs.history.recent(10)
     for b in range(len(mask)):

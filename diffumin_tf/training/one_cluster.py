@@ -38,8 +38,9 @@ class OneCluster:
         with tf.GradientTape() as tape:
             inputs = model.embed(batch._replace(**self._sized(of_samples)))
             with tape.stop_recording():
-                found = self._sized(_find(model, self._queries(inputs.fields), inputs))
-            found = [_embedded(inputs, each) for each in found]
+                queries = self._queries(inputs._replace(history=None))
+                found = self._sized(_find(model, queries, inputs))
+            found = [each.embedded(inputs.history) for each in found]
         losses, gradients = self._learn(inputs._replace(history=None), found)
         checked = tf.debugging.check_numerics(losses["total_loss"], "training loss")
         reached = [
@@ -54,8 +55,7 @@ class OneCluster:
             model.table_optimizer.apply_gradients(zip(of_table, table, strict=True))
         return {**losses, "total_loss": checked}
 
-    def _queries_of(self, fields: tf.Tensor) -> list[Queries]:
-        inputs = Embedded(fields, None, None, None)
+    def _queries_of(self, inputs: Embedded) -> list[Queries]:
         return [unit.queries(inputs) for unit in self._model.units]
 
     def _learn_from(
@@ -113,10 +113,8 @@ def _find(model: RankingModel, queries: Sequence[Queries], inputs: Embedded) -> 
     ]
 
 
-def _embedded(inputs: Embedded, found: Found) -> Found:
-    return found._replace(behaviours=tuple(map(inputs.history.embed, found.behaviours)))
-
-
 def _looked_up(inputs: Embedded, found: Sequence[Found]) -> list[tf.Tensor]:
     """All embeddings that train."""
-    return [inputs.fields, *(vectors for each in found for vectors in each.behaviours)]
+    # In the order of names, since a graph need not keep that of a dict.
+    pairs = [each.behaviours[name] for each in found for name in sorted(each.behaviours)]
+    return [inputs.fields, *(vectors for vectors, _ in pairs)]

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -37,13 +37,19 @@ class Found(NamedTuple):
     """What a unit found, none of it with gradients but the embeddings.
 
     Attributes:
-        behaviours: each int32 [B, ..., F], rows of behaviours that train; float32 [B, ..., d] once
-            they are embedded.
-        beside: whatever else goes into the result: tensors [B, ...] such as masks and lengths.
+        behaviours: by a name, rows of behaviours that train, int32 or int64 [B, ..., F], and which
+            of them there are, bool [B, ...]. `embedded` puts float32 [B, ..., d] in place of rows.
+        beside: by a name, whatever else goes into the result: tensors [B, ...] such as lengths.
     """
 
-    behaviours: tuple[tf.Tensor, ...] = ()
-    beside: tuple[tf.Tensor, ...] = ()
+    behaviours: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
+    beside: dict[str, Any] = {}
+
+    def embedded(self, history: History) -> "Found":
+        """The same with its behaviours looked up."""
+        pairs = self.behaviours.items()
+        looked_up = {name: (history.embed(rows), mask) for name, (rows, mask) in pairs}
+        return self._replace(behaviours=looked_up)
 
 
 class InputUnit(tf.keras.layers.Layer):
@@ -182,6 +188,9 @@ class HistoryUnit(InputUnit, abc.ABC):
             queries: of the B samples.
             inputs: as in `call`, but the history has the behaviour fields of this unit alone.
             training: whether losses and noise will be added.
+
+        Returns:
+            By any names but `recent`, which are the behaviours of the short-term encoder.
         """
         return Found()
 
@@ -206,8 +215,7 @@ class HistoryUnit(InputUnit, abc.ABC):
     ) -> tf.Tensor:
         queries = self.queries(inputs)
         if found is None:
-            found = self.find(queries, inputs, training)
-            found = found._replace(behaviours=tuple(map(inputs.history.embed, found.behaviours)))
+            found = self.find(queries, inputs, training).embedded(inputs.history)
         return self.combine(queries, found, inputs._replace(history=None), training)
 
     def queries(self, inputs: Embedded) -> Queries:
@@ -222,20 +230,18 @@ class HistoryUnit(InputUnit, abc.ABC):
         found = self.search(queries, inputs, training)
         if not self.subseq_len:
             return found
-        recent, mask = inputs.history.recent(self.subseq_len)
-        return Found((*found.behaviours, recent), (*found.beside, mask))
+        recent = {"recent": inputs.history.recent(self.subseq_len)}
+        return found._replace(behaviours=found.behaviours | recent)
 
     def combine(
         self, queries: Queries, found: Found, inputs: Embedded, training: bool
     ) -> tf.Tensor:
         """The third step: the result of `call`; `found` has its behaviours embedded."""
-        short_term = []
-        if self.subseq_len:
-            (*behaviours, recent), (*beside, mask) = found
-            found = Found(tuple(behaviours), tuple(beside))
-            short_term = [self._encode(recent, mask, queries.candidate, training)]
         parts = [queries.selected, self.select(inputs, "user"), self.select(inputs, "context")]
-        parts += [*self.long_term(queries, found, inputs, training), *short_term]
+        parts += self.long_term(queries, found, inputs, training)
+        if self.subseq_len:
+            recent, mask = found.behaviours["recent"]
+            parts.append(self._encode(recent, mask, queries.candidate, training))
         if self.features.dense:
             parts.append(self._dense_norm(inputs.dense, training=training))
         return tf.concat(parts, axis=1)
@@ -297,8 +303,7 @@ class WholeUnit(InterestUnit):
     """An interest made of every behaviour of a history, with gradients to all of them."""
 
     def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
-        rows, mask = inputs.history.recent(inputs.history.longest())
-        return Found((rows,), (mask,))
+        return Found({"whole": inputs.history.recent(inputs.history.longest())})
 
 
 class SearchUnit(InterestUnit):
@@ -316,15 +321,13 @@ class SearchUnit(InterestUnit):
 
     @abc.abstractmethod
     def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
-        """Rows int32 [B, k, F] of behaviours, and a mask bool [B, k] beside."""
+        """Behaviours `chosen`: rows [B, k, F] and mask bool [B, k]."""
 
     def interest(
         self, queries: Queries, found: Found, inputs: Embedded, training: bool
     ) -> tf.Tensor:
-        attended = self._attention(
-            queries.candidate[:, tf.newaxis], found.behaviours[0], found.beside[0]
-        )
-        return attended[:, 0]
+        query = queries.candidate[:, tf.newaxis]
+        return self._attention(query, *found.behaviours["chosen"])[:, 0]
 
 
 def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:

@@ -50,7 +50,7 @@ class MeanPooling(WholeUnit):
     def interest(
         self, queries: Queries, found: Found, inputs: Embedded, training: bool
     ) -> tf.Tensor:
-        (behaviours,), (mask,) = found
+        behaviours, mask = found.behaviours["whole"]
         weights = tf.cast(mask, tf.float32)
         lengths = tf.reduce_sum(weights, axis=1, keepdims=True)
         return _weighted_sum(weights, behaviours) / tf.maximum(lengths, 1.0)
@@ -74,7 +74,7 @@ class DIN(WholeUnit):
     def interest(
         self, queries: Queries, found: Found, inputs: Embedded, training: bool
     ) -> tf.Tensor:
-        (behaviours,), (mask,) = found
+        behaviours, mask = found.behaviours["whole"]
         weights = self._weigh(behaviours, queries.candidate, mask, training=training)
         return _weighted_sum(weights, behaviours)
 
@@ -107,8 +107,7 @@ class SIM_hard(SearchUnit):  # noqa: N801  (one of two searches of SIM)
 
     def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
         wanted = inputs.rows[:, self._wanted]
-        rows, mask = inputs.history.matching(self._field, wanted, self.top_k)
-        return Found((rows,), (mask,))
+        return Found({"chosen": inputs.history.matching(self._field, wanted, self.top_k)})
 
 
 class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
@@ -135,17 +134,16 @@ class SIM_soft(SearchUnit):  # noqa: N801  (one of two searches of SIM)
 
     def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
         direction = queries.vectors[:, tf.newaxis]
-        found = _of_one_query(inputs.history.choose(direction, self.top_k))
-        if not training:
-            return found
-        rows, mask = inputs.history.recent(inputs.history.longest())
-        return Found((*found.behaviours, rows), (*found.beside, mask))
+        behaviours = {"chosen": _of_one_query(inputs.history.choose(direction, self.top_k))}
+        if training:
+            behaviours["whole"] = inputs.history.recent(inputs.history.longest())
+        return Found(behaviours)
 
     def interest(
         self, queries: Queries, found: Found, inputs: Embedded, training: bool
     ) -> tf.Tensor:
         if training and inputs.label is not None:
-            whole, mask = found.behaviours[1], found.beside[1]
+            whole, mask = found.behaviours["whole"]
             self._search(whole, queries.candidate, mask, inputs.label, training=True)
         return super().interest(queries, found, inputs, training)
 
@@ -163,7 +161,8 @@ class ETA(SearchUnit):
 
     def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
         wanted = self._signs(queries.candidate)[:, tf.newaxis]
-        return _of_one_query(inputs.history.choose(wanted, self.top_k, keys=self._signs))
+        chosen = inputs.history.choose(wanted, self.top_k, keys=self._signs)
+        return Found({"chosen": _of_one_query(chosen)})
 
     def _signs(self, vectors: tf.Tensor) -> tf.Tensor:
         return SimHash.signs(self._hash(vectors))
@@ -189,7 +188,7 @@ class SDIM(WholeUnit):
     def interest(
         self, queries: Queries, found: Found, inputs: Embedded, training: bool
     ) -> tf.Tensor:
-        (behaviours,), (mask,) = found
+        behaviours, mask = found.behaviours["whole"]
         return self._attention(behaviours, queries.candidate, mask)
 
 
@@ -224,14 +223,12 @@ class TWIN(InterestUnit):
         return self._attention.directions_of(self._inherent(inputs))
 
     def search(self, queries: Queries, inputs: Embedded, training: bool) -> Found:
-        rows, mask = inputs.history.choose(queries.vectors, self._attention.top_k)
-        return Found((rows,), (mask,))
+        return Found({"chosen": inputs.history.choose(queries.vectors, self._attention.top_k)})
 
     def interest(
         self, queries: Queries, found: Found, inputs: Embedded, training: bool
     ) -> tf.Tensor:
-        (behaviours,), (mask,) = found
-        return self._attention.attend(behaviours, mask, queries.vectors)
+        return self._attention.attend(*found.behaviours["chosen"], queries.vectors)
 
     def _inherent(self, inputs: Embedded) -> tf.Tensor:
         """The candidate's inherent features, side by side."""
@@ -239,10 +236,10 @@ class TWIN(InterestUnit):
         return self.embedded(inputs, names)
 
 
-def _of_one_query(chosen: tuple[tf.Tensor, tf.Tensor]) -> Found:
+def _of_one_query(chosen: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """Rows [B, k, F] and mask [B, k] of those that were found by a single query each."""
     rows, mask = (tf.squeeze(x, axis=1) for x in chosen)
-    return Found((rows,), (mask,))
+    return rows, mask
 
 
 def _weighted_sum(weights: tf.Tensor, behaviours: tf.Tensor) -> tf.Tensor:

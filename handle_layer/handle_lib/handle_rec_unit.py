@@ -15,7 +15,6 @@ from diffumin_tf.layers import (
     InterestSummary,
     OrthogonalMultiInterestExtractor,
 )
-from diffumin_tf.layers.diffumin.dmig import Draws
 from handle_layer.handle_lib.handle_base import Found, HistoryUnit, Queries
 
 
@@ -108,14 +107,14 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         if not self.config.use_omie:
             return Found()
         history, channels = inputs.history, queries.vectors
-        rows, mask = history.choose(channels, self._extract.top_k(self.config.seq_len))
-        beside = [mask, history.lengths()]
+        chosen = history.choose(channels, self._extract.top_k(self.config.seq_len))
+        beside = {"lengths": history.lengths()}
         if self.config.use_dmig and training:
-            beside += self._generate.draw(tf.shape(mask)[0])
+            beside["draws"] = self._generate.draw(tf.shape(channels)[0])
         if self.config.channel_share:
             of_samples = channels, queries.candidate
-            beside.append(history.look(ChannelShare.of, channels, *of_samples))
-        return Found((rows,), tuple(beside))
+            beside["shares"] = history.look(ChannelShare.of, channels, *of_samples)
+        return Found({"chosen": chosen}, beside)
 
     def long_term(
         self, queries: Queries, found: Found, inputs: Embedded, training: bool
@@ -125,13 +124,13 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         interests, channels, kept = self._interests(queries, found)
         parts = [self._summarise(interests, training=training)]
         if self.config.channel_share:
-            parts.append(self._share(found.beside[-1], training=training))
+            parts.append(self._share(found.beside["shares"], training=training))
         if self.config.use_dmig:
             if self.config.stop_interest_gradient:
                 interests, channels = tf.stop_gradient(interests), tf.stop_gradient(channels)
             live = tf.reduce_any(kept, axis=2)
-            drawn = Draws(*found.beside[2:5]) if training else None
-            generated = self._generate(interests, channels, live, drawn, training=training)
+            draws = found.beside.get("draws")
+            generated = self._generate(interests, channels, live, draws, training=training)
             if self.config.use_cmic:
                 generated = self._calibrate(
                     interests, generated, inputs.user, live, training=training
@@ -149,14 +148,12 @@ class Long_term_DiffuMIN(HistoryUnit):  # noqa: N801  (the name of the release)
         inputs = inputs._replace(history=self.history(inputs))
         queries = self.queries(inputs)
         found = self.search(queries, inputs, training=False)
-        embedded = tuple(map(inputs.history.embed, found.behaviours))
-        return self._interests(queries, found._replace(behaviours=embedded))
+        return self._interests(queries, found.embedded(inputs.history))
 
     def _interests(self, queries: Queries, found: Found) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """As `extract`."""
-        (behaviours,), (mask, lengths, *_) = found
-        channels = queries.vectors
-        interests, kept = self._extract.aggregate(behaviours, mask, channels, lengths)
+        channels, lengths = queries.vectors, found.beside["lengths"]
+        interests, kept = self._extract.aggregate(*found.behaviours["chosen"], channels, lengths)
         return interests, channels, kept
 
     def generate(self, interests: tf.Tensor, channels: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
