@@ -14,12 +14,19 @@ from tests import two_devices  # noqa: F401  (splits the CPU before TensorFlow c
 from tests.gc_tuning import collect_rarely
 from tests.small_log import write_experiment
 from tests.small_model import build
+from tests.training.forks import Forks
 
 collect_rarely()
 
 
 # With several processes, these files come first, so that none is left with one of them at the end.
-LONGEST = ("test_kills.py", "test_distribution.py", "test_cluster_of_servers.py")
+LONGEST = (
+    "test_kills.py",
+    "test_distribution.py",
+    "test_cluster_of_servers.py",
+    "test_point_in_time.py",
+    "test_one_cluster.py",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -65,3 +72,10 @@ def trained(tmp_path_factory) -> TrainedRun:
 def scoring():
     """A model whose weights stay as they are."""
     return build()
+
+
+@pytest.fixture(scope="session")
+def commands():
+    """Starts commands without loading TensorFlow for each."""
+    with Forks() as forks:
+        yield forks

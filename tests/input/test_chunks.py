@@ -7,14 +7,13 @@ import tensorflow as tf
 from diffumin_tf.input import chunks
 from diffumin_tf.input.chunks import Chunks, between, in_batches, in_chunks
 
-CASES = {
-    "few each": np.random.default_rng(0).integers(0, 6, 300).tolist(),
-    "some of many chunks": np.random.default_rng(1).integers(0, 60, 200).tolist(),
-    "one of very many": [3, 2_000, 0, 1],
-    "a whole batch each": [32] * 5,
-    "one": [0],
-    "none": [],
-}
+# Few of a record, some of many chunks, one of very many; more records than are looked at together.
+ALL_KINDS = [
+    *np.random.default_rng(0).integers(0, 6, 150).tolist(),
+    *np.random.default_rng(1).integers(0, 60, 40).tolist(),
+    *(3, 300, 0, 1),
+]
+CASES = {"all kinds": ALL_KINDS, "a whole batch each": [32] * 5, "one": [0], "none": []}
 
 
 def record(number, impressions):
@@ -50,10 +49,12 @@ def test_chunks_hold_all_impressions_in_their_order(counts, copied, monkeypatch)
     ]
 
 
-@pytest.mark.parametrize("size", [1, 7, 32, 100_000])
-@pytest.mark.parametrize("counts", CASES.values(), ids=CASES)
-def test_batches_have_their_size_but_for_the_last_one_and_all_samples_in_their_order(counts, size):
-    records, samples = records_of(counts)
+@pytest.mark.parametrize(
+    ("case", "size"),
+    [*(("all kinds", n) for n in (1, 7, 100_000)), *zip(CASES, (32, 32, 7, 7), strict=True)],
+)
+def test_batches_have_their_size_but_for_the_last_one_and_all_samples_in_their_order(case, size):
+    records, samples = records_of(CASES[case])
     batches = list(map(samples_of, in_batches(records, size, 16)))
     assert batches == [samples[start : start + size] for start in range(0, len(samples), size)]
 

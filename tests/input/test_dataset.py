@@ -33,19 +33,19 @@ def read(files, schema, path):
     return users
 
 
-@pytest.mark.parametrize("shuffle", [None, (16, 1), (1000, 1)])
+@pytest.mark.parametrize("shuffle", [None, (16, 1)])
 def test_every_record_comes_once_from_any_position(read, shuffle):
     every = read(shuffle=shuffle)
     assert [len(batch) for batch in every] == [12] * 8 + [7]
     assert sorted(sum(every, [])) == list(range(SAMPLES))
-    for skip in (1, 8, 9):
+    for skip in (1, 9):
         assert read(shuffle=shuffle, skip=skip) == every[skip:]
 
 
 def test_records_keep_the_order_of_the_files_unless_shuffled_which_mixes_files_too(read):
     in_order = [user for part in range(FILES) for user in range(part, SAMPLES, FILES)]
     assert sum(read(shuffle=None), []) == in_order
-    first = {read(shuffle=(1, seed))[0][0] for seed in range(8)}
+    first = {read(shuffle=(1, seed))[0][0] for seed in range(4)}
     assert len(first) > 1 and first <= set(range(FILES))
 
 
@@ -108,9 +108,7 @@ def global_batches(read, total, workers, **options):
     return [sum(parts, []) for parts in itertools.zip_longest(*by_worker, fillvalue=empty)]
 
 
-@pytest.mark.parametrize(
-    ("total", "workers", "skip"), [(2, 1, 0), (3, 1, 3), (2, 2, 3), (4, 2, 0), (3, 3, 3)]
-)
+@pytest.mark.parametrize(("total", "workers", "skip"), [(3, 1, 3), (2, 2, 8), (4, 2, 0), (3, 3, 3)])
 def test_parts_together_are_the_batches_of_one_device(read, total, workers, skip):
     whole = read()
     parted = global_batches(read, total, workers, skip=skip)
@@ -172,7 +170,7 @@ def test_shards_are_shuffled_each_in_its_own_way(schema, path, tmp_path):
     assert one != other and one != sorted(one)
 
 
-@pytest.mark.parametrize(("total", "workers", "skip"), [(3, 1, 0), (2, 2, 4), (4, 2, 0), (6, 3, 4)])
+@pytest.mark.parametrize(("total", "workers", "skip"), [(3, 1, 0), (2, 2, 4), (6, 3, 4)])
 def test_shards_give_the_same_batches_to_whatever_parts_there_are(read, total, workers, skip):
     whole = read(input_shards=6)
     parted = global_batches(read, total, workers, input_shards=6, skip=skip)

@@ -20,6 +20,8 @@ FEATURES = Features(
     behaviours=("category_list", "item_list"),
     dense=("age", "price"),
 )
+# Which samples come when does not depend on what a model reads of them.
+ONE_FEATURE = Features(candidate=("item",), behaviours=("item_list",))
 LARGE, BATCH = (400, 60), 32
 
 
@@ -28,10 +30,10 @@ def encoded(sizes=SIZES, seed=0, one_by_one=False):
     return list(encode(GROUPED_SCHEMA, ungrouped(samples) if one_by_one else samples))
 
 
-def batches_of(files, seq_len=MAX_LEN, buckets=None, batch_size=BATCH, shuffle=None, **options):
-    layout = FeatureLayout.of(FEATURES, GROUPED_SCHEMA)
+def batches_of(files, seq_len=MAX_LEN, buckets=None, shuffle=None, features=FEATURES, **options):
+    layout = FeatureLayout.of(features, GROUPED_SCHEMA)
     path = FeaturePath(GROUPED_SCHEMA, layout, seq_len, HashedRows(997), buckets)
-    return Batches(files, GROUPED_SCHEMA, path, batch_size, "time", shuffle, **options)
+    return Batches(files, GROUPED_SCHEMA, path, BATCH, "time", shuffle, **options)
 
 
 def samples_of(batch, seq_len):
@@ -57,9 +59,7 @@ def _lists(rows, counts):
     return [some.tolist() for some in np.split(rows.numpy(), np.cumsum(counts)[:-1])]
 
 
-@pytest.mark.parametrize(
-    ("seq_len", "buckets"), [(5, None), (5, (2, 5)), (MAX_LEN, (4, MAX_LEN)), (40, (3, 40))]
-)
+@pytest.mark.parametrize(("seq_len", "buckets"), [(5, (2, 5)), (MAX_LEN, None), (40, (3, 40))])
 def test_records_of_several_impressions_give_the_samples_of_records_of_one(
     tmp_path, seq_len, buckets
 ):
@@ -92,7 +92,8 @@ def read(files):
     """Times of the samples of each element, which tell them apart."""
 
     def times(skip=0, shuffle=(200, 3), **options):
-        made = batches_of(files, shuffle=shuffle, samples_per_user=5, **options)
+        options |= {"features": ONE_FEATURE, "samples_per_user": 5}
+        made = batches_of(files, shuffle=shuffle, **options)
         return users_of(made.dataset(skip=skip))
 
     return times
@@ -103,19 +104,20 @@ def test_every_sample_comes_once_from_any_position(read, shuffle):
     every = read(shuffle=shuffle)
     assert [len(b) for b in every] == [BATCH] * (SAMPLES // BATCH) + [SAMPLES % BATCH]
     assert sorted(sum(every, [])) == list(range(SAMPLES))
-    for skip in (17, len(every)):
-        assert read(skip, shuffle) == every[skip:]
+    skip = 17 if shuffle else len(every)
+    assert read(skip, shuffle) == every[skip:]
 
 
 def test_few_samples_of_a_record_stay_together_and_the_seed_alone_decides(read):
-    times = np.concatenate(read())
-    assert read() == read() != read(shuffle=(200, 4))
+    batches = read()
+    assert read() == batches != read(shuffle=(200, 4))
+    times = np.concatenate(batches)
     runs = np.split(times, np.flatnonzero(np.diff(times) != 1) + 1)
     assert max(map(len, runs)) <= 10  # two chunks may happen to meet
     assert np.median([len(run) for run in runs]) == 5
 
 
-@pytest.mark.parametrize(("shards", "total", "workers", "skip"), [(1, 3, 1, 2), (4, 4, 2, 3)])
+@pytest.mark.parametrize(("shards", "total", "workers", "skip"), [(1, 3, 1, 2), (2, 4, 2, 3)])
 def test_parts_are_the_batches_of_one_device_and_shards_give_their_share(
     read, shards, total, workers, skip
 ):

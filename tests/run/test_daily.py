@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -14,7 +12,7 @@ from diffumin_tf.run import folder as run_folder
 from diffumin_tf.run.open import open_run
 from diffumin_tf.training import checkpoints
 from tests.small_log import write_experiment
-from tests.training.forks import environment, wait_until
+from tests.training.forks import wait_until
 from tests.training.test_kills import assert_same_bits, values
 
 DAYS = [20240101, 20240102, 20240103]
@@ -159,21 +157,19 @@ def test_wrong_days_are_refused_before_anything_starts(exp, tmp_path, first, las
     assert not (tmp_path / "days").exists()
 
 
-def test_the_command_takes_one_day_after_the_other_and_survives_a_kill(days, exp, tmp_path):
+def test_the_command_takes_one_day_after_the_other_and_survives_a_kill(
+    commands, days, exp, tmp_path
+):
     killed, log = Days(tmp_path / "days", exp), tmp_path / "log"
-    command = [sys.executable, "-m", "diffumin_tf.cli", "daily", "--exp", killed.exp]
-    command += ["--model_dir", str(killed.folder), "--first=20240101", "--last=20240102"]
+    command = ("daily", "--first=20240101", "--last=20240102")
     for is_killed in (True, False):
-        with open(log, "a", encoding="utf-8") as file:
-            process = subprocess.Popen(command, env=environment(), stdout=file, stderr=file)
-        try:
+        process = commands.start(log, exp, killed.folder, command=command)
+        with commands.ended([process]):
             if is_killed:  # in the middle of its second day
                 begun = lambda: checkpoints.latest(killed.run(20240102))  # noqa: E731
                 wait_until(begun, 120, log)
-                process.kill()
-            code = process.wait(timeout=120)
-        finally:
-            process.kill()
+                os.kill(process, signal.SIGKILL)
+            code = commands.code(process)
         assert code == (-signal.SIGKILL if is_killed else 0), log.read_text()
     for day in DAYS[:2]:
         assert_same_bits(killed.state(day), days.state(day))

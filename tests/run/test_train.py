@@ -27,6 +27,7 @@ SETTINGS = {
     "use_omie": False,
     "subseq_len": 0,
     "activation": "relu",
+    "deep_layers": [4],
     "batch_size": 32,
     "save_checkpoints_steps": 2,
 }

@@ -1,4 +1,4 @@
-"""Training commands as forks of one process that has loaded TensorFlow and not used it.
+"""Commands as forks of one process that has loaded TensorFlow and not used it.
 
 A fork begins at once, where a new process would first load TensorFlow for seconds. Nothing
 outlives the test that began it: every process dies with the one that started it.
@@ -50,7 +50,7 @@ def environment():
 
 
 class Forks:
-    """Starts, watches and kills training commands; ends with its `with` block."""
+    """Starts, watches and kills commands; ends with its `with` block."""
 
     def __enter__(self):
         self._source = subprocess.Popen(
@@ -66,9 +66,9 @@ class Forks:
         self._source.kill()
         self._source.communicate()
 
-    def start(self, log, exp, model_dir, *overrides, task=None, cluster=None):
-        """Begins `diffumin train`; its output is added to a file. Returns a number for it."""
-        arguments = ["train", f"--exp={exp}", f"--model_dir={model_dir}"]
+    def start(self, log, exp, model_dir, *overrides, command=("train",), task=None, cluster=None):
+        """Begins a `diffumin` command; its output is added to a file. Returns its process id."""
+        arguments = [*command, f"--exp={exp}", f"--model_dir={model_dir}"]
         arguments += [f"--set={override}" for override in overrides]
         tf_config = ""
         if cluster:
