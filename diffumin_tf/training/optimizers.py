@@ -17,6 +17,8 @@ Rate = float | tf.keras.optimizers.schedules.LearningRateSchedule
 
 # A row's gradient is a mean over the batch, some 1e-4; the usual 0.1 would drown its square.
 _INITIAL_ACCUMULATOR = 1e-8
+# What the operation does not know, and what `apply_if` would leave out in silence.
+_NOT_FUSED = "amsgrad adaptive_epsilon use_ema weight_decay clipnorm clipvalue global_clipnorm"
 
 
 @tf.keras.utils.register_keras_serializable(package="diffumin_tf")
@@ -35,13 +37,13 @@ class FusedAdam(tf.keras.optimizers.Adam):
         kwargs: of `tf.keras.optimizers.Adam`.
 
     Raises:
-        ValueError: a variant of Adam is asked for that the operation does not know.
+        ValueError: a variant is asked for, or that weights decay or gradients are clipped.
     """
 
     def __init__(self, learning_rate: Rate = 0.001, **kwargs: Any) -> None:
-        for variant in ("adaptive_epsilon", "amsgrad", "use_ema"):
+        for variant in _NOT_FUSED.split():
             if kwargs.get(variant):
-                raise ValueError(f"`{variant}` must be False, received {kwargs[variant]!r}.")
+                raise ValueError(f"`{variant}` must not be set, received {kwargs[variant]!r}.")
         super().__init__(learning_rate, **{**kwargs, "jit_compile": False})
 
     def apply_if(

@@ -114,8 +114,9 @@ def test_a_sparse_gradient_moves_all_rows_as_a_dense_one():
 
 
 def test_variants_of_adam_that_the_operation_does_not_know_are_refused():
-    with pytest.raises(ValueError, match="`amsgrad` must be False, received True"):
-        FusedAdam(amsgrad=True)
+    for name, value in (("amsgrad", True), ("clipnorm", 1.0), ("weight_decay", 0.1)):
+        with pytest.raises(ValueError, match=f"`{name}` must not be set, received {value}"):
+            FusedAdam(**{name: value})
 
 
 def test_replicas_move_every_copy_as_one_device_does():
