@@ -11,7 +11,10 @@ from tests.test_shared_histories import losses_and_gradients
 SEARCH = {"search_len": 3, "search_field": "category_list", "hash_bits": 12, "subseq_len": 0}
 UNITS = {
     "DiffuMIN": {"channel_share": True, "lamda1": 1.0, "lamda2": 1.0},
-    **{n: {**SEARCH, "input_units": [f"handle_peer_unit:{n}"]} for n in ("DIN", "SIM_hard", "ETA")},
+    "peers": {
+        **SEARCH,
+        "input_units": [f"handle_peer_unit:{name}" for name in ("DIN", "SIM_hard", "ETA")],
+    },
 }
 
 
