@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from benchmarks.samples import batch_spec
 from benchmarks.settings import Setting
 from benchmarks.straightforward import Straightforward
 from diffumin_tf import devices
-from diffumin_tf.input.batch import Batch, HistoryGroup
+from diffumin_tf.input.batch import Batch
 from diffumin_tf.model import RankingModel
 from diffumin_tf.training import one_cluster, optimizers
 
@@ -33,7 +34,7 @@ def product_update(setting: Setting, size: int) -> Callable[[Batch], dict[str, t
     """The update that the trainer makes of batches of one size, still to be a graph."""
     model = product_model(setting)
     if devices.with_defaults(setting.config).jit_compile:
-        if one_cluster.fits(model, _batch_spec(setting, None)):
+        if one_cluster.fits(model, batch_spec(setting.layout)):
             return one_cluster.OneCluster(model, size).update
     return model.update
 
@@ -84,7 +85,7 @@ def _product_model(key: Setting) -> RankingModel:
 @functools.cache
 def _compiled(contender: str, key: Setting, size: int) -> dict[str, Step]:
     if contender == PRODUCT:
-        model, batch = _product_model(key), [_batch_spec(key, None)]
+        model, batch = _product_model(key), [batch_spec(key.layout)]
         update = tf.function(product_update(key, size), input_signature=batch, autograph=False)
         predict = tf.function(model.predict_click, input_signature=batch)
         return {
@@ -92,27 +93,10 @@ def _compiled(contender: str, key: Setting, size: int) -> dict[str, Step]:
             SCORING: lambda batch: predict(batch)["pctr"].numpy(),
         }
     reference = Straightforward(build_model(key, library_optimizers=True))
-    batch = [_batch_spec(key, key.batch_size)]
+    batch = [batch_spec(key.layout, key.batch_size)]
     update = tf.function(reference.train_step, input_signature=batch, autograph=False)
     score = tf.function(reference.score, input_signature=batch, autograph=False)
     return {
         TRAINING: lambda batch: update(batch).numpy(),
         SCORING: lambda batch: score(batch).numpy(),
     }
-
-
-def _batch_spec(setting: Setting, size: int | None) -> Batch:
-    """The type of batches with histories of any length."""
-    layout = setting.layout
-    group = HistoryGroup(
-        rows=tf.TensorSpec([size, None, len(layout.behaviours)], tf.int32),
-        mask=tf.TensorSpec([size, None], tf.bool),
-        samples=tf.TensorSpec([size], tf.int32),
-    )
-    return Batch(
-        fields=tf.TensorSpec([size, len(layout.fields)], tf.int32),
-        histories=(group,),
-        dense=tf.TensorSpec([size, len(layout.dense)], tf.float32),
-        user=tf.TensorSpec([size], tf.int64),
-        label=tf.TensorSpec([size], tf.float32),
-    )

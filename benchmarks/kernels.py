@@ -16,12 +16,12 @@ import tensorflow as tf
 
 from benchmarks.graphs import DEVICE, HOST, Executed, executed
 from benchmarks.measuring import table
+from benchmarks.samples import batch_spec
 from benchmarks.settings import LONG_TERM
 from diffumin_tf import devices, history
 from diffumin_tf.config import task as config_lib
 from diffumin_tf.config.schema import DataStruct
-from diffumin_tf.input.batch import Batch, HistoryGroup, open_ended
-from diffumin_tf.input.features import FeatureLayout
+from diffumin_tf.input.batch import open_ended
 from diffumin_tf.model import RankingModel
 from diffumin_tf.run.find import find_experiment
 from diffumin_tf.training import optimizers
@@ -76,29 +76,13 @@ def of_step(kind: str, exp: str = LONG_TERM, overrides: Sequence[str] = ()) -> l
         model = RankingModel(config, schema, _ROWS)
         model.create_weights()
         model.compile(*optimizers.build(config))
-        batch = _batch_spec(model.layout, config.length_buckets)
+        batch = batch_spec(model.layout, lengths=config.length_buckets)
         with _named(parts_of(model)):
             if kind == ONE_CLUSTER:
                 return executed(OneCluster(model, _SAMPLES).update, batch)
             if kind == BY_PARTS:
                 return executed(model.update, batch)
             return executed(model.predict_click, open_ended(batch))
-
-
-def _batch_spec(layout: FeatureLayout, lengths: Sequence[int]) -> Batch:
-    """The type of a batch of the input pipeline."""
-    behaviours = len(layout.behaviours)
-
-    def spec(dtype: tf.DType, *shape: int) -> tf.TensorSpec:
-        return tf.TensorSpec([None, *shape], dtype)
-
-    groups = [
-        HistoryGroup(spec(tf.int32, n, behaviours), spec(tf.bool, n), spec(tf.int32))
-        for n in lengths
-    ]
-    fields = spec(tf.int32, len(layout.fields))
-    dense = spec(tf.float32, len(layout.dense))
-    return Batch(fields, tuple(groups), dense, spec(tf.int64), spec(tf.float32))
 
 
 def by_part(nodes: Sequence[Executed]) -> dict[str, dict[str, int]]:

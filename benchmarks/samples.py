@@ -12,6 +12,7 @@ from benchmarks.settings import Setting
 from diffumin_tf.config.schema import DataStruct
 from diffumin_tf.input import records
 from diffumin_tf.input.batch import Batch, HistoryGroup, Windows
+from diffumin_tf.input.features import FeatureLayout
 
 # Popularity of rank r is about r^-0.8, so that the first r ranks draw a share of (r / rows)^0.2.
 _POPULARITY_POWER = 5
@@ -32,6 +33,24 @@ def random_batch(setting: Setting, seed: int) -> Batch:
         user=tf.range(1, size + 1, dtype=tf.int64),
         label=tf.constant(rng.integers(0, 2, size), tf.float32),
     )
+
+
+def batch_spec(
+    layout: FeatureLayout, size: int | None = None, lengths: Sequence[int | None] = (None,)
+) -> Batch:
+    """The type of batches with a group of histories for each length; None is any number."""
+
+    def spec(dtype: tf.DType, *shape: int | None) -> tf.TensorSpec:
+        return tf.TensorSpec([size, *shape], dtype)
+
+    behaviours = len(layout.behaviours)
+    groups = [
+        HistoryGroup(spec(tf.int32, n, behaviours), spec(tf.bool, n), spec(tf.int32))
+        for n in lengths
+    ]
+    fields = spec(tf.int32, len(layout.fields))
+    dense = spec(tf.float32, len(layout.dense))
+    return Batch(fields, tuple(groups), dense, spec(tf.int64), spec(tf.float32))
 
 
 def shared_batch(setting: Setting, impressions: int, seed: int) -> Batch:

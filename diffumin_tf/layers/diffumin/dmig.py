@@ -146,9 +146,8 @@ class DiffusionMultiInterestGenerator(tf.keras.layers.Layer):
         rows, shape = replicas.batch_rows(samples), [samples, self.channel_num]
         timesteps = self.random.integers(shape, self.schedule.timesteps, rows)
         return Draws(
-            tf.cast(
-                timesteps, tf.int64
-            ),  # int32 would go to a compiled function by way of the host
+            # As int32 they would go to a compiled function by way of the host.
+            tf.cast(timesteps, tf.int64),
             self.random.normal([*shape, self.width], rows),
             self.random.normal([*shape, self.width], rows),
         )
