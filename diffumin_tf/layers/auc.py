@@ -13,8 +13,8 @@ class CountedAUC(tf.keras.metrics.AUC):
     ```
 
     The library sums up buckets by a scatter, one sample after the other where XLA compiles it;
-    here it is a product of the labels with a matrix `[B, T]`. Logits that are not finite count
-    as 0, where the library raises.
+    here it is a product of the labels with a matrix `[B, T]`. A click that is predicted as NaN
+    counts as predicted to be 0, where the library raises.
 
     Call arguments:
         y_true: `[B]`, float32. Labels 0 or 1.
