@@ -106,7 +106,7 @@ class Cell:
     def prepare(self, report: Callable[[str], None]) -> None:
         """Readies the folder; what a cell with other settings left is put aside."""
         settings = self.config.model_dump(mode="json")
-        differing = self._differing(_in_force(self.config))
+        differing = self._differing()
         if differing:
             # Hours of work are not lost by a slip.
             names = (f"{self.path}.before-{number}" for number in itertools.count(1))
@@ -140,8 +140,12 @@ class Cell:
             run_folder.write_config(incomplete, self.config)
             os.rename(incomplete, run)
 
-    def _differing(self, settings: dict[str, Any]) -> str:
+    def _differing(self) -> str:
         """In which settings the run that is in the folder differs, in words."""
+        settings, as_given = _in_force(self.config), self.config.model_dump(mode="json")
+        # Where results go changes nothing of what is learned; what is left to the device is right
+        # as it was on the device of then.
+        ignored = {"model_path", *(k for k, v in settings.items() if as_given[k] != v)}
         path = self.file(REQUEST)
         if not os.path.exists(path):
             return ""
@@ -154,8 +158,7 @@ class Cell:
         return ", ".join(
             f"{key} {before.get(key)!r}, now {settings.get(key)!r}"
             for key in sorted(before.keys() | settings.keys())
-            # Where results go changes nothing of what is learned.
-            if key != "model_path" and before.get(key) != settings.get(key)
+            if key not in ignored and before.get(key) != settings.get(key)
         )
 
 
