@@ -146,6 +146,13 @@ def test_units_that_embed_whole_histories_or_do_it_all_in_call_do_not_fit():
         model, path = build(**PEER, input_units=[f"handle_peer_unit:{name}"])
         assert fits(model, open_ended(batch(path))) == expected, name
 
+    class Twice(type(model.units[0])):
+        def call(self, inputs, training=False):
+            return 2.0 * super().call(inputs, training)
+
+    model.units = [Twice(model.units[0].config, model.layout)]
+    assert not fits(model, open_ended(batch(path)))
+
 
 class Data:
     """Epochs of given batches, of which the first is full."""
