@@ -154,6 +154,18 @@ def test_units_that_embed_whole_histories_or_do_it_all_in_call_do_not_fit():
     assert not fits(model, open_ended(batch(path)))
 
 
+def test_what_a_unit_looks_for_may_depend_on_all_of_a_sample_but_its_history():
+    ((model, path),) = models(PEER | {"input_units": ["handle_peer_unit:NoHistory"]}, 1)
+
+    class Asking(type(model.units[0])):
+        def vectors(self, candidate, inputs):
+            return tf.concat([candidate, inputs.dense], axis=1)
+
+    model.units[0].__class__ = Asking
+    losses = OneCluster(model, SIZE).update(batch(path))
+    assert np.isfinite(losses["total_loss"])
+
+
 class Data:
     """Epochs of given batches, of which the first is full."""
 
