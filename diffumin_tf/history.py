@@ -199,7 +199,8 @@ def best_of(
         Rows [b, q, k, F] and which are found, bool [b, q, k].
     """
     products = _products(group, vectors, queries)
-    indices, found = top_indices(products, _valid(group)[:, tf.newaxis], count)
+    valid = _valid(group)[:, tf.newaxis]
+    indices, found = top_indices(products, valid, count, branches=not devices.gpus())
     return _rows_at(group, indices, found), found
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def top_indices(
-    scores: tf.Tensor, valid: tf.Tensor, count: int | tf.Tensor
+    scores: tf.Tensor, valid: tf.Tensor, count: int | tf.Tensor, branches: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The indices of the highest scores of valid behaviours. Has no gradient.
 
@@ -16,12 +16,20 @@ def top_indices(
         scores: `[..., L]`, float32.
         valid: broadcastable to `[..., L]`, bool.
         count: scalar, int. How many, k.
+        branches: whether to look first if all are valid, so that none need be left out. A GPU
+            would wait for the host, which decides that.
 
     Returns:
         Indices `[..., k]`, int64, 0 where there are fewer than k; and whether there is one,
         `[..., k]`, bool.
     """
-    ranked = tf.where(valid, tf.stop_gradient(scores), -math.inf)
+    scores = tf.stop_gradient(scores)
+    if branches:
+        ranked = tf.cond(
+            tf.reduce_all(valid), lambda: scores, lambda: tf.where(valid, scores, -math.inf)
+        )
+    else:
+        ranked = tf.where(valid, scores, -math.inf)
     length = ranked.shape[-1]
     enough = isinstance(count, int) and length is not None and count <= length
     best = tf.math.top_k(ranked, count if enough else tf.minimum(count, tf.shape(ranked)[-1]))

@@ -31,6 +31,15 @@ def test_names_the_best_valid_indices_and_pads_where_there_are_fewer(length, sta
             np.testing.assert_array_equal(found[b, head], np.arange(4) < len(best))
 
 
+@pytest.mark.parametrize("masked", [None, 0], ids=["all valid", "one is not"])
+def test_looks_first_if_all_are_valid_and_finds_the_same(masked):
+    scores = tf.constant(np.round(normal(0, BATCH, HEADS, 9)))
+    valid = np.arange(9) != masked
+    expected = top_indices(scores, valid, 4)
+    for found, right in zip(top_indices(scores, valid, 4, branches=True), expected, strict=True):
+        np.testing.assert_array_equal(found, right)
+
+
 def test_has_no_gradient():
     scores = tf.constant(normal(0, 2, 5))
     with tf.GradientTape() as tape:
