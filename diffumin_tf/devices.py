@@ -38,7 +38,8 @@ def describe(config: TaskConfig) -> str:
         value = getattr(resolved, key)
         text = list(value) if isinstance(value, tuple) else str(value).lower()
         values.append(f"{key} {text}" + ("" if getattr(config, key) is None else " (set)"))
-    return f"{found}: {', '.join(values)}"
+    compiles = "; XLA compiles the first step, which takes a minute or so"
+    return f"{found}: {', '.join(values)}" + (compiles if resolved.jit_compile else "")
 
 
 def compute_reproducibly(deterministic: bool = True) -> None:

@@ -49,7 +49,7 @@ def test_what_is_left_open_has_the_default_of_the_device(monkeypatch, gpus, sett
             8,
             {},
             "8 GPUs, of which strategy 'one_device' uses one: jit_compile true, parallel_parts 1, "
-            "length_buckets [50]",
+            "length_buckets [50]; XLA compiles the first step, which takes a minute or so",
         ),
         (8, SERVERS, "8 GPUs: jit_compile false, parallel_parts 1, length_buckets [50]"),
     ],
