@@ -100,11 +100,6 @@ class History:
             recent.append(_first_of(group, count))
         return self._together(recent)
 
-    def embed_recent(self, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """The most recent behaviours with gradients: embeddings [B, count, d], mask [B, count]."""
-        rows, mask = self.recent(count)
-        return self.embed(rows), mask
-
     def matching(self, field: int, wanted: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
         """The most recent behaviours that have a given row in one field.
 

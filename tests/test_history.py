@@ -271,7 +271,6 @@ def test_a_shared_history_is_that_of_every_sample(embedding, fields, length):
         lambda h: (h.look(total, queries, tf.ones(4)),),
         lambda h: h.matching(0, tf.constant(ROWS[5, :4, fields[0]], tf.int32), 3),
         lambda h: h.recent(3),
-        lambda h: h.embed_recent(3),
         lambda h: (h.lengths(),),
         lambda h: h.whole(),
     ]

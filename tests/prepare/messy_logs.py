@@ -234,6 +234,25 @@ def time_zones(seed):
     return Log(spec, files, shown, past)
 
 
+MISSING_SIDES = {
+    "impressions": shown_table(time_unit="ms"),
+    "events": [event_table("events.parquet", time_unit="ms")],
+    "users": {"file": "users.csv", "key": "uid", "fields": ["age"]},
+    "items": {
+        **{"file": "items.csv", "key": "sku"},
+        "fields": [
+            *("brand", "price", {"name": "genres", "split": "|"}),
+            {"name": "length", "column": "ms", "bucket": "log2"},
+            {"name": "first", "column": "genres", "split": "|", "take": "first"},
+        ],
+    },
+    "cat_feature": ["uid", "age", "sku", "brand", "genres", "length", "first"],
+    "dense_feature": ["price"],
+    **{"behaviour": ["sku", "brand", "first"], "max_len": 12},
+    **{"missing": ["-1"], "max_bad_fraction": 0.2},
+}
+
+
 def missing_sides(seed):
     """Ids as floats, bad rows, missing values, users and items without a row, several values."""
     rng = random.Random(seed)
@@ -257,23 +276,6 @@ def missing_sides(seed):
     ]
     twice = [{**items[n], "brand": "other"} for n in (3, 9)]  # bad rows: the first stays
     past = [{**e, "place": (0, n)} for n, e in enumerate(events)]
-    spec = {
-        "impressions": shown_table(time_unit="ms"),
-        "events": [event_table("events.parquet", time_unit="ms")],
-        "users": {"file": "users.csv", "key": "uid", "fields": ["age"]},
-        "items": {
-            **{"file": "items.csv", "key": "sku"},
-            "fields": [
-                *("brand", "price", {"name": "genres", "split": "|"}),
-                {"name": "length", "column": "ms", "bucket": "log2"},
-                {"name": "first", "column": "genres", "split": "|", "take": "first"},
-            ],
-        },
-        "cat_feature": ["uid", "age", "sku", "brand", "genres", "length", "first"],
-        "dense_feature": ["price"],
-        **{"behaviour": ["sku", "brand", "first"], "max_len": 12},
-        **{"missing": ["-1"], "max_bad_fraction": 0.2},
-    }
     files = {
         "shown.csv": csv(
             shown,
@@ -307,7 +309,7 @@ def missing_sides(seed):
         row["age"] = row["age"].replace("-1", "")
     good = [row for row in shown if row["uid"] and row["sku"]]
     sides = [{row[key]: row for row in side} for side, key in ((users, "uid"), (items, "sku"))]
-    return Log(spec, files, good, past, *sides, several=["genres"])
+    return Log(MISSING_SIDES, files, good, past, *sides, several=["genres"])
 
 
 LOGS = [ties_and_duplicates, coarse_clocks, time_zones, missing_sides]
